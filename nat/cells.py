@@ -1,0 +1,185 @@
+"""A cell is one run of a command. Hydra starts each; here its status is kept, whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nat import composition, report, run
+from nat.config import Config
+from nat.files import write_json, write_text
+from nat.types import RequestError, StageError
+
+if TYPE_CHECKING:
+    from nat.composition import Plan
+
+logger = logging.getLogger(__name__)
+# In worker processes of a launcher this import is what makes Hydra's interpolations work.
+composition.register_resolvers()
+
+# What a run may differ in without being another run: a directory with the same rest is resumed.
+NOT_OF_THE_RUN = ("sweep", "format", "examples")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core", "wandb")
+
+
+def run_cell(composed: Any) -> None:
+    """Hydra's task function. Never raises but for an interrupt: a failure is printed, logged and written down.
+
+    (An exception would make Hydra print a traceback, and `sys.exit` would end a whole sweep.)
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    overrides = list(hydra.overrides.task)
+    if "num" in hydra.job and hydra.mode.name == "MULTIRUN":
+        print(f"\n[{hydra.job.num + 1}] {run_dir.name}", flush=True)
+    results: dict[str, Any] = {"status": "running", "overrides": overrides}
+    try:
+        config = composition.checked(composed, overrides)
+        resume = is_unfinished_run_of(config, run_dir)
+        write_json(run_dir / "results.json", results | {"started": _now()})
+        write_text(run_dir / "config.yaml", as_yaml(config))
+        results |= run.run(config, run_dir, lambda line: print(line, flush=True), resume)
+        results |= {"versions": versions(), "git": git_state(), "status": "completed"}
+        write_json(run_dir / "results.json", results)
+    except KeyboardInterrupt:
+        _fail(run_dir, results, "interrupted", "interrupted")
+        raise
+    except RequestError as error:
+        _fail(run_dir, results, "request", str(error))
+    except StageError as error:
+        logger.exception("a stage failed")
+        _fail(run_dir, results, "stage", str(error))
+    except Exception as error:
+        logger.exception("a stage failed")
+        if hydra.verbose is True:
+            sys.excepthook(*sys.exc_info())
+        first_line = (str(error).splitlines() or [""])[0]
+        _fail(run_dir, results, "stage", f"{type(error).__name__}: {first_line}\nTraceback: {run_dir / 'nat.log'}")
+
+
+def _fail(run_dir: Path, results: Mapping[str, Any], kind: str, message: str) -> None:
+    word = "error" if kind == "request" else "failed"
+    if kind != "interrupted":
+        print(f"{word}: {message}", file=sys.stderr, flush=True)
+    try:
+        write_json(
+            run_dir / "results.json", {**results, "status": "failed", "error": {"kind": kind, "message": message}}
+        )
+    except OSError as error:  # a full disk: the cell then counts as failed because it has no completed results
+        print(f"failed: {run_dir / 'results.json'} cannot be written ({error.strerror})", file=sys.stderr)
+
+
+def as_yaml(config: Config) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps(asdict(config)))))
+
+
+def is_unfinished_run_of(config: Config, run_dir: Path) -> bool:
+    """Whether the directory holds a run of this very configuration that did not come to its end."""
+    from omegaconf import OmegaConf
+
+    saved, results = run_dir / "config.yaml", run_dir / "results.json"
+    if not saved.exists() or not results.exists():
+        return False
+    try:
+        before = OmegaConf.to_container(OmegaConf.load(saved))
+        finished = json.loads(results.read_text(encoding="utf-8")).get("status") == "completed"
+    except (ValueError, OSError):
+        return False
+    now = json.loads(json.dumps(asdict(config)))
+    assert isinstance(before, dict)
+    return not finished and all(before.get(key) == value for key, value in now.items() if key not in NOT_OF_THE_RUN)
+
+
+def conclude(plan: Plan) -> int:
+    """Say how a command's cells ended; returns the exit code."""
+    ended = [(cell, _results(cell.directory)) for cell in plan.cells]
+    failed = [(cell, results) for cell, results in ended if results.get("status") != "completed"]
+    if not plan.is_sweep:
+        results = ended[0][1]
+        if not failed:
+            files = ", ".join(sorted(path.name for path in plan.directory.iterdir() if not path.name.startswith(".")))
+            print(f"written to    {plan.directory} ({files})")
+            return 0
+        return 2 if (results.get("error") or {}).get("kind") == "request" else 1
+    print()
+    if len(failed) < len(ended):
+        print(report.write(plan.directory))
+    for cell, results in failed:
+        message = str((results.get("error") or {}).get("message", "no results were written")).splitlines()[0]
+        print(f"failed: {cell.directory.name}: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _results(run_dir: Path) -> dict[str, Any]:
+    try:
+        return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_plan(plan: Plan) -> None:
+    """What a sweep is going to run, so that a report can say what is missing."""
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    cells = [{"name": cell.directory.name, "overrides": list(cell.overrides)} for cell in plan.cells]
+    write_json(plan.directory / "sweep.json", {"cells": cells})
+
+
+def evaluation_overrides(model_dir: Path, given: Sequence[str]) -> list[str]:
+    """The overrides under which a saved model is rolled out: those of the run that made it, without its training."""
+    if not (model_dir / "config.json").is_file():
+        raise RequestError(f"nat evaluate {model_dir}: no model there (no config.json).")
+    saved = model_dir.parent / ".hydra" / "overrides.yaml"
+    kept: list[str] = []
+    if saved.exists():
+        from omegaconf import OmegaConf
+
+        named = {override.lstrip("+~").partition("=")[0] for override in given}
+        replaced = named | {"training", "model", "method", "mixing", "tracking", "experiment"}
+        for override in OmegaConf.to_object(OmegaConf.load(saved)):  # pyright: ignore[reportGeneralTypeIssues]
+            key = str(override).lstrip("+~").partition("=")[0]
+            if key not in replaced and key.partition(".")[0] not in ("training", "model", "mixing", "sweep"):
+                kept.append(str(override))
+    return [*kept, "training=none", "model=hub", f"model.path='{model_dir}'", "hydra.mode=RUN"]
+
+
+def versions() -> dict[str, str]:
+    from nat import __version__
+
+    found = {"nat": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working directory and whether it has changes; None outside a repository."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")

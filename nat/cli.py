@@ -1,0 +1,179 @@
+"""`nat VERB [POSITIONAL] [HYDRA OVERRIDES]`: finds the verb, checks the request, hands over to Hydra.
+
+Exit codes: 0 done; 1 a stage failed; 2 the request is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nat.types import RequestError, StageError
+
+HELP = """\
+nat: should I fine-tune my agent on its failures too? (Negative-Aware Training)
+
+usage: nat VERB [overrides]
+
+  nat train [-m]           mix, condition, fine-tune, roll out; -m sweeps over every value list a,b,c
+  nat inspect              show training examples as the model sees them, trained tokens apart from masked ones
+  nat evaluate MODEL_DIR   roll a saved model out
+  nat report DIR           compare all finished runs below DIR
+
+Overrides are Hydra's: GROUP=OPTION and GROUP.KEY=VALUE, with your own option files by --config-dir DIR.
+  nat train method=nut mixing.ratio=1:3
+  nat train -m method=positive_only,nut,nat seed=0,1,2
+  nat train --help         the groups and their options
+  nat train --cfg job      the composed configuration, without running it
+"""
+
+VERB_HELP = {
+    "inspect": "usage: nat inspect [overrides]   also examples=N, format=html (writes inspect.html)",
+    "report": "usage: nat report DIR   writes report.md and results.csv into DIR and prints the table",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What stands on a command line besides the verb."""
+
+    overrides: tuple[str, ...]
+    flags: tuple[str, ...]
+    config_dir: str | None
+
+    @property
+    def multirun(self) -> bool:
+        return "-m" in self.flags or "--multirun" in self.flags
+
+    @property
+    def only_shows(self) -> bool:
+        """Hydra answers these itself: nothing is run."""
+        shown = ("--help", "-h", "--cfg", "-c", "--info", "-i", "--hydra-help")
+        return any(flag.split("=")[0] in shown for flag in self.flags)
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        from nat import __version__
+
+        print(f"nat {__version__}")
+        return 0
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "inspect": _inspect,
+        "report": _report,
+    }
+    try:
+        if argv[0] not in verbs:
+            raise RequestError(f"nat {argv[0]}: no such command; there are {', '.join(verbs)}. See nat --help.")
+        return verbs[argv[0]](argv[1:])
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StageError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was written stays where it is", file=sys.stderr)
+        return 130
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Split Hydra's flags from overrides, as Hydra's own parser does."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    # argparse would end the program with its own message and exit code.
+    parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
+    arguments, unknown = parser.parse_known_args([a for a in argv if a not in ("--help", "-h")])
+    if unknown:
+        raise RequestError(f"{unknown[0]}: no such flag. See nat --help.")
+    flags = [a for a in argv if a.startswith("-") and not a.startswith("--config")]
+    return Request(tuple(arguments.overrides), tuple(flags), arguments.config_dir)
+
+
+def _refuse(message: str) -> None:
+    raise RequestError(f"{message}. See nat --help.")
+
+
+def _train(argv: Sequence[str]) -> int:
+    request = parse(argv)
+    if request.only_shows:
+        return _hydra(argv)
+    from nat import composition
+
+    planned = composition.plan(request.overrides, request.multirun, request.config_dir)
+    flags = [a for a in argv if a not in request.overrides]
+    from nat import cells
+
+    if planned.is_sweep:
+        print(f"{len(planned.cells)} cells below {planned.directory}")
+        cells.write_plan(planned)
+    _hydra([*flags, *planned.arguments])
+    return cells.conclude(planned)
+
+
+def _hydra(argv: Sequence[str]) -> int:
+    """Let Hydra run `nat.cells.run_cell` once per cell."""
+    import hydra
+
+    from nat.cells import run_cell
+    from nat.config import CONF_DIR
+
+    sys.argv = ["nat train", *argv]
+    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()
+    return 0
+
+
+def _evaluate(argv: Sequence[str]) -> int:
+    """A saved model is evaluated as `method=base` is: the same run without training."""
+    positional, rest = _positional(argv, "nat evaluate MODEL_DIR, e.g. nat evaluate outputs/runs/NAME/model")
+    from nat import cells
+
+    return _train([*cells.evaluation_overrides(Path(positional), rest), *rest])
+
+
+def _inspect(argv: Sequence[str]) -> int:
+    request = parse(argv)
+    if "--help" in request.flags or "-h" in request.flags:
+        print(VERB_HELP["inspect"])
+        return 0
+    if request.only_shows:
+        return _hydra(argv)
+    from nat import composition, inspection
+
+    if request.multirun:
+        raise RequestError("nat inspect shows one configuration; leave -m out.")
+    composed = composition.compose(request.overrides, request.config_dir)
+    inspection.inspect(composition.checked(composed, request.overrides))
+    return 0
+
+
+def _report(argv: Sequence[str]) -> int:
+    if any(a in ("--help", "-h") for a in argv):
+        print(VERB_HELP["report"])
+        return 0
+    positional, rest = _positional(argv, "nat report DIR, e.g. nat report outputs/sweeps/demo")
+    if rest:
+        raise RequestError(f"{rest[0]}: nat report takes a directory only.")
+    from nat import report
+
+    print(report.write(Path(positional)))
+    return 0
+
+
+def _positional(argv: Sequence[str], usage: str) -> tuple[str, list[str]]:
+    if not argv or argv[0].startswith("-") or ("=" in argv[0] and not Path(argv[0]).exists()):
+        raise RequestError(f"usage: {usage}")
+    return argv[0], list(argv[1:])

@@ -1,0 +1,198 @@
+"""From a command line to checked cells: what Hydra will run, composed and validated before it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nat.config import CONF_DIR, Config, load
+from nat.types import RequestError
+
+MAX_NAME = 120  # characters of a cell's directory name before its hash; file systems stop at 255
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a command: its overrides, its checked configuration and its directory."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for. `arguments` are the ones to hand to Hydra: explicit, with directories fixed."""
+
+    cells: tuple[Cell, ...]
+    is_sweep: bool
+    directory: Path
+    arguments: tuple[str, ...]
+
+
+def register_resolvers() -> None:
+    """`${cell_name:...}`, used by `hydra.sweep.subdir`; also called where a launcher starts another process."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("cell_name", cell_name, replace=True)
+
+
+def cell_name(override_dirname: str) -> str:
+    """A directory name for a cell: its swept keys and values, safe in every file system, and a hash of the exact ones.
+
+    `mixing.ratio=1\\:3,seed=0` becomes `ratio=1to3,seed=0-` and six hexadecimal digits.
+    """
+    exact = override_dirname.replace("\\", "")
+    parts = [part.rpartition(".")[2] if "=" not in part else _short_part(part) for part in exact.split(",")]
+    readable = re.sub(r"[^A-Za-z0-9=,._+-]+", "_", ",".join(parts))[:MAX_NAME]
+    return f"{readable or 'cell'}-{hashlib.sha256(exact.encode()).hexdigest()[:6]}"
+
+
+def _short_part(part: str) -> str:
+    key, _, value = part.partition("=")
+    ratio = re.sub(r"^'?([0-9.]+):([0-9.]+)'?$", r"\1to\2", value)
+    return f"{key.rpartition('.')[2]}={ratio}"
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None, config_name: str = "config") -> Any:
+    """Compose with Hydra, its own part included. Raises RequestError instead of Hydra's exceptions."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    searchpath = [f"hydra.searchpath=[{_quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return hydra_compose(config_name, overrides=[*overrides, *searchpath], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(describe_composition_error(error)) from None
+
+
+def describe_composition_error(error: Exception) -> str:
+    """Hydra's message on a few lines, with what exists instead."""
+    text = str(error)
+    if match := re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':\n((?:\t.*\n?)+)", text):
+        group, _, option = match[1].rpartition("/")
+        options = ", ".join(match[2].split())
+        return f"{group}={option}: there is no such option.\n{group} can be: {options}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        group, _, name = key.rpartition(".")
+        where = f" in {group!r}" if group else ""
+        if group == "training.sft":
+            return f"{key}: not set so far; add a field of SFTConfig with a plus: +{key}=VALUE"
+        return f"{key}: there is no key {name!r}{where}.{_near(key)}"
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]}: must be given on the command line, as {match[1]}=VALUE."
+    if "Ambiguous value for argument" in text:
+        return text.splitlines()[0] + ".\nTo sweep over several values, add -m; for one value with a comma, quote it."
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
+    return "\n".join(lines[:4])
+
+
+def _near(key: str) -> str:
+    import difflib
+
+    from nat.config import _field_names
+
+    group, _, name = key.rpartition(".")
+    known = _field_names(group.split(".") if group else [])
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean {f'{group}.' if group else ''}{close[0]}?"
+    return f"\nKnown there: {', '.join(known)}" if known else ""
+
+
+def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | None = None) -> Plan:
+    """Compose, check and name every cell that a command line asks for.
+
+    Raises RequestError for the first wrong cell: a sweep with a mistake in its last cell does not start.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise RequestError(describe_composition_error(error)) from None
+    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    swept = [o for o in parsed if o.is_sweep_override()]
+    # Without -m Hydra itself refuses a list of values.
+    first = compose(fixed if multirun or not swept else list(overrides), config_dir)
+    if not (multirun or first.hydra.mode == RunMode.MULTIRUN):
+        directory = Path(first.hydra.run.dir)
+        task = _task_overrides(overrides)
+        cell = Cell(tuple(task), checked(first, task), directory)
+        return Plan((cell,), False, directory, (*overrides, f"hydra.run.dir={_quote(directory)}"))
+
+    # A prepared sweep's own axes, unless the command line says something else about the same key.
+    named = {o.key_or_group for o in parsed}
+    axes = [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items() if key not in named]
+    arguments = [*axes, *overrides]
+    directory = Path(first.hydra.sweep.dir)
+    batches = _batches(arguments)
+    swept_keys = {o.key_or_group for o in OverridesParser.create().parse_overrides(arguments) if o.is_sweep_override()}
+    extra = [
+        f"hydra.sweep.dir={_quote(directory)}",
+        f"sweep.name={_quote(first.sweep.name)}",
+        "hydra.sweeper.params=null",
+        "training.save=false",  # weights of every cell fill a disk; `training.save=true` keeps them
+    ]
+    # A cell is named by what is swept, not by what all cells share.
+    shared = {o.split("=")[0].lstrip("+~") for o in _task_overrides([*arguments, *extra])} - swept_keys
+    keys = ",".join(_quote(key) for key in sorted(shared))
+    extra.append(f"hydra.job.config.override_dirname.exclude_keys=[{keys}]")
+    named_last = [o for o in extra if o.partition("=")[0] not in named]
+    cells = []
+    for batch in batches:
+        task = _task_overrides(batch)
+        composed = compose([*batch, *named_last], config_dir)
+        cells.append(Cell(tuple(task), checked(composed, task), directory / composed.hydra.sweep.subdir))
+    if len({cell.directory for cell in cells}) < len(cells):
+        raise RequestError("two cells of this sweep are the same; name every value of an axis once.")
+    return Plan(tuple(cells), True, directory, (*arguments, *named_last))
+
+
+def checked(composed: Any, task_overrides: Sequence[str]) -> Config:
+    """The dataclasses of a composed tree, Hydra's own part left out."""
+    return load(resolved(composed), task_overrides)
+
+
+def resolved(composed: Any) -> dict[str, Any]:
+    """A composed tree as plain containers, interpolations resolved, without Hydra's own part."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        tree = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise RequestError(describe_composition_error(error)) from None
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _batches(arguments: Sequence[str]) -> list[list[str]]:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    return [list(cell) for batch in BasicSweeper.split_arguments(parsed, None) for cell in batch]
+
+
+def _task_overrides(overrides: Sequence[str]) -> list[str]:
+    return [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
+
+
+def _quote(value: Any) -> str:
+    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,185 @@
+"""The whole configuration as dataclasses, and the one strict way from a composed YAML tree into them.
+
+Hydra composes loosely; `load` merges once and refuses unknown keys (also those added with `+` and `++`), values of
+another type and combinations that cannot work. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from nat.agents import AgentConfig
+from nat.environments.arithmetic import ArithmeticConfig
+from nat.environments.benchmarks import BenchmarkConfig
+from nat.mixing import MixingConfig
+from nat.model import ModelConfig
+from nat.rollouts import EvaluationConfig
+from nat.schema import STRICT
+from nat.strategy import StrategyConfig
+from nat.tracking import TrackingConfig
+from nat.training import TrainingConfig
+from nat.trajectories import TrajectoriesConfig
+from nat.types import RequestError
+
+PACKAGE = Path(__file__).parent
+# In a wheel conf/ lies inside the package; in a checkout it stands at the top of the repository.
+CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+SHOWN_ERRORS = 3  # wrong values listed before "and N more": an error stays on a few lines
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class SweepConfig:
+    name: str
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Config:
+    """One field per config group, in the order in which data flows; values and meanings stand in `conf/`."""
+
+    environment: Annotated[ArithmeticConfig | BenchmarkConfig, Field(discriminator="kind")]
+    agent: AgentConfig
+    trajectories: TrajectoriesConfig
+    mixing: MixingConfig
+    strategy: StrategyConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    tracking: TrackingConfig
+    seed: int
+    format: str
+    examples: int
+    sweep: SweepConfig
+
+
+def load(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Check a composed tree (plain containers) and make it a `Config`.
+
+    `overrides` are those of the command line: naming one of `training.max_steps` and `training.epochs` there clears
+    the other. Raises RequestError that names each wrong key in full, its value and the remedy.
+    """
+    tree = _clear_other_budget(tree, overrides)
+    try:
+        # Through JSON, because pydantic's strict mode then takes objects for dataclasses and arrays for tuples.
+        config = TypeAdapter(Config).validate_json(json.dumps(tree, allow_nan=False), strict=True)
+    except ValidationError as error:
+        raise RequestError(_describe(error, tree)) from None
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Refuse what no single group can see to be impossible."""
+    if config.trajectories.kind == "scripted" and config.environment.kind != "arithmetic":
+        raise RequestError(
+            f"trajectories=arithmetic are generated in environment=arithmetic, not in {config.environment.name}.\n"
+            "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
+        )
+    if config.environment.questions == "held_out" and config.trajectories.kind == "scripted":
+        raise RequestError(
+            "environment.questions=held_out takes questions out of trajectory files; there are none with "
+            "trajectories=arithmetic.\n"
+            "Leave environment.questions null: the arithmetic world generates its own."
+        )
+    if config.format not in ("terminal", "html"):
+        raise RequestError(f"format={config.format!r}; it must be terminal or html.")
+    for name in config.evaluation.also_as if isinstance(config.evaluation.also_as, list | tuple) else ():
+        config.strategy.class_named(name)
+
+
+def method_of(config: Config, n_negatives: int) -> str:
+    """The method a run stands for in results: derived from what it trains on and how, never declared."""
+    if config.training.objective == "none":
+        return "base"
+    if n_negatives == 0:
+        return "positive_only"
+    if not config.strategy.is_marked:
+        return "nut"
+    return "nat_graded" if config.strategy.is_graded else "nat"
+
+
+def _clear_other_budget(tree: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+    named = {override.lstrip("+").partition("=")[0] for override in overrides}
+    training = tree.get("training")
+    if isinstance(training, Mapping):
+        for given, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
+            if f"training.{given}" in named and f"training.{other}" not in named and training.get(given) is not None:
+                return {**tree, "training": {**training, other: None}}
+    return tree
+
+
+def _describe(error: ValidationError, tree: Mapping[str, Any]) -> str:
+    lines = [_describe_one(dict(item), tree) for item in error.errors()]
+    lines = list(dict.fromkeys(lines))
+    more = [f"... and {len(lines) - SHOWN_ERRORS} more wrong values"] if len(lines) > SHOWN_ERRORS else []
+    return "\n".join(lines[:SHOWN_ERRORS] + more)
+
+
+def _describe_one(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
+    path, value, siblings = _locate(item["loc"], tree)
+    key = ".".join(str(part) for part in path) or "config"
+    match item["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            known = [name for name in _field_names(path[:-1]) if name not in siblings] or list(_field_names(path[:-1]))
+            close = difflib.get_close_matches(str(path[-1]), _field_names(path[:-1]), n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            return f"{key}={value!r}: there is no such key; {hint}"
+        case "missing" | "missing_argument":
+            return f"{key}: is missing; it must be given"
+        case "value_error":
+            message = str(item["ctx"]["error"])
+            # A check over several fields names the field itself.
+            return f"{key}.{message}" if isinstance(value, Mapping) else f"{key}: {message}"
+        case "literal_error":
+            return f"{key}={value!r}: it must be one of {item['ctx']['expected']}"
+        case "union_tag_invalid":
+            return f"{key}.kind={item['ctx']['tag']!r}: it must be one of {item['ctx']['expected_tags']}"
+    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{key}={value!r}: it must be {_with_article(wanted)}, not {type(value).__name__}"
+
+
+def _with_article(noun: str) -> str:
+    nouns = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+    return nouns.get(noun, noun)
+
+
+def _locate(loc: Sequence[int | str], tree: Any) -> tuple[list[int | str], Any, list[str]]:
+    """The path of an error without pydantic's union tags, the value there, and the keys beside it."""
+    path: list[int | str] = []
+    value, siblings = tree, list(tree)
+    for depth, part in enumerate(loc):
+        last = depth == len(loc) - 1
+        if isinstance(value, Mapping) and (part in value or (last and value.get("kind") != part)):
+            siblings = [str(key) for key in value]
+            path.append(part)
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+            path.append(part)
+            value = value[part]
+    return path, value, siblings
+
+
+def _field_names(path: Sequence[int | str]) -> list[str]:
+    """The keys that exist at a path of the default schema (of every kind, where a group has several)."""
+    schema = TypeAdapter(Config).json_schema()
+    nodes = [schema]
+    for part in path:
+        following = []
+        for node in nodes:
+            child = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+            following += _resolve(child, schema) if child else []
+        nodes = following
+    return list(dict.fromkeys(name for node in nodes for name in node.get("properties", {})))
+
+
+def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    if "$ref" in node:
+        return [schema["$defs"][node["$ref"].rpartition("/")[2]]]
+    options = node.get("oneOf") or node.get("anyOf")
+    return [found for option in options for found in _resolve(option, schema)] if options else [node]

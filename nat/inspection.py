@@ -1,0 +1,127 @@
+"""`nat inspect`: training examples as the model sees them, trained tokens apart from masked ones."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nat.tokenization import MASKED, ChatFormat
+from nat.types import Example
+
+if TYPE_CHECKING:
+    from nat.config import Config
+
+HTML_FILE = Path("inspect.html")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring tokens of an example that are all trained or all masked, as text."""
+
+    text: str
+    trained: bool
+    tokens: int
+
+
+def spans(example: Example, format: ChatFormat) -> Iterator[Span]:
+    """The example's text in order, special tokens included."""
+    pairs = zip(example.input_ids, example.labels, strict=True)
+    for trained, group in itertools.groupby(pairs, key=lambda pair: pair[1] != MASKED):
+        ids = [token for token, _ in group]
+        yield Span(format.tokenizer.decode(ids, skip_special_tokens=False), trained, len(ids))
+
+
+def inspect(config: Config) -> None:
+    """Print (or write as HTML) `config.examples` examples of each class of the mix that `nat train` would train on."""
+    from nat.run import prepare
+
+    prepared = prepare(config)
+    rows = class_rows(prepared.examples)
+    chosen = [(name, _first(prepared.examples, name, config.examples)) for name, *_ in rows]
+    if config.format == "html":
+        HTML_FILE.write_text(as_html(rows, chosen, prepared.format), encoding="utf-8")
+        print(f"written: {HTML_FILE.absolute()}")
+    else:
+        _print(rows, chosen, prepared.format)
+
+
+def class_rows(examples: Sequence[Example]) -> list[tuple[str, int, int, int]]:
+    """Per class: name, examples, trained tokens, masked tokens."""
+    names = dict.fromkeys(example.class_name for example in examples)
+    rows = []
+    for name in names:
+        members = [example for example in examples if example.class_name == name]
+        trained = sum(label != MASKED for example in members for label in example.labels)
+        rows.append((name, len(members), trained, sum(len(example.labels) for example in members) - trained))
+    return rows
+
+
+def _first(examples: Sequence[Example], class_name: str, count: int) -> list[Example]:
+    return [example for example in examples if example.class_name == class_name][:count]
+
+
+def _print(
+    rows: Sequence[tuple[str, int, int, int]], chosen: Sequence[tuple[str, Sequence[Example]]], format: ChatFormat
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table("class", "examples", "trained tokens", "masked tokens", box=None, pad_edge=False)
+    for name, *counts in rows:
+        table.add_row(name, *map(str, counts))
+    console.print(table)
+    # Where colours are lost (a pipe, a file), brackets still show what is trained.
+    left, right = ("", "") if console.is_terminal else ("⟦", "⟧")
+    for name, examples in chosen:
+        for example in examples:
+            console.rule(f"{name} · {example.trajectory_id} · {len(example.input_ids)} tokens", align="left")
+            text = Text()
+            for span in spans(example, format):
+                if span.trained:
+                    text.append(f"{left}{span.text}{right}", style="bold green")
+                else:
+                    text.append(span.text, style="dim")
+            console.print(text, soft_wrap=True)
+    console.print(Text("trained", style="bold green"), Text("masked", style="dim"), sep=" · ")
+
+
+def as_html(
+    rows: Sequence[tuple[str, int, int, int]], chosen: Sequence[tuple[str, Sequence[Example]]], format: ChatFormat
+) -> str:
+    """One self-contained page, light and dark."""
+    counts = "".join(
+        f"<tr><td>{html.escape(name)}</td>{''.join(f'<td class=n>{count}</td>' for count in numbers)}</tr>"
+        for name, *numbers in rows
+    )
+    sections = []
+    for name, examples in chosen:
+        for example in examples:
+            body = "".join(
+                f"<span class={'trained' if span.trained else 'masked'} title='{span.tokens} tokens'>"
+                f"{html.escape(span.text)}</span>"
+                for span in spans(example, format)
+            )
+            title = f"{name} · {example.trajectory_id} · {len(example.input_ids)} tokens"
+            sections.append(f"<section><h2>{html.escape(title)}</h2><pre>{body}</pre></section>")
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Training examples</title><style>
+:root {{ color-scheme: light dark; --trained: #0a6b2d; --trained-back: #e3f5e8; --masked: #6a6a6a; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --trained: #7fe0a0; --trained-back: #12351f; --masked: #9a9a9a; }} }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+h2 {{ font-size: 1rem; overflow-wrap: anywhere; }} th, td {{ padding: .1rem .8rem .1rem 0; text-align: left; }}
+.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }} .masked {{ color: var(--masked); }}
+.trained {{ color: var(--trained); background: var(--trained-back); border-radius: 3px; }}
+</style></head><body><h1>Training examples</h1>
+<p><span class="trained">trained: carries loss</span> · <span class="masked">masked: read, never trained</span></p>
+<table><tr><th>class<th class=n>examples<th class=n>trained tokens<th class=n>masked tokens</tr>{counts}</table>
+{"".join(sections)}
+</body></html>
+"""

@@ -1,0 +1,68 @@
+"""A progress bar with an estimate of the time left; where stderr is no terminal, a line every ten seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+Advance: TypeAlias = Callable[[int, str], None]  # (done so far, a short status such as "loss 0.412")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Advance]:
+    """Show `done` of `total` units of `what` on stderr, as the yielded function is told them.
+
+    Args:
+        done: units finished before this call (a resumed training); the time left is estimated without them.
+    """
+    if sys.stderr.isatty():
+        with _bar(total, what, unit, done) as advance:
+            yield advance
+    else:
+        yield _lines(total, what, unit, done)
+
+
+@contextmanager
+def _bar(total: int, what: str, unit: str, done: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        task = bar.add_task(what, total=total, completed=done, status="")
+        yield lambda done, status: bar.update(task, completed=done, status=status)
+
+
+def _lines(total: int, what: str, unit: str, first: int) -> Advance:
+    start = written = time.monotonic()
+
+    def advance(done: int, status: str) -> None:
+        nonlocal written
+        now = time.monotonic()
+        if now - written < SECONDS_BETWEEN_LINES and done < total:
+            return
+        written = now
+        left = (now - start) / max(done - first, 1) * (total - done)
+        print(f"{what}: {done}/{total} {unit}, about {left:.0f} s left {status}".rstrip(), file=sys.stderr, flush=True)
+
+    return advance

@@ -1,0 +1,51 @@
+"""When two questions are the same, and which questions are kept for evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from nat.types import Question, Trajectory
+
+
+def normalise(text: str) -> str:
+    """Text by which questions are compared: compatibility characters unified, lower case, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def question_id(text: str) -> str:
+    """An id for a question that has none, equal for equal normalised texts."""
+    return hashlib.sha256(normalise(text).encode()).hexdigest()[:12]
+
+
+def hold_out(trajectories: Iterable[Trajectory], share: float, split: Literal["validation", "test"]) -> list[Question]:
+    """Questions taken out of the trajectories for evaluation, in the order of their hash.
+
+    `share` of all distinct questions is held out, by the hash of the normalised text: half for validation and half for
+    test, the same questions under every seed and in every order of the files. Only questions with a reference answer
+    can be scored and are taken.
+    """
+    # A unit interval by hash: [0, share/2) is the test half, [share/2, share) the validation half.
+    low, high = (0.0, share / 2) if split == "test" else (share / 2, share)
+    chosen: dict[float, Question] = {}
+    for trajectory in trajectories:
+        if trajectory.outcome.reference is None:
+            continue
+        place = _place(trajectory.question)
+        if low <= place < high and place not in chosen:
+            chosen[place] = Question(trajectory.question_id, trajectory.question, trajectory.outcome.reference)
+    return [chosen[place] for place in sorted(chosen)]
+
+
+def is_held_out(question: str, share: float) -> bool:
+    return _place(question) < share
+
+
+def _place(question: str) -> float:
+    return int(hashlib.sha256(f"held_out:{normalise(question)}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+def texts(questions: Sequence[Question]) -> set[str]:
+    return {normalise(question.text) for question in questions}

@@ -1,0 +1,259 @@
+"""Compare finished runs, from their files alone: a table in the terminal, `report.md` and `results.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nat.files import write_text
+from nat.statistics import PairedDifference, paired_difference
+from nat.types import RequestError
+
+METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
+REFERENCE = "positive_only"  # what every other method is compared with
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What `results.json` and `rollouts.jsonl` of one run say. `scores` maps question id to 1 (success) or 0."""
+
+    directory: Path
+    results: Mapping[str, Any]
+    scores: Mapping[str, float]
+    difference: PairedDifference | None = None
+
+    @property
+    def status(self) -> str:
+        return str(self.results.get("status", "running"))
+
+    @property
+    def method(self) -> str:
+        return str(self.results.get("method") or "unknown")
+
+
+def write(directory: Path) -> str:
+    """Write the report of all runs below `directory`; returns the same as text for the terminal.
+
+    Raises RequestError where there is no such directory or no run in it.
+    """
+    if not directory.is_dir():
+        raise RequestError(f"nat report {directory}: there is no such directory.")
+    cells = read_cells(directory)
+    if not cells:
+        raise RequestError(f"nat report {directory}: no run below it (no results.json).")
+    finished = compared([cell for cell in cells if cell.status == "completed" and cell.scores])
+    missing = missing_cells(directory, cells)
+    rows = table(finished)
+    write_text(directory / "report.md", markdown(directory, rows, finished, missing))
+    write_text(directory / "results.csv", as_csv(finished))
+    lines = [aligned(rows)] if finished else ["no finished run with roll-outs yet"]
+    lines += ["", *caveats(finished, missing)] if missing or finished else []
+    lines += ["", "written:", *(f"  {path}" for path in written_files(directory, cells))]
+    return "\n".join(lines)
+
+
+def read_cells(directory: Path) -> list[CellResult]:
+    """All runs below a directory, in the order of the table."""
+    cells = []
+    for path in sorted(directory.rglob("results.json")):
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RequestError(f"{path}: not valid JSON ({error}); delete the run or run it again.") from None
+        cells.append(CellResult(path.parent, results, _scores(path.parent)))
+    return sorted(cells, key=lambda cell: (_rank(cell.method), _sort_key(cell)))
+
+
+def _rank(method: str) -> int:
+    return METHODS.index(method) if method in METHODS else len(METHODS)
+
+
+def _sort_key(cell: CellResult) -> tuple[Any, ...]:
+    results = cell.results
+    return (
+        str(results.get("strategy")),
+        results.get("negatives") or 0,
+        results.get("positives") or 0,
+        results.get("seed") or 0,
+        str(cell.directory),
+    )
+
+
+def _scores(run_dir: Path) -> dict[str, float]:
+    path = run_dir / "rollouts.jsonl"
+    if not path.exists():
+        return {}
+    from nat.rollouts import read_rollouts
+
+    return {rollout.question.id: float(rollout.outcome.success) for rollout in read_rollouts(path)}
+
+
+def compared(cells: Sequence[CellResult]) -> list[CellResult]:
+    """Each cell with its paired difference to its reference, where it has one."""
+    return [
+        replace(cell, difference=paired_difference(cell.scores, reference.scores))
+        if (reference := reference_of(cell, cells))
+        else cell
+        for cell in cells
+    ]
+
+
+def reference_of(cell: CellResult, cells: Sequence[CellResult]) -> CellResult | None:
+    """The positives-only run to compare with: asked the same questions, same seed if there is one, same positives.
+
+    The untrained base has no positives and is compared with the first such run.
+    """
+    candidates = [
+        other
+        for other in cells
+        if other.method == REFERENCE and other is not cell and other.scores.keys() == cell.scores.keys()
+    ]
+    if cell.method == REFERENCE or len(cell.scores) < 2:
+        return None
+
+    def distance(other: CellResult) -> tuple[bool, ...]:
+        keys = ("seed", "environment", "model", "positives", "training")
+        return tuple(other.results.get(key) != cell.results.get(key) for key in keys)
+
+    return min(candidates, key=distance, default=None)
+
+
+def table(cells: Sequence[CellResult]) -> list[list[str]]:
+    """Header and one row a cell; coordinates that all cells share are left out."""
+    trained = [cell for cell in cells if cell.method != "base"]
+    varying = [
+        key
+        for key in ("strategy", "ratio", "seed", "environment")
+        if len({str(cell.results.get(key)) for cell in trained}) > 1
+    ]
+    asked_other = any(_as_other(cell) for cell in cells)
+    header = ["method", *varying, "positives", "negatives", "success", "95% interval"]
+    header += ["difference to positive_only"] + (["asked for the other class"] if asked_other else [])
+    rows = [header]
+    for cell in cells:
+        results = cell.results
+        low, high = results["ci95"]
+        untrained = cell.method == "base"
+        coordinates = ["-" if untrained or results.get(key) is None else str(results[key]) for key in varying]
+        rows.append(
+            [
+                cell.method,
+                *coordinates,
+                str(results.get("positives", "")),
+                str(results.get("negatives", "")),
+                f"{results['success_rate']:.3f}",
+                f"[{low:.3f}, {high:.3f}]",
+                _difference(cell),
+                *([_as_other(cell) or "-"] if asked_other else []),
+            ]
+        )
+    return rows
+
+
+def _difference(cell: CellResult) -> str:
+    if cell.difference is None:
+        return "-"
+    low, high = cell.difference.ci95
+    return f"{cell.difference.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _as_other(cell: CellResult) -> str:
+    prefix = "success_rate_as_"
+    others = {key.removeprefix(prefix): value for key, value in cell.results.items() if key.startswith(prefix)}
+    return ", ".join(f"{name} {value:.3f}" for name, value in others.items())
+
+
+def missing_cells(directory: Path, cells: Sequence[CellResult]) -> list[str]:
+    """One line for each cell that is not completed, also for those that a sweep planned and never started."""
+    lines = [_unfinished(cell) for cell in cells if cell.status != "completed"]
+    planned = directory / "sweep.json"
+    if planned.exists():
+        started = {cell.directory.name for cell in cells}
+        names = [cell["name"] for cell in json.loads(planned.read_text(encoding="utf-8"))["cells"]]
+        lines += [f"{name}: not started" for name in names if name not in started]
+    return lines
+
+
+def _unfinished(cell: CellResult) -> str:
+    error = cell.results.get("error") or {}
+    message = str(error.get("message", "")).splitlines()
+    return f"{cell.directory.name}: {cell.status}{': ' + message[0] if message else ''}"
+
+
+def caveats(cells: Sequence[CellResult], missing: Sequence[str]) -> list[str]:
+    """What a reader must know before believing the table."""
+    lines = []
+    if cells:
+        counts = sorted({len(cell.scores) for cell in cells})
+        lines.append(
+            f"{' / '.join(map(str, counts))} questions a run; intervals are Wilson's, differences are paired on the "
+            "same questions (Agresti-Min) and hold the variance over questions only, not that over training seeds."
+        )
+    if missing:
+        lines += [f"{len(missing)} runs are not in the table:", *(f"  {line}" for line in missing)]
+    return lines
+
+
+def markdown(
+    directory: Path, rows: Sequence[Sequence[str]], cells: Sequence[CellResult], missing: Sequence[str]
+) -> str:
+    lines = [f"# {directory.name}", ""]
+    if cells:
+        header, *body = rows
+        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+        lines += ["| " + " | ".join(row) + " |" for row in body]
+        lines += ["", "Failures by kind:", ""]
+        lines += [f"- {cell.directory.name}: {_failures(cell)}" for cell in cells]
+    lines += ["", *caveats(cells, missing), ""]
+    return "\n".join(lines)
+
+
+def _failures(cell: CellResult) -> str:
+    failures = cell.results.get("failures") or {}
+    return ", ".join(f"{kind} {count}" for kind, count in failures.items()) or "none"
+
+
+def as_csv(cells: Sequence[CellResult]) -> str:
+    """One row a cell, numbers in full precision; columns that some cells lack are empty there."""
+    columns: dict[str, None] = {}
+    rows = []
+    for cell in cells:
+        row = {"run": cell.directory.name}
+        for key, value in cell.results.items():
+            if isinstance(value, str | int | float) or value is None:
+                row[key] = value
+        row["ci95_low"], row["ci95_high"] = cell.results["ci95"]
+        if cell.difference is not None:
+            row["difference"] = cell.difference.difference
+            row["difference_low"], row["difference_high"] = cell.difference.ci95
+            row["p_mcnemar"] = cell.difference.p_value
+        row |= {f"failures_{kind}": count for kind, count in (cell.results.get("failures") or {}).items()}
+        columns |= dict.fromkeys(row)
+        rows.append(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A plain-text table: words to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.rjust(width) if rows[-1][column][:1] in "+-.0123456789[" else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def written_files(directory: Path, cells: Sequence[CellResult]) -> list[Path]:
+    return [directory / "report.md", directory / "results.csv", *(cell.directory for cell in cells)]

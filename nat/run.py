@@ -1,0 +1,384 @@
+"""One run: every stage, in order. `prepare` needs no model; `run` goes on with it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nat import questions as question_sets
+from nat import trajectories as trajectory_files
+from nat.config import Config, method_of
+from nat.environments import arithmetic, benchmarks
+from nat.files import write_json
+from nat.mixing import Mix, mix, per_source
+from nat.strategy import classify, prompt_messages
+from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
+from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a run decides before a model is loaded."""
+
+    environment: Environment
+    questions: list[Question]
+    format: ChatFormat
+    mixed: Mix | None  # None where nothing is trained
+    examples: list[Example]
+    manifest: dict[str, Any]
+
+
+def prepare(config: Config) -> Prepared:
+    """Trajectories, evaluation questions, strategy, tokenization and mixing. Raises RequestError."""
+    from nat.model import load_tokenizer
+
+    environment = make_environment(config)
+    pool = read_trajectories(config)
+    questions, pool, held_out = set_questions_apart(config, pool)
+    format = chat_format(load_tokenizer(config.model))
+    if config.training.objective == "none":
+        return Prepared(environment, questions, format, None, [], {"hash": None, "held_out": counts(held_out)})
+
+    classes = classify(pool, config.strategy)
+    rows = [
+        (prompt_of(config, environment, trajectory.question, class_.name), trajectory, class_.name)
+        for trajectory, class_ in zip(pool, classes, strict=True)
+    ]
+    examples, dropped = tokenize_all(format, rows, config.model.max_length)
+    by_id = {example.trajectory_id: example for example in examples}
+    usable = [trajectory for trajectory in pool if trajectory.id in by_id]
+    mixed = mix(usable, config.mixing, config.seed, {e.trajectory_id: trained_token_count(e) for e in examples})
+    chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
+    return Prepared(
+        environment, questions, format, mixed, chosen, make_manifest(config, mixed, chosen, held_out, dropped, pool)
+    )
+
+
+def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bool) -> dict[str, Any]:
+    """The whole run. Returns the results; raises RequestError or StageError."""
+    from nat.model import QUESTION, load_model, merged, resolve_device, save_model
+    from nat.rollouts import save_rollouts
+    from nat.tracking import track
+    from nat.training import remove_checkpoints, train
+
+    clock = Clock()
+    with clock("prepare"):
+        prepared = prepare(config)
+        write_json(run_dir / "manifest.json", prepared.manifest)
+        for line in describe(config, prepared):
+            report(line)
+
+    n_positives = len(prepared.mixed.positives) if prepared.mixed else 0
+    n_negatives = len(prepared.mixed.negatives) if prepared.mixed else 0
+    method = method_of(config, n_negatives)
+    results = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
+    with track(
+        config.tracking,
+        run_dir,
+        asdict(config),
+        group=config.sweep.name,
+        job_type=method,
+        name=run_dir.name,
+        tags=(method, config.environment.name, config.strategy.name),
+        negatives_per_positive=n_negatives / n_positives if n_positives else None,
+    ) as tracker:
+        with clock("load_model"):
+            device = resolve_device(config.training.device)
+            model = load_model(config.model, device)
+        with clock("training"):
+            trained = train(
+                model,
+                prepared.format,
+                prepared.examples,
+                config.training,
+                seed=config.seed,
+                device=device,
+                run_dir=run_dir,
+                tracker=tracker,
+                resume=resume,
+            )
+        model = merged(model)
+        results |= {"steps": trained.steps, "trained_tokens": trained.trained_tokens, "training": trained.metrics}
+        if config.training.save and config.training.objective != "none":
+            with clock("save"):
+                save_model(
+                    model,
+                    prepared.format,
+                    run_dir / "model",
+                    prompt_of(config, prepared.environment, QUESTION, config.strategy.infer_as),
+                    config.evaluation.decoding.stop,
+                    coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"]),
+                )
+        if config.evaluation.kind == "rollouts":
+            with clock("evaluation"):
+                results |= evaluate(config, prepared, model, run_dir, report, save_rollouts)
+        results["timing"] = clock.seconds
+        tracker.summary({key: value for key, value in results.items() if key != "training"})
+        if (run_dir / "rollouts.jsonl").exists():
+            tracker.rollouts(rollout_rows(run_dir / "rollouts.jsonl"), config.tracking.rollouts)
+        tracker.artifact(run_dir / "manifest.json", "manifest")
+    remove_checkpoints(run_dir)
+    return results
+
+
+# ---- questions and trajectories ----
+
+
+def make_environment(config: Config) -> Environment:
+    if isinstance(config.environment, arithmetic.ArithmeticConfig):
+        return arithmetic.make_environment(config.environment)
+    return benchmarks.make_environment(config.environment)
+
+
+def read_trajectories(config: Config) -> list[Trajectory]:
+    """The pool to choose from; empty where neither training nor held-out questions need one."""
+    if config.trajectories.kind == "scripted":
+        if config.training.objective == "none":
+            return []
+        return earn_trajectories(config)
+    if config.training.objective == "none" and config.environment.questions != "held_out":
+        return []
+    return list(trajectory_files.read(config.trajectories))
+
+
+def earn_trajectories(config: Config) -> list[Trajectory]:
+    """Let the scripted policy play until it has earned the configured numbers of successes and failures."""
+    assert isinstance(config.environment, arithmetic.ArithmeticConfig)
+    wanted = {True: config.trajectories.successes or 0, False: config.trajectories.failures or 0}
+    kept: list[Trajectory] = []
+    earned: Counter[bool] = Counter()
+    limit = 1000 * (sum(wanted.values()) + 1)  # attempts: a policy that (almost) never fails must not play for ever
+    for trajectory in islice(arithmetic.endless_trajectories(config.environment), limit):
+        if all(earned[success] >= number for success, number in wanted.items()):
+            return kept
+        success = trajectory.outcome.success
+        if earned[success] < wanted[success]:
+            kept.append(trajectory)
+            earned[success] += 1
+    raise RequestError(
+        f"trajectories: after {limit} attempts at environment.failure_rate={config.environment.failure_rate} the "
+        f"policy had earned {earned[True]} of {wanted[True]} successes and {earned[False]} of {wanted[False]} failures."
+        "\nChange environment.failure_rate, trajectories.successes or trajectories.failures."
+    )
+
+
+def set_questions_apart(
+    config: Config, pool: Sequence[Trajectory]
+) -> tuple[list[Question], list[Trajectory], list[Trajectory]]:
+    """Evaluation questions, the trajectories that may train, and those on held-out questions.
+
+    Nothing is trained and evaluated on the same question, by normalised text.
+    """
+    environment, evaluation = config.environment, config.evaluation
+    if environment.questions == "held_out":
+        assert not isinstance(environment, arithmetic.ArithmeticConfig)
+        found = question_sets.hold_out(pool, environment.held_out, evaluation.split)
+        unavailable = {t.question for t in pool if question_sets.is_held_out(t.question, environment.held_out)}
+    else:
+        if isinstance(environment, arithmetic.ArithmeticConfig):
+            found = arithmetic.make_questions(environment, evaluation.split, evaluation.n_questions)
+        else:
+            found = benchmarks.load_questions(environment.questions)
+        asked = question_sets.texts(found)
+        unavailable = {t.question for t in pool if question_sets.normalise(t.question) in asked}
+    kept, held_out = [], []
+    for trajectory in pool:
+        (held_out if trajectory.question in unavailable else kept).append(trajectory)
+    if not found and evaluation.kind != "none":
+        raise RequestError(
+            f"environment.questions={environment.questions}: no {evaluation.split} question to evaluate on.\n"
+            "Raise environment.held_out, name a question file, or take evaluation=none."
+        )
+    if pool and not kept:
+        raise RequestError(
+            f"environment.questions={environment.questions}: every one of the {len(pool)} trajectories is on an "
+            "evaluation question; none is left to train on."
+        )
+    return found[: evaluation.n_questions], kept, held_out
+
+
+# ---- prompts ----
+
+
+def prompt_of(config: Config, environment: Environment, question: str, class_name: str) -> tuple[Message, ...]:
+    """The prompt of a question under the text of a class; the one function for training and for roll-outs."""
+    class_ = config.strategy.class_named(class_name)
+    return prompt_messages(config.agent.system, environment.instructions, question, config.strategy, class_)
+
+
+# ---- evaluation ----
+
+
+def evaluate(
+    config: Config,
+    prepared: Prepared,
+    model: Any,
+    run_dir: Path,
+    report: Callable[[str], None],
+    save: Callable[[Path, Sequence[Rollout]], None],
+) -> dict[str, Any]:
+    """Roll out under the inference class, then under the others that `evaluation.also_as` names."""
+    from nat.progress import progress
+    from nat.rollouts import roll_out, summarise
+
+    results: dict[str, Any] = {}
+    inference = config.strategy.inference_class.name
+    for name in (inference, *other_classes(config)):
+        label = "evaluating" if name == inference else f"evaluating, asked for {name!r}"
+        finished: Counter[bool] = Counter()
+        with progress(len(prepared.questions), label, "episodes") as advance:
+
+            def ended(rollout: Rollout, finished: Counter[bool] = finished, advance: Any = advance) -> None:
+                finished[rollout.outcome.success] += 1
+                advance(finished.total(), f"success {finished[True] / finished.total():.2f}")
+
+            rollouts = roll_out(
+                model,
+                prepared.format,
+                prepared.environment,
+                prepared.questions,
+                lambda question, name=name: prompt_of(config, prepared.environment, question.text, name),
+                config.evaluation.decoding,
+                ended,
+            )
+        summary = summarise(rollouts)
+        low, high = summary["ci95"]
+        rate = f"{summary['success_rate']:.3f} [{low:.3f}, {high:.3f}] on {summary['n_questions']} questions"
+        if name == inference:
+            save(run_dir / "rollouts.jsonl", rollouts)
+            results |= summary
+            report(f"success rate  {rate}")
+            report(f"failures      {', '.join(f'{k} {n}' for k, n in summary['failures'].items()) or 'none'}")
+        else:
+            save(run_dir / f"rollouts_as_{name}.jsonl", rollouts)
+            results[f"success_rate_as_{name}"] = summary["success_rate"]
+            report(f"  asked for {name!r}: {rate}")
+    return results
+
+
+def other_classes(config: Config) -> list[str]:
+    """The classes to ask for besides the one of inference: those whose prompt differs from its."""
+    wanted = config.evaluation.also_as
+    inference = config.strategy.inference_class
+    names = [class_.name for class_ in config.strategy.classes] if wanted == "others" else list(wanted)
+    return [name for name in names if config.strategy.class_named(name).text != inference.text]
+
+
+def rollout_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of the W&B table of roll-outs."""
+    from nat.rollouts import read_rollouts
+
+    return [
+        {
+            "question_id": rollout.question.id,
+            "question": rollout.question.text,
+            "reference": rollout.question.answer,
+            "prediction": rollout.outcome.prediction,
+            "success": rollout.outcome.success,
+            "failure": rollout.outcome.failure,
+            "turns": "\n".join(f"[{message.role}] {message.content}" for message in rollout.messages),
+        }
+        for rollout in read_rollouts(path)
+    ]
+
+
+# ---- files of a run directory ----
+
+
+def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
+    positives = sum(trajectory.outcome.success for trajectory in trajectories)
+    return {"positives": positives, "negatives": len(trajectories) - positives}
+
+
+def make_manifest(
+    config: Config,
+    mixed: Mix,
+    examples: Sequence[Example],
+    held_out: Sequence[Trajectory],
+    dropped: Sequence[Dropped],
+    pool: Sequence[Trajectory],
+) -> dict[str, Any]:
+    """What was selected, from where, what was not and why; the four counts add up to what was read."""
+    success = {trajectory.id: trajectory.outcome.success for trajectory in pool}
+    reasons = sorted({drop.reason for drop in dropped})
+    return {
+        "hash": mixed.hash,
+        "trajectories": config.trajectories.path or f"{config.trajectories.kind} in {config.environment.name}",
+        "selected": counts(mixed.selected),
+        "unused": counts(mixed.unused),
+        "held_out": counts(held_out),
+        "dropped": {
+            reason: {
+                "positives": sum(success[d.trajectory_id] for d in dropped if d.reason == reason),
+                "negatives": sum(not success[d.trajectory_id] for d in dropped if d.reason == reason),
+            }
+            for reason in reasons
+        },
+        "per_source": per_source(mixed.selected),
+        "trained_tokens": class_token_counts(examples),
+        "preambles_replaced": sum("preamble_messages" in trajectory.metadata for trajectory in mixed.selected),
+        "positives": [trajectory.id for trajectory in mixed.positives],
+        "negatives": [trajectory.id for trajectory in mixed.negatives],
+        "dropped_trajectories": [drop._asdict() for drop in dropped],
+    }
+
+
+def describe(config: Config, prepared: Prepared) -> Iterator[str]:
+    """What was chosen, for the terminal."""
+    yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions of {config.environment.name}"
+    if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":
+        yield f"              (evaluation.n_questions={config.evaluation.n_questions}: there are no more)"
+    if prepared.mixed is None:
+        return
+    manifest = prepared.manifest
+    selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
+    yield f"selected      {_counts_text(selected)}; unused {_counts_text(unused)}"
+    if any(held_out.values()):
+        yield f"held out      {_counts_text(held_out)}, on questions kept for evaluation"
+    for reason, number in manifest["dropped"].items():
+        yield f"dropped       {_counts_text(number)}: {reason} (listed in manifest.json)"
+    tokens = ", ".join(f"{name} {count}" for name, count in manifest["trained_tokens"].items())
+    yield f"trained tokens  {tokens}; manifest {manifest['hash']}"
+
+
+def _counts_text(number: Mapping[str, int]) -> str:
+    return f"{number['positives']} positives, {number['negatives']} negatives"
+
+
+def coordinates(
+    config: Config, method: str, n_positives: int, n_negatives: int, manifest_hash: str | None
+) -> dict[str, Any]:
+    """Where a run stands among others: the part of `results.json` that is known before it starts."""
+    return {
+        "method": method,
+        "environment": config.environment.name,
+        "strategy": config.strategy.name,
+        "ratio": config.mixing.ratio if config.mixing.kind == "ratio" else None,
+        "positives": n_positives,
+        "negatives": n_negatives,
+        "seed": config.seed,
+        "model": config.model.name,
+        "split": config.evaluation.split,
+        "manifest": manifest_hash,
+    }
+
+
+@dataclass
+class Clock:
+    """Seconds per stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.monotonic() - start, 3)

@@ -1,0 +1,93 @@
+"""GSM8K model solutions with calculator annotations, read as agent trajectories. A record (shortened):
+
+    {"question": "Janet's ducks lay 16 eggs per day. ...", "ground_truth": "Janet sells ... \\nA: 18",
+     "6b_finetuning": {"is_correct": false, "solution": "She has 16 - 3 = <<16-3=13>>13 eggs left\\nA: 13"},
+     "175b_verification": {"is_correct": true, "solution": "..."}}
+
+Every key whose value has a `solution` is a model, and the source of one trajectory. `<<16-3=13>>` becomes the action
+`calculate[16-3]` with the text before it as the thought and `13` as the observation, as the original calculator gave
+it (about 1% of the values are wrong); the last line `A: 13` becomes `finish[13]`. A solution that was cut before its
+last line ends in a turn without an action, as it did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nat.agents import FINISH, render_turn
+from nat.questions import question_id
+from nat.trajectories.json_lines import read_objects, require
+from nat.types import Message, Outcome, RequestError, Trajectory
+
+ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
+ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
+
+
+def read(path: Path) -> Iterator[tuple[str, Trajectory]]:
+    """Stream `("file:line", trajectory)`, one per model and question; raises RequestError at an unreadable record."""
+    for where, record in read_objects(path):
+        question = require(record, "question", str, where)
+        truth = require(record, "ground_truth", str, where)
+        reference = ANSWER_LINE.search(truth) or re.search(r"####[ \t]*(.*?)\s*$", truth)
+        if reference is None:
+            raise RequestError(f"{where}: 'ground_truth' ends with neither 'A: answer' nor '#### answer'.")
+        models = {key: value for key, value in record.items() if isinstance(value, Mapping) and "solution" in value}
+        if not models:
+            raise RequestError(f"{where}: no model's solution; a model is a key with 'is_correct' and 'solution'.")
+        for model, value in models.items():
+            yield where, _trajectory(question, reference[1], model, dict(value), where)
+
+
+def _trajectory(question: str, reference: str, model: str, value: dict[str, Any], where: str) -> Trajectory:
+    success = require(value, "is_correct", bool, where, f"\nThe label of model {model!r} is needed.")
+    solution = require(value, "solution", str, where)
+    messages, prediction = solution_messages(solution)
+    # Ids are read back from manifests and lists of drops: line and model say at once where to look.
+    line = where.rpartition(":")[2]
+    return Trajectory(
+        id=f"{line}/{model}",
+        question_id=question_id(question),
+        question=question,
+        messages=messages,
+        outcome=Outcome(
+            success=success,
+            score=1.0 if success else 0.0,
+            failure=None if success else "no_answer" if prediction is None else "wrong_answer",
+            prediction=prediction,
+            reference=reference,
+        ),
+        source=model,
+    )
+
+
+def solution_messages(solution: str) -> tuple[tuple[Message, ...], str | None]:
+    """A solution's turns and its final answer (None where it was cut before one)."""
+    answer = ANSWER_LINE.search(solution)
+    body = solution[: answer.start()] if answer else solution
+    messages: list[Message] = []
+    position, observation = 0, ""
+    for annotation in ANNOTATION.finditer(body):
+        thought = _thought(body[position : annotation.start()], observation)
+        expression, observation = annotation[1].strip(), annotation[2].strip()
+        messages.append(Message("assistant", render_turn(thought, "calculate", expression)))
+        messages.append(Message("tool", observation))
+        position = annotation.end()
+    thought = _thought(body[position:], observation)
+    if answer is not None:
+        messages.append(Message("assistant", render_turn(thought, FINISH, answer[1])))
+        return tuple(messages), answer[1]
+    messages.append(Message("assistant", f"Thought: {thought}"))
+    return tuple(messages), None
+
+
+def _thought(text: str, observation: str) -> str:
+    """The text between two annotations, on one line, without the result that repeats the observation before it."""
+    if observation and text.startswith(observation):
+        text = text[len(observation) :]
+    sentences = [" ".join(line.split()) for line in text.splitlines()]
+    # Lines often end without a full stop; on one line they would run into each other.
+    ended = [s if s[-1] in ".!?,:;=" else f"{s}." for s in sentences[:-1] if s]
+    return " ".join([*ended, *sentences[-1:]]).strip()

@@ -1,0 +1,123 @@
+"""The values that flow from stage to stage. Imports nothing local and nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Failure: TypeAlias = Literal[
+    "wrong_answer",  # finished with an answer that the environment's scorer rejects
+    "abstained",  # finished without an answer ("unknown", nothing)
+    "unparsed_action",  # the last turn held no action that could be read
+    "tool_error",  # the last action was refused by its tool
+    "out_of_turns",  # the turn limit came before an answer
+    "no_answer",  # the turn's token limit or the context's end came before an answer
+    "infrastructure",  # the episode broke for reasons that are not the policy's
+]
+
+
+class RequestError(Exception):
+    """The request is wrong: a config value or an input file. Ends with exit code 2 and no traceback.
+
+    The message says what, where (the full key, or file:line), the offending value and the remedy.
+    """
+
+
+class StageError(Exception):
+    """A stage failed on a request that was right. Ends with exit code 1; the traceback goes to the log."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message. `train` says whether an agent's turn may carry loss; other roles never do."""
+
+    role: Role
+    content: str
+    train: bool = True
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode ended: `score` in [0, 1] grades what `success` decides; `failure` is None on success."""
+
+    success: bool
+    score: float
+    failure: Failure | None = None
+    prediction: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask an agent, with the reference answer that scores it."""
+
+    id: str
+    text: str
+    answer: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What one agent did on one question.
+
+    `messages` start at the agent's first turn: the prompt before it (system text, instructions, question, condition
+    text) is made by `nat.strategy.prompt_messages`, in training and at inference alike.
+    """
+
+    id: str
+    question_id: str
+    question: str
+    messages: tuple[Message, ...]
+    outcome: Outcome
+    source: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trajectory as the model sees it. `labels[i]` is `input_ids[i]` where the token carries loss, else -100."""
+
+    input_ids: list[int]
+    labels: list[int]
+    class_name: str
+    trajectory_id: str
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One evaluated (or collected) episode; `messages` start at the agent's first turn, as in `Trajectory`."""
+
+    question: Question
+    messages: tuple[Message, ...]
+    outcome: Outcome
+    generated_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`run` takes the text between the brackets and returns the observation; raises `ToolError` to refuse it."""
+
+    name: str
+    run: Callable[[str], str]
+
+
+class ToolError(Exception):
+    """The tool refuses its input. The message becomes the observation."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Questions' tools, turn protocol and scoring. `score` maps (prediction, reference) to a score in [0, 1].
+
+    An episode succeeds when its score is 1. `finish[...]` is every environment's last action and no tool.
+    """
+
+    name: str
+    instructions: str
+    tools: tuple[Tool, ...]
+    score: Callable[[str, str], float]
+    max_turns: int

@@ -1,0 +1,226 @@
+"""Composition and strict loading, on the real configuration files."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from nat import composition
+from nat.config import load, method_of
+from nat.types import RequestError
+from tests.conftest import ROOT
+
+
+def compose(*overrides: str):
+    return composition.checked(composition.compose(overrides), overrides)
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(RequestError) as error:
+        composition.plan(overrides, multirun=False)
+    message = str(error.value)
+    assert len(message.splitlines()) <= 6, message
+    return message
+
+
+def test_the_default_is_nat_at_one_to_one_on_the_built_in_world():
+    config = compose()
+    assert (config.environment.name, config.mixing.ratio, config.strategy.name) == ("arithmetic", "1:1", "suffix")
+    assert (config.model.name, config.training.objective, config.seed) == ("tiny", "sft", 0)
+
+
+GROUPS = sorted(path.parent.name + "=" + path.stem for path in (ROOT / "conf").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("option", [option for option in GROUPS if not option.startswith(("hydra", "experiment"))])
+def test_every_option_of_every_group_composes_and_validates(option):
+    group, name = option.split("=")
+    files = ["trajectories=jsonl", "trajectories.path=x.jsonl"]
+    needed = {"environment=gsm8k": files, "model=hub": ["model.path=tiny"]}
+    config = compose(option, *needed.get(option, []))
+    value = getattr(config, group, None)
+    assert value is None or name in (value.name if hasattr(value, "name") else name, name)
+
+
+@pytest.mark.parametrize("name", [option.split("=")[1] for option in GROUPS if option.startswith("experiment")])
+def test_every_experiment_composes_all_its_cells(name):
+    planned = composition.plan([f"experiment={name}"])
+    assert len({cell.directory for cell in planned.cells}) == len(planned.cells) >= 1
+
+
+def test_every_value_has_a_comment():
+    """Values live in YAML, once, each with its meaning: on its line, or above a block."""
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name in ("method", "experiment"):
+            continue
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"^(  )?[a-z_0-9]+:", line) and not line.startswith(
+                ("name:", "kind:", "objective:", "defaults:")
+            ):
+                above = lines[number - 1] if number else ""
+                assert "#" in line or above.lstrip().startswith("#"), f"{path.name}:{number + 1}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["strategy=sufix"], ["strategy=sufix", "suffix_plain", "prefix_correct"]),
+        (["envirnment=gsm8k"], ["envirnment", "environment"]),
+        (["mixing.ratoi=1:3"], ["mixing.ratoi", "mixing.ratio"]),
+        (["+mixing.ratoi=1:3"], ["mixing.ratoi='1:3'", "did you mean 'ratio'"]),
+        (["++training.max_step=3"], ["training.max_step=3", "did you mean 'max_steps'"]),
+        (["+sede=3"], ["sede=3", "did you mean 'seed'"]),
+        (["seed=zero"], ["seed='zero'", "a whole number", "str"]),
+        (["training.max_steps=many"], ["training.max_steps='many'"]),
+        (["mixing.oversample=3"], ["mixing.oversample=3", "true or false"]),
+        (["mixing.hold=all"], ["mixing.hold='all'", "'positives', 'total' or 'tokens'"]),
+        (["mixing.ratio=63"], ["mixing.ratio", "63 is a number", 'ratio: "1:3"']),
+        (["mixing.ratio=0:0"], ["mixing.ratio", "'0:0' asks for nothing"]),
+        (["mixing.ratio=1:-2"], ["mixing.ratio", "'1:-2'"]),
+        (["mixing.ratio=1:x"], ["mixing.ratio", "'1:x'"]),
+        (["mixing.negatives=5"], ["mixing.negatives=5", "ratio='1:1'", "mixing=counts"]),
+        (["strategy.infer_as=right"], ["strategy.infer_as", "'right' names no class", "correct, incorrect"]),
+        (["evaluation.also_as=[wrong]"], ["'wrong'", "correct, incorrect"]),
+        (["environment=gsm8k"], ["environment=arithmetic", "trajectories.path"]),
+        (["model=hub"], ["model.path", "must be given"]),
+        (["format=pdf"], ["format='pdf'", "terminal or html"]),
+        (["training.max_steps=5", "training.epochs=1"], ["training.max_steps=5", "training.epochs=1", "exactly one"]),
+        (["training.sft.seed=3"], ["training.sft", "seed"]),
+        (["mixing.ratio"], ["mixing.ratio", "EQUAL"]),
+        (["mixing.ratio=1:0,1:1"], ["mixing.ratio=1:0,1:1", "add -m"]),
+    ],
+)
+def test_a_wrong_request_is_answered_with_key_value_and_remedy(overrides, parts):
+    message = refused(*overrides)
+    for part in parts:
+        assert part in message
+
+
+def test_several_mistakes_are_listed_at_once():
+    message = refused("seed=a", "mixing.hold=b", "evaluation.split=c")
+    assert [line.partition("=")[0] for line in message.splitlines()] == ["evaluation.split", "mixing.hold", "seed"] or {
+        line.partition("=")[0] for line in message.splitlines()
+    } == {"seed", "mixing.hold", "evaluation.split"}
+
+
+def test_unquoted_yaml_ratios_are_caught_in_a_users_own_file(tmp_path):
+    (tmp_path / "mixing").mkdir()
+    original = (ROOT / "conf" / "mixing" / "ratio.yaml").read_text()
+    (tmp_path / "mixing" / "mine.yaml").write_text(original.replace('ratio: "1:1"', "ratio: 1:3"))
+    with pytest.raises(RequestError, match="63 is a number; write it in quotes"):
+        composition.plan(["mixing=mine"], config_dir=str(tmp_path))
+
+
+def test_a_users_own_strategy_joins_by_config_dir(tmp_path):
+    (tmp_path / "strategy").mkdir()
+    mine = yaml.safe_load((ROOT / "conf" / "strategy" / "prefix_correct.yaml").read_text())
+    mine |= {"name": "mine"}
+    mine["classes"][0]["text"] = "[Genau]"
+    (tmp_path / "strategy" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    planned = composition.plan(["strategy=mine"], config_dir=str(tmp_path))
+    assert planned.cells[0].config.strategy.classes[0].text == "[Genau]"
+
+
+@pytest.mark.parametrize(
+    ("classes", "part"),
+    [
+        (
+            [{"name": "a", "when": {"field": "score", "above": 0.5}, "text": ""}],
+            "strategy.classes: no class takes score = 0.0",
+        ),
+        ([{"name": "a", "when": {"feild": "score"}, "text": ""}], "feild"),
+        ([{"name": "a", "txt": ""}], "strategy.classes.0.txt=''"),
+    ],
+)
+def test_a_users_broken_strategy_is_refused(tmp_path, classes, part):
+    (tmp_path / "strategy").mkdir()
+    mine = {"name": "mine", "classes": classes, "place": "prefix", "infer_as": "a"}
+    (tmp_path / "strategy" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    with pytest.raises(RequestError) as error:
+        composition.plan(["strategy=mine"], config_dir=str(tmp_path))
+    assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], (600, None)),
+        (["training.epochs=2"], (None, 2.0)),
+        (["training.max_steps=7"], (7, None)),
+        (["training.max_steps=null", "training.epochs=0.5"], (None, 0.5)),
+    ],
+)
+def test_giving_one_budget_clears_the_other(overrides, expected):
+    training = compose(*overrides).training
+    assert (training.max_steps, training.epochs) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "negatives", "expected"),
+    [
+        (["method=base"], 0, "base"),
+        (["method=positive_only"], 0, "positive_only"),
+        (["method=nut"], 9, "nut"),
+        (["method=nat"], 9, "nat"),
+        (["method=nat_graded"], 9, "nat_graded"),
+        (["strategy=none"], 9, "nut"),
+        (["strategy=prefix_objects"], 9, "nat"),
+        (["mixing.ratio=1:0"], 0, "positive_only"),
+    ],
+)
+def test_the_method_is_derived_from_what_is_trained_on(overrides, negatives, expected):
+    assert method_of(compose(*overrides), negatives) == expected
+
+
+def test_a_method_can_be_changed_in_parts():
+    config = compose("method=nut", "mixing.ratio=1:3", "strategy=prefix_correct")
+    assert (config.mixing.kind, config.mixing.ratio, config.strategy.name) == ("ratio", "1:3", "prefix_correct")
+    assert compose("method=positive_only", "mixing.ratio=1:3").mixing.kind == "positive_only"
+
+
+def test_a_sweep_composes_names_and_checks_every_cell():
+    planned = composition.plan(["mixing.ratio=1:0,1:1,1:3", "seed=4", "sweep.name=s"], multirun=True)
+    assert [cell.config.mixing.ratio for cell in planned.cells] == ["1:0", "1:1", "1:3"]
+    assert [cell.config.seed for cell in planned.cells] == [4, 4, 4]
+    assert [cell.config.training.save for cell in planned.cells] == [False] * 3
+    names = [cell.directory.name for cell in planned.cells]
+    assert [name.rpartition("-")[0] for name in names] == ["ratio=1to0", "ratio=1to1", "ratio=1to3"]
+    assert all(str(cell.directory.parent) == "outputs/sweeps/s" for cell in planned.cells)
+    with pytest.raises(RequestError, match="'1:x'"):
+        composition.plan(["mixing.ratio=1:0,1:x"], multirun=True)
+    with pytest.raises(RequestError, match="two cells of this sweep are the same"):
+        composition.plan(["seed=1,1"], multirun=True)
+
+
+@pytest.mark.parametrize(
+    ("exact", "readable"),
+    [
+        ("mixing.ratio=1\\:3,seed=0", "ratio=1to3,seed=0"),
+        ("trajectories.path=/a b/c=d.jsonl", "path=_a_b_c=d.jsonl"),
+        ("", "cell"),
+        ("k=" + "x" * 500, "k=" + "x" * 118),
+    ],
+)
+def test_cell_names_are_safe_and_unique(exact, readable):
+    name = composition.cell_name(exact)
+    assert re.fullmatch(re.escape(readable) + "-[0-9a-f]{6}", name)
+    assert composition.cell_name(exact + "1") != name
+
+
+def test_a_tree_with_a_missing_group_is_refused():
+    tree = composition.resolved(composition.compose([]))
+    del tree["mixing"]
+    with pytest.raises(RequestError, match="mixing: is missing"):
+        load(tree)
+
+
+def test_configuration_is_checked_without_torch():
+    code = (
+        "import sys; from nat import composition; composition.plan(['mixing.ratio=1:2']);"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -1,0 +1,197 @@
+"""The model that ships with the package, and what it was trained on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from nat.environments import arithmetic as world
+from nat.types import Message
+from tests.conftest import ROOT
+
+TINY = ROOT / "nat" / "assets" / "tiny"
+RECIPE = ROOT / "experiments" / "tiny_model"
+GRAMMAR = "a are as at by every for have in is it of on only out over soon the there to with"
+ODD_TEXT = "Zażółć — 3½ €,\n\n  def f(x):\r\n\treturn x**2  # 日本語 🙂 \u0000<b>"
+
+
+def load_recipe(name: str) -> ModuleType:
+    """A module of experiments/tiny_model, which is no package."""
+    if str(RECIPE) not in sys.path:
+        sys.path.insert(0, str(RECIPE))
+    spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ModuleType:
+    return load_recipe("corpus")
+
+
+@pytest.fixture(scope="module")
+def corpus_messages(corpus: ModuleType) -> list[Message]:
+    return [message for conversation in islice(corpus.conversations(0), 5000) for message in conversation]
+
+
+@pytest.fixture(scope="module")
+def corpus_texts(corpus_messages: list[Message]) -> list[str]:
+    return [message.content for message in corpus_messages]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(TINY)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(TINY)
+
+
+def test_the_folder_is_small_and_complete() -> None:
+    files = {file.name: file.stat().st_size for file in TINY.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    assert sum(files.values()) <= 4 * 2**20
+
+
+def test_the_model_is_a_llama_of_a_million_parameters(model: Any) -> None:
+    import torch
+
+    assert model.config.model_type == "llama"
+    assert 0.9e6 < model.num_parameters() < 1.2e6
+    assert model.config.max_position_embeddings >= 4096
+    assert model.dtype == torch.float32, "stored in half precision, but loaded to be trained"
+
+
+def test_any_text_survives_the_tokenizer(tokenizer: Any) -> None:
+    ids = tokenizer.encode(ODD_TEXT, add_special_tokens=False)
+    assert tokenizer.decode(ids) == ODD_TEXT
+    assert max(ids) < len(tokenizer)
+
+
+def test_a_question_and_a_turn_in_tokens(tokenizer: Any) -> None:
+    assert tokenizer.tokenize("She sells 17 stamps.") == ["She", "Ġsells", "Ġ", "1", "7", "Ġstamps", "."]
+    assert tokenizer.tokenize("Thought: Add.\nAction: calculate[-5+12.5]") == (
+        ["Thought:", "ĠAdd", ".", "ĊAction:", "Ġcalculate[", "-", "5", "+", "1", "2", ".", "5", "]"]
+    )
+    for word in (" correctly", "incorrectly", "Correct", "Incorrect", "Laptop", " melt"):
+        assert len(tokenizer.tokenize(word)) == 1
+
+
+def test_the_chat_template_word_by_word(tokenizer: Any) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is 2 + 3?"},
+        {"role": "assistant", "content": "Thought: Add."},
+        {"role": "tool", "content": "5"},
+    ]
+    start = "<|system|>Be brief.<|end|><|user|>What is 2 + 3?<|end|>"
+    assert tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True) == (
+        start + "<|assistant|>"
+    )
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == (
+        start + "<|assistant|>Thought: Add.<|end|><|tool|>5<|end|>"
+    )
+    assert tokenizer.eos_token == "<|end|>" and tokenizer.pad_token == "<|pad|>"
+
+
+def test_pre_training_rows_are_the_chat_templates(tokenizer: Any, corpus: ModuleType) -> None:
+    pretrain = load_recipe("pretrain")
+    for conversation in islice(corpus.conversations(3), 20):
+        text = tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in conversation], tokenize=False
+        )
+        (row,) = pretrain.encode_all(tokenizer.backend_tokenizer, [conversation])
+        assert row[0] == tokenizer.encode(text, add_special_tokens=False)
+        trained = "".join(f"{message.content}<|end|>" for message in conversation if message.role == "assistant")
+        assert tokenizer.decode([label for label in row[1] if label != -100]) == trained
+
+
+def test_pre_training_holds_no_sentence_of_the_world(corpus_texts: list[str]) -> None:
+    shapes = [text for texts in world.TEMPLATES.values() for text, _ in texts]
+    shapes += [*world.DISTRACTORS, *world.OPENINGS, *world.CLOSINGS]
+    people = "|".join(name.lower() for name, _ in world.PEOPLE)
+    things = "|".join((*world.THINGS, *world.LEDGER_THINGS))
+    fields = {"{n}": r"\d+", "{she}": "s?he", "{she_}": "s?he", "{things}": f"({things})"}
+    fields |= {"{name}": f"({people})", "{other}": f"({people})"}
+    patterns = []
+    for shape in shapes:
+        pattern = re.escape(shape.lower()).replace(r"\{", "{").replace(r"\}", "}")
+        for field, expression in fields.items():
+            pattern = pattern.replace(field, expression)
+        patterns.append(pattern)
+    matcher = re.compile("|".join(patterns))
+    assert matcher.search("a dog runs off with 12.") and matcher.search("he keeps one of 3 equal heaps.")
+    assert not [text for text in corpus_texts if matcher.search(text.lower())]
+
+
+def test_pre_training_holds_no_thing_person_or_act_of_the_world(corpus_texts: list[str]) -> None:
+    seen = set(re.findall(r"[a-z]+", " ".join(corpus_texts).lower()))
+    stories = " ".join(text for texts in world.TEMPLATES.values() for text, _ in texts)
+    stories += " ".join([*world.THINGS, *world.LEDGER_THINGS, *(name for name, _ in world.PEOPLE)])
+    words = set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", stories).lower()))
+    # What is left in common are words of grammar.
+    assert words & seen == set(GRAMMAR.split())
+
+
+def strategy_texts() -> Iterator[str]:
+    for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
+        for class_ in yaml.safe_load(file.read_text(encoding="utf-8"))["classes"]:
+            yield class_["text"]
+
+
+def test_pre_training_holds_no_condition_text_and_judges_nothing(
+    corpus_messages: list[Message], corpus_texts: list[str]
+) -> None:
+    conditions = set(filter(None, strategy_texts()))
+    assert len(conditions) >= 10
+    prompts = [message.content for message in corpus_messages if message.role in ("system", "user")]
+    assert not [text for text in prompts for condition in conditions if condition in text]
+    judging = re.compile(r"correct|\b(right|wrong|true|false|good|bad|better|worse|best|worst|quality|success|fail)")
+    assert judging.search("solve this **incorrectly**")
+    assert not [text for text in corpus_texts if judging.search(text.lower())]
+
+
+def test_pre_training_turns_are_faultless(corpus: ModuleType) -> None:
+    """Worked by hand: 6 * 7 = 42, 42 - 50 = -8."""
+    assert [message.content for message in corpus.faultless_turns("6", [("*", "7"), ("-", "50")])] == [
+        "Thought: Multiply.\nAction: calculate[6*7]",
+        "42",
+        "Thought: Subtract.\nAction: calculate[42-50]",
+        "-8",
+        "Thought: Done.\nAction: finish[-8]",
+    ]
+
+
+def test_the_model_solves_problems_in_its_own_wording(model: Any, tokenizer: Any, corpus: ModuleType) -> None:
+    pretrain = load_recipe("pretrain")
+    rng = Random("a seed of this test")
+    plain: list[list[Message]] = [corpus.draw_conversation(rng, plain=True) for _ in range(60)]
+    assert pretrain.accuracy(model.eval(), tokenizer.backend_tokenizer, plain) >= 0.9
+
+
+def test_the_recorded_figures_belong_to_this_model(model: Any, tokenizer: Any) -> None:
+    figures = json.loads((RECIPE / "results.json").read_text(encoding="utf-8"))
+    assert figures["parameters"] == model.num_parameters()
+    assert figures["vocabulary"] == len(tokenizer)
+    assert figures["accuracy_plain"] >= 0.95
+    assert Path(figures["command"].split()[-1]) == Path("nat/assets/tiny")

@@ -1,0 +1,256 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nat import trajectories
+from nat.questions import hold_out, is_held_out, normalise, question_id
+from nat.trajectories import TrajectoriesConfig, gsm8k_solutions, native
+from nat.types import Message, Outcome, RequestError, Trajectory
+from tests.conftest import make_trajectory
+
+RECORD = {
+    "question": "What is 3+4?",
+    "messages": [{"role": "assistant", "content": "Action: finish[7]"}],
+    "outcome": {"success": True},
+}
+
+
+def config(kind: str, path) -> TrajectoriesConfig:
+    path = str(path) if isinstance(path, Path) else path
+    return TrajectoriesConfig(kind=kind, path=path, successes=None, failures=None)
+
+
+def read_text(tmp_path: Path, text: str | bytes) -> list[Trajectory]:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return list(trajectories.read(config("jsonl", path)))
+
+
+def test_the_least_a_record_needs_and_what_the_rest_becomes(tmp_path):
+    assert read_text(tmp_path, json.dumps(RECORD)) == [
+        Trajectory(
+            id="mine:1",
+            question_id=question_id("What is 3+4?"),
+            question="What is 3+4?",
+            messages=(Message("assistant", "Action: finish[7]"),),
+            outcome=Outcome(success=True, score=1.0),
+            source="mine",
+        )
+    ]
+
+
+def test_the_record_in_the_documentation_can_be_read(tmp_path):
+    documented = native.__doc__.split("\n\n")[1]  # type: ignore[union-attr]
+    one_line = " ".join(documented.split())
+    (trajectory,) = read_text(tmp_path, one_line)
+    assert trajectory.id == "ducks/175b"
+    assert trajectory.outcome == Outcome(False, 0.0, "wrong_answer", "13", "18")
+    assert [m.role for m in trajectory.messages] == ["assistant", "tool", "assistant"]
+    assert trajectory.metadata == {"temperature": 0.7}
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    originals = [make_trajectory("a", temperature=0.5), make_trajectory("b", success=False, score=0.25)]
+    path = tmp_path / "x.jsonl"
+    native.write(path, originals)
+    assert list(trajectories.read(config("jsonl", path))) == originals
+
+
+@given(
+    st.lists(
+        st.builds(Message, st.sampled_from(["assistant", "tool", "user"]), st.text(), st.booleans()), max_size=5
+    ).filter(lambda messages: not messages or messages[0].role == "assistant"),
+    st.text(min_size=1).filter(lambda text: text.strip()),
+)
+def test_messages_survive_a_round_trip_exactly(tmp_path_factory, messages, question):
+    original = Trajectory("i", "q", question, tuple(messages), Outcome(True, 1.0), "s", {"k": [1, None, "ü"]})
+    # A later user message that repeats the question is taken for the prompt, which nat writes itself.
+    if any(m.role == "user" and normalise(question) in normalise(m.content) for m in messages):
+        return
+    path = tmp_path_factory.mktemp("round_trip") / "x.jsonl"
+    native.write(path, [original])
+    assert [t for _, t in native.read(path)] == [original]
+
+
+def test_crlf_bom_empty_lines_other_scripts_and_a_message_of_a_megabyte(tmp_path):
+    long = {**RECORD, "messages": [{"role": "assistant", "content": "ж" * 1_000_000}]}
+    other = {**RECORD, "question": "三加四等于几？"}
+    text = "\ufeff" + json.dumps(long) + "\r\n\r\n   \r\n" + json.dumps(other, ensure_ascii=False) + "\r\n"
+    first, second = read_text(tmp_path, text)
+    assert first.messages[0].content == "ж" * 1_000_000
+    assert (second.question, second.id) == ("三加四等于几？", "mine:4")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"question": "x"', r"mine.jsonl:2: not valid JSON"),
+        ("[1, 2]", r"mine.jsonl:2: a list, not an object"),
+        (json.dumps({**RECORD, "outcome": {}}), r"mine.jsonl:2: 'success' is missing.*\n.*needs its label"),
+        (
+            json.dumps({k: v for k, v in RECORD.items() if k != "outcome"}),
+            r"mine.jsonl:2: 'outcome' is missing.*\n.*label",
+        ),
+        (json.dumps({**RECORD, "outcome": {"success": "yes"}}), "'success' is \"yes\"; it must be true or false"),
+        (json.dumps({**RECORD, "outcome": {"success": True, "score": 7}}), "outcome.score is 7; .* from 0 to 1"),
+        (json.dumps({**RECORD, "outcome": {"success": False, "failure": "bad"}}), "outcome.failure is 'bad'"),
+        (json.dumps({**RECORD, "messages": [{"role": "robot", "content": ""}]}), "unknown role 'robot'"),
+        (json.dumps({**RECORD, "messages": [{"role": "assistant"}]}), "'content' is missing"),
+        (json.dumps({**RECORD, "messages": ["hello"]}), "a message is 'hello'"),
+        (json.dumps({**RECORD, "question": 3}), "'question' is 3; it must be text"),
+        (json.dumps({**RECORD, "reward": 1}), "unknown key 'reward'; put what is yours into 'metadata'"),
+        ('{"question": NaN}', "NaN is not a JSON value"),
+        ("[" * 100_000, "not valid JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, line, message):
+    line = line if isinstance(line, bytes) else line.encode()
+    with pytest.raises(RequestError, match=message) as error:
+        read_text(tmp_path, json.dumps(RECORD).encode() + b"\n" + line)
+    assert "mine.jsonl:2" in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_an_id_used_twice_names_both_places(tmp_path):
+    line = json.dumps({**RECORD, "id": "a"})
+    with pytest.raises(RequestError, match=r"mine.jsonl:2: id 'a' was used before, at .*mine.jsonl:1"):
+        read_text(tmp_path, f"{line}\n{line}\n")
+
+
+def test_a_preamble_is_set_aside_and_counted(tmp_path):
+    turn = {"role": "assistant", "content": "Action: finish[7]"}
+    messages = [
+        {"role": "system", "content": "You are an agent."},
+        {"role": "user", "content": "Say OK."},
+        {"role": "assistant", "content": "OK", "train": False},
+        {"role": "user", "content": "Question: what is  3+4?"},
+        turn,
+    ]
+    (trajectory,) = read_text(tmp_path, json.dumps({**RECORD, "messages": messages}))
+    assert trajectory.messages == (Message("assistant", "Action: finish[7]"),)
+    assert trajectory.metadata == {"preamble_messages": 4}
+    (trajectory,) = read_text(tmp_path, json.dumps({**RECORD, "messages": [messages[1], turn]}))
+    assert trajectory.metadata == {"preamble_messages": 1}
+
+
+def test_train_flags_are_kept(tmp_path):
+    messages = [{"role": "assistant", "content": "a", "train": False}, {"role": "assistant", "content": "b"}]
+    (trajectory,) = read_text(tmp_path, json.dumps({**RECORD, "messages": messages}))
+    assert [m.train for m in trajectory.messages] == [False, True]
+
+
+def test_paths_globs_and_lists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jsonl", "a.jsonl", "odd [1].jsonl"):
+        (tmp_path / name).write_text(json.dumps(RECORD))
+    assert [p.name for p in trajectories.paths("[ab].jsonl")] == ["a.jsonl", "b.jsonl"]
+    assert [p.name for p in trajectories.paths(["b.jsonl", "*.jsonl"])] == ["b.jsonl", "a.jsonl", "odd [1].jsonl"]
+    assert [p.name for p in trajectories.paths("odd [1].jsonl")] == ["odd [1].jsonl"]
+    with pytest.raises(RequestError, match="the pattern matches no file"):
+        trajectories.paths("c*.jsonl")
+    with pytest.raises(RequestError, match=r"trajectories.path=c.jsonl: .*c.jsonl does not exist"):
+        trajectories.paths("c.jsonl")
+    with pytest.raises(RequestError, match="is a directory"):
+        trajectories.paths(str(tmp_path))
+    with pytest.raises(RequestError, match="trajectories.path=null: say which file"):
+        trajectories.paths(None)
+
+
+SOLUTION = (
+    "She eats 3 and bakes 4 so 3 + 4 = <<3+4=7>>7 eggs are used\n"
+    "She has 16 - 7 = <<16-7=9>>9 eggs left\nShe makes $2 * 9 = $<<2*9=19>>19\nA: 19"
+)
+
+
+def test_annotations_become_calculator_turns():
+    messages, prediction = gsm8k_solutions.solution_messages(SOLUTION)
+    assert [(m.role, m.content) for m in messages] == [
+        ("assistant", "Thought: She eats 3 and bakes 4 so 3 + 4 =\nAction: calculate[3+4]"),
+        ("tool", "7"),
+        ("assistant", "Thought: eggs are used. She has 16 - 7 =\nAction: calculate[16-7]"),
+        ("tool", "9"),
+        ("assistant", "Thought: eggs left. She makes $2 * 9 = $\nAction: calculate[2*9]"),
+        ("tool", "19"),  # the original calculator's slip is what the agent saw
+        ("assistant", "Thought: \nAction: finish[19]"),
+    ]
+    assert prediction == "19"
+
+
+@pytest.mark.parametrize(
+    ("solution", "contents", "prediction"),
+    [
+        ("A: 18", ["Thought: \nAction: finish[18]"], "18"),
+        ("Half of 7/14.\nA: 7/14", ["Thought: Half of 7/14.\nAction: finish[7/14]"], "7/14"),
+        ("So 3/440 = <<3/440=0.00681", ["Thought: So 3/440 = <<3/440=0.00681"], None),
+        (
+            "x = <<5*2/5=2.0=2.0>>2.0\nA: 2",
+            ["Thought: x =\nAction: calculate[5*2/5=2.0]", "2.0", "Thought: \nAction: finish[2]"],
+            "2",
+        ),
+    ],
+)
+def test_odd_solutions_are_read_as_they_are(solution, contents, prediction):
+    messages, found = gsm8k_solutions.solution_messages(solution)
+    assert ([m.content for m in messages], found) == (contents, prediction)
+
+
+def test_gsm8k_records_that_cannot_be_read(tmp_path):
+    path = tmp_path / "s.jsonl"
+    good = {"question": "Q", "ground_truth": "A: 1", "m": {"is_correct": True, "solution": "A: 1"}}
+    for change, message in [
+        ({"m": {"solution": "A: 1"}}, "s.jsonl:1: 'is_correct' is missing"),
+        ({"m": None}, "s.jsonl:1: no model's solution"),
+        ({"ground_truth": "18"}, "s.jsonl:1: 'ground_truth' ends with neither"),
+    ]:
+        path.write_text(json.dumps({**good, **change}))
+        with pytest.raises(RequestError, match=message):
+            list(trajectories.read(config("gsm8k_solutions", path)))
+
+
+def test_the_real_file_has_the_counts_that_its_documentation_states(data):
+    path = data / "gsm8k" / "example_model_solutions.jsonl"
+    found = list(trajectories.read(config("gsm8k_solutions", path)))
+    assert Counter((t.source, t.outcome.success) for t in found) == {
+        ("6b_finetuning", True): 286,
+        ("6b_finetuning", False): 1033,
+        ("6b_verification", True): 515,
+        ("6b_verification", False): 804,
+        ("175b_finetuning", True): 458,
+        ("175b_finetuning", False): 861,
+        ("175b_verification", True): 742,
+        ("175b_verification", False): 577,
+    }
+    assert Counter(t.outcome.failure for t in found) == {None: 2001, "wrong_answer": 3264, "no_answer": 11}
+    assert sum(len(t.messages) == 1 for t in found) == 48  # those without a complete annotation
+    assert len({t.question_id for t in found}) == 1319
+
+
+def test_questions_are_the_same_when_case_space_and_width_are_all_that_differs():
+    assert normalise("  What is\u00a0３＋4? ") == normalise("what IS 3+4?")
+    assert question_id("What is 3+4?") != question_id("What is 3+5?")
+
+
+def test_held_out_questions_are_a_share_by_hash_and_the_halves_are_apart():
+    pool = [make_trajectory(f"t{i}") for i in range(400)] + [
+        make_trajectory(f"again{i}", question=f"question of t{i}") for i in range(400)
+    ]
+    test, validation = hold_out(pool, 0.5, "test"), hold_out(pool, 0.5, "validation")
+    assert not {q.text for q in test} & {q.text for q in validation}
+    held_out = {q.text for q in [*test, *validation]}
+    assert held_out == {t.question for t in pool if is_held_out(t.question, 0.5)}
+    # Binomial(400, 1/2) stays within four standard deviations of 200.
+    assert 160 <= len(held_out) <= 240
+    assert hold_out(reversed(pool), 0.5, "test")[0].text == test[0].text
+    assert hold_out(pool, 0.25, "test")[0].text in {q.text for q in test}
+
+
+def test_a_question_without_reference_cannot_be_scored():
+    pool = [make_trajectory("a")]
+    assert len(hold_out(pool, 1.0, "test")) + len(hold_out(pool, 1.0, "validation")) == 1
+    silent = Trajectory("b", "q", "Q", (), Outcome(True, 1.0))
+    assert hold_out([silent], 1.0, "test") == hold_out([silent], 1.0, "validation") == []

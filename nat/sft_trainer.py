@@ -202,6 +202,26 @@ def _pad_token_id(format: ChatFormat) -> int:
 
 
 @contextmanager
+def only_trained_positions_scored() -> Iterator[None]:
+    """Let the fused head skip masked positions on the CPU too, where it is a third of a tiny model's step.
+
+    TRL scores all positions wherever there is no Triton, since some accelerators recompile for every new shape; the
+    CPU does not. A TRL without this switch is left as it is.
+    """
+    from trl.trainer import utils
+
+    decide = getattr(utils, "_use_triton", None)
+    if decide is None:
+        yield
+        return
+    utils._use_triton = lambda device: device.type == "cpu" or decide(device)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        utils._use_triton = decide  # type: ignore[attr-defined]
+
+
+@contextmanager
 def library_messages_to_log() -> Iterator[None]:
     """Messages and bars of transformers, TRL and torch go to the log (or nowhere, if there is none), not the terminal.
 

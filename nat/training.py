@@ -210,7 +210,7 @@ def train(
     import torch
     from transformers import set_seed
 
-    from nat.sft_trainer import ClassLossTrainer, library_messages_to_log
+    from nat.sft_trainer import ClassLossTrainer, library_messages_to_log, only_trained_positions_scored
 
     output_dir = run_dir / CHECKPOINTS
     with library_messages_to_log():
@@ -228,7 +228,7 @@ def train(
         trainer = ClassLossTrainer(model=model, args=arguments, format=format, examples=examples, tracker=tracker)
         total = trainer.planned_steps()
         if first_step < total:
-            with progress(total, "training", "steps", done=first_step) as advance:
+            with only_trained_positions_scored(), progress(total, "training", "steps", done=first_step) as advance:
                 trainer.report = advance
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         else:  # the training was finished when the run was cut off: Trainer would take one step more

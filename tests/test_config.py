@@ -220,7 +220,8 @@ def test_a_tree_with_a_missing_group_is_refused():
 def test_configuration_is_checked_without_torch():
     code = (
         "import sys; from nat import composition; composition.plan(['mixing.ratio=1:2']);"
-        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")

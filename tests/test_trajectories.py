@@ -157,7 +157,7 @@ def test_paths_globs_and_lists(tmp_path, monkeypatch):
         trajectories.paths("c.jsonl")
     with pytest.raises(RequestError, match="is a directory"):
         trajectories.paths(str(tmp_path))
-    with pytest.raises(RequestError, match="trajectories.path=null: say which file"):
+    with pytest.raises(RequestError, match="path=null: say which file"):
         trajectories.paths(None)
 
 

@@ -28,7 +28,7 @@ from nat.tracking import Tracker
 from nat.training import TrainingConfig, train
 from nat.types import Example
 
-BATCH, VOCABULARY = 16, 512
+BATCH, VOCABULARY, PROMPT = 16, 1987, 50  # rows a step; the tiny model's vocabulary; masked tokens of a row
 
 
 def random_examples(n: int) -> list[Example]:
@@ -37,7 +37,7 @@ def random_examples(n: int) -> list[Example]:
     for i in range(n):
         length = round(min(160, max(60, generator.gauss(110, 20))))
         ids = [generator.randrange(VOCABULARY) for _ in range(length)]
-        examples.append(Example(ids, [MASKED] * 40 + ids[40:], "incorrect" if i % 2 else "correct", str(i)))
+        examples.append(Example(ids, [MASKED] * PROMPT + ids[PROMPT:], "incorrect" if i % 2 else "correct", str(i)))
     return examples
 
 
@@ -47,7 +47,7 @@ def random_model() -> Any:
         LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=128,
-            intermediate_size=384,
+            intermediate_size=352,
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=4,

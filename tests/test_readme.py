@@ -1,0 +1,79 @@
+"""Every `nat` command in the README runs, shrunk by overrides; every `make` target that it names exists."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nat import cli
+from nat.trajectories import native
+from tests.conftest import ROOT, make_trajectory
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+NAT = [command for command in COMMANDS if command.startswith("nat ")]
+SMALL = ("training.max_steps=1", "evaluation.n_questions=2", "evaluation.decoding.max_new_tokens=8", "tracking=none")
+
+
+def test_the_first_screen_says_what_it_is_and_holds_the_two_commands_and_the_picture():
+    screen = "\n".join(README.splitlines()[:45])
+    assert "Negative-Aware Training" in screen
+    assert "make demo" in screen
+    assert "make test" in screen
+    assert "positive_only" in screen
+    assert "95% interval" in screen
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_the_record_in_the_readme_is_one_that_nat_reads(tmp_path):
+    (record,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(json.loads(record)) + "\n")
+    ((_, trajectory),) = native.read(path)
+    assert trajectory.outcome.success
+    assert len(trajectory.messages) == 3
+
+
+@pytest.fixture
+def files_of_the_readme(tmp_path, monkeypatch):
+    """The files that the commands name, small, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    pool = [make_trajectory(f"{i}/{s}", bool(s), question=f"What is {i}+7?") for i in range(60) for s in (0, 1)]
+    native.write(Path("my_trajectories.jsonl"), pool)
+    solution = {"is_correct": True, "solution": "3+4 = <<3+4=7>>7\nA: 7"}
+    wrong = {"is_correct": False, "solution": "3*4 = <<3*4=12>>12\nA: 12"}
+    with open("example_model_solutions.jsonl", "w") as file:
+        for i in range(60):
+            row = {"question": f"What is {i}+4?", "ground_truth": "A: 7", "a": solution, "b": wrong}
+            file.write(json.dumps(row) + "\n")
+    Path("my_conf/strategy").mkdir(parents=True)
+    original = (ROOT / "conf" / "strategy" / "prefix_correct.yaml").read_text()
+    Path("my_conf/strategy/mine.yaml").write_text(original.replace("name: prefix_correct", "name: mine"))
+    return tmp_path
+
+
+def test_there_are_commands_of_every_verb():
+    assert {command.split()[1] for command in NAT} >= {"train", "inspect", "report", "evaluate"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NAT)
+def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys):
+    arguments = shlex.split(command, comments=True)[1:]
+    if arguments[0] in ("report", "evaluate"):  # they come after a run or a sweep
+        assert cli.run(["train", "-m", "seed=0,1", "sweep.name=demo", *SMALL]) == 0
+        assert cli.run(["train", "hydra.run.dir=outputs/runs/NAME", *SMALL]) == 0
+    small = () if arguments[0] == "report" else SMALL
+    if "model=hub" in arguments or "model=llama2_7b" in arguments:
+        small = (*small, "model.path=tiny", "model.name=stand_in")  # no weights can be fetched in a test
+    if arguments[0] == "evaluate":
+        small = tuple(override for override in small if not override.startswith("training"))
+    assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err

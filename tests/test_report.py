@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from nat import report
+from nat.rollouts import save_rollouts
+from nat.statistics import wilson_interval
+from nat.types import Outcome, Question, RequestError, Rollout
+
+
+def write_run(directory: Path, method: str, successes: str, **results) -> None:
+    """A run whose episodes are written as "10011": one digit a question."""
+    directory.mkdir(parents=True)
+    rollouts = [
+        Rollout(
+            Question(f"q{i}", f"text {i}", "7"),
+            (),
+            Outcome(digit == "1", float(digit), None if digit == "1" else "wrong_answer"),
+        )
+        for i, digit in enumerate(successes)
+    ]
+    save_rollouts(directory / "rollouts.jsonl", rollouts)
+    n, k = len(successes), successes.count("1")
+    values = {
+        "status": "completed",
+        "method": method,
+        "environment": "arithmetic",
+        "strategy": "none",
+        "ratio": None,
+        "seed": 0,
+        "positives": 10,
+        "negatives": 0,
+        "success_rate": k / n,
+        "ci95": list(wilson_interval(k, n)),
+        "n_questions": n,
+        "failures": {"wrong_answer": n - k},
+    }
+    (directory / "results.json").write_text(json.dumps({**values, **results}))
+
+
+def test_a_table_of_methods_with_paired_differences(tmp_path):
+    write_run(tmp_path / "b", "nat", "1111110000" * 5, negatives=90, success_rate_as_incorrect=0.125)
+    write_run(tmp_path / "a", "positive_only", "1111000000" * 5)
+    write_run(tmp_path / "c", "base", "0000000000" * 5, positives=0)
+    text = report.write(tmp_path)
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["base", "positive_only", "nat"]
+    # nat is right on ten questions more of 50: 0.2, and Wald+2 gives (11 - 0.5 ... by hand:
+    # b = 10.5, c = 0.5, n = 52: centre 10/52 = 0.1923, half 1.96 * sqrt(11 - 100/52) / 52 = 0.1136.
+    assert "+0.200 [+0.079, +0.306]" in lines[4]
+    assert "incorrect 0.125" in lines[4]
+    assert "[0.462, 0.724]" in lines[4]  # Wilson's interval of 30 in 50
+    assert "-0.400" in lines[2]
+    assert " - " in lines[3] or lines[3].rstrip().endswith("-")
+    written = (tmp_path / "report.md").read_text()
+    assert "| nat | 10 | 90 | 0.600 | [0.462, 0.724] | +0.200 [+0.079, +0.306] | incorrect 0.125 |" in written
+    assert "- b: wrong_answer 20" in written
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(rows) == 4
+    assert rows[0].startswith("run,status,method,")
+    assert str(tmp_path / "report.md") in text
+    assert str(tmp_path / "b") in text
+
+
+def test_a_run_is_compared_with_the_reference_of_its_seed(tmp_path):
+    write_run(tmp_path / "p0", "positive_only", "1000", seed=0)
+    write_run(tmp_path / "p1", "positive_only", "0111", seed=1)
+    write_run(tmp_path / "n1", "nut", "0111", seed=1, negatives=5)
+    cells = report.compared(report.read_cells(tmp_path))
+    (nut,) = [cell for cell in cells if cell.method == "nut"]
+    assert nut.difference is not None
+    assert (nut.difference.only_first, nut.difference.only_second) == (0, 0)
+    assert "seed" in report.table(cells)[0]
+
+
+def test_other_questions_are_not_compared(tmp_path):
+    write_run(tmp_path / "p", "positive_only", "1000")
+    write_run(tmp_path / "n", "nut", "10001", negatives=5)
+    (nut,) = [cell for cell in report.compared(report.read_cells(tmp_path)) if cell.method == "nut"]
+    assert nut.difference is None
+
+
+def test_what_is_missing_is_said(tmp_path):
+    write_run(tmp_path / "done-1", "positive_only", "1000")
+    (tmp_path / "dead-1").mkdir()
+    (tmp_path / "dead-1" / "results.json").write_text(json.dumps({"status": "running"}))
+    (tmp_path / "bad-1").mkdir()
+    error = {"kind": "stage", "message": "the loss is nan\nmore"}
+    (tmp_path / "bad-1" / "results.json").write_text(json.dumps({"status": "failed", "error": error}))
+    cells = [{"name": name} for name in ("done-1", "dead-1", "bad-1", "never-1")]
+    (tmp_path / "sweep.json").write_text(json.dumps({"cells": cells}))
+    text = report.write(tmp_path)
+    assert "3 runs are not in the table" in text
+    for line in ("dead-1: running", "bad-1: failed: the loss is nan", "never-1: not started"):
+        assert f"  {line}\n" in text
+
+
+def test_nothing_to_report_is_an_error(tmp_path):
+    with pytest.raises(RequestError, match="no run below it"):
+        report.write(tmp_path)
+    with pytest.raises(RequestError, match="no such directory"):
+        report.write(tmp_path / "nowhere")
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(RequestError, match=r"results\.json: not valid JSON"):
+        report.write(tmp_path)

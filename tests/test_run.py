@@ -1,0 +1,274 @@
+"""Whole runs of the built-in world, and of real GSM8K solutions, through the command line's own entry point."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nat import cli, composition, run
+from nat.trajectories import native
+from nat.types import Message
+from tests.conftest import make_trajectory
+
+QUICK = ("training.max_steps=3", "evaluation.n_questions=6", "tracking=none", "trajectories.failures=100")
+
+
+def results(directory: Path) -> dict:
+    return json.loads((directory / "results.json").read_text())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def nat(*arguments: str) -> int:
+    return cli.run(arguments)
+
+
+def test_a_run_leaves_every_file_of_its_directory(here):
+    assert (
+        nat(
+            "train",
+            "mixing.ratio=1:2",
+            "mixing.positives=20",
+            "strategy=prefix_correct",
+            *QUICK[:2],
+            "trajectories.failures=40",
+            "trajectories.successes=20",
+            "hydra.run.dir=r",
+        )
+        == 0
+    )
+    files = {path.name for path in (here / "r").iterdir()}
+    assert {
+        "config.yaml",
+        "manifest.json",
+        "metrics.jsonl",
+        "rollouts.jsonl",
+        "results.json",
+        "model",
+        "wandb",
+    } <= files
+    found = results(here / "r")
+    assert (found["status"], found["method"], found["positives"], found["negatives"]) == ("completed", "nat", 20, 40)
+    assert found["n_questions"] == 6
+    assert found["ci95"][0] <= found["success_rate"] <= found["ci95"][1]
+    assert 0 <= found["success_rate_as_incorrect"] <= 1
+    assert sum(found["failures"].values()) == round(6 * (1 - found["success_rate"]))
+    assert {"prepare", "load_model", "training", "evaluation"} <= found["timing"].keys()
+    assert {"nat", "torch", "transformers", "trl"} <= found["versions"].keys()
+    manifest = json.loads((here / "r" / "manifest.json").read_text())
+    assert manifest["selected"] == {"positives": 20, "negatives": 40}
+    assert len(manifest["positives"]) == 20
+    assert set(manifest["trained_tokens"]) == {"correct", "incorrect"}
+    config = yaml.safe_load((here / "r" / "config.yaml").read_text())
+    assert config["strategy"]["classes"][0]["text"] == "[Correct]"
+    metrics = [json.loads(line) for line in (here / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "loss/correct", "loss/incorrect", "learning_rate", "tokens"} <= metrics[-1].keys()
+    assert len((here / "r" / "rollouts.jsonl").read_text().splitlines()) == 6
+    prompt = json.loads((here / "r" / "model" / "inference.json").read_text())["prompt"]
+    assert prompt[0]["content"].startswith("[Correct]\n")
+    assert prompt[0]["content"].endswith("{question}")
+
+
+def test_the_same_command_twice_gives_the_same_run(here):
+    for directory in ("a", "b"):
+        assert nat("train", *QUICK, "training.save=false", f"hydra.run.dir={directory}") == 0
+    a, b = results(here / "a"), results(here / "b")
+    assert a["manifest"] == b["manifest"]
+
+    def losses(directory: str) -> list[dict]:
+        lines = [json.loads(line) for line in (here / directory / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if "per_second" not in key} for line in lines]
+
+    assert losses("a") == losses("b") != []
+    assert (here / "a" / "rollouts.jsonl").read_text() == (here / "b" / "rollouts.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_over_ratios_has_a_cell_for_each_and_a_report(here, capsys):
+    arguments = ("mixing.ratio=1:0,1:1,1:3", "mixing.positives=10", "sweep.name=s", *QUICK)
+    assert nat("train", "-m", *arguments) == 0
+    cells = {path.parent.name: json.loads(path.read_text()) for path in here.glob("outputs/sweeps/s/*/results.json")}
+    assert sorted(name.partition("-")[0] for name in cells) == ["ratio=1to0", "ratio=1to1", "ratio=1to3"]
+    by_ratio = {cell["ratio"]: (cell["positives"], cell["negatives"], cell["method"]) for cell in cells.values()}
+    assert by_ratio == {"1:0": (10, 0, "positive_only"), "1:1": (10, 10, "nat"), "1:3": (10, 30, "nat")}
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines() if line.startswith(("positive_only", "nat"))]
+    assert len(table) == 3
+    assert (here / "outputs/sweeps/s/report.md").exists()
+    assert nat("report", "outputs/sweeps/s") == 0
+    again = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("positive_only", "nat"))]
+    assert again == table
+
+
+@pytest.mark.slow
+def test_a_failing_cell_is_printed_and_the_others_finish(here, capsys):
+    # The pool holds 100 failures: 1:3 of 100 successes asks for 300, which only the data can tell.
+    arguments = ("mixing.ratio=1:3,1:1", "sweep.name=s", *QUICK)
+    assert nat("train", "-m", *arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("asks for 100 positives and 300 negatives; there are 100 and 100") == 2
+    assert "ratio=1to3" in captured.out
+    statuses = {cell["overrides"][0]: cell["status"] for cell in map(results, here.glob("outputs/sweeps/s/*/"))}
+    assert sorted(statuses.values()) == ["completed", "failed"]
+    assert "1 runs are not in the table" in captured.out
+
+
+def test_more_negatives_than_exist_are_refused_before_a_model_loads(here, capsys):
+    code = (
+        "import sys; from nat import cli; code = cli.run(sys.argv[1:]);"
+        "assert not {'torch', 'trl', 'wandb', 'datasets'} & set(sys.modules), 'a heavy library was imported';"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "train", "mixing.ratio=1:30", "hydra.run.dir=r"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here)
+    assert ended.returncode == 2, ended.stderr
+    assert "asks for 100 positives and 3000 negatives; there are 100 and 900" in ended.stderr
+    assert "the largest feasible mixing.positives is 30" in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 6
+    assert "Traceback" not in ended.stderr
+
+
+def write_pile(path: Path, n: int = 40) -> None:
+    pool = [make_trajectory(f"p{i}", question=f"What is {i}+7?") for i in range(n)]
+    pool += [make_trajectory(f"n{i}", success=False, question=f"What is {i}+7?") for i in range(n)]
+    native.write(path, pool)
+
+
+MINE = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=mine.jsonl", *QUICK[:3])
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments", "message"),
+    [
+        (None, (), r"trajectories.path=mine.jsonl: .* does not exist"),
+        ("{", (), r"mine\.jsonl:1: not valid JSON"),
+        ('{"question": "q", "messages": []}', (), r"mine\.jsonl:1: 'outcome' is missing"),
+        ("pile", ("mixing.ratio=1:5",), "asks for .* positives"),
+    ],
+)
+def test_wrong_data_ends_with_code_2_and_a_few_lines(here, capsys, line, arguments, message):
+    if line == "pile":
+        write_pile(here / "mine.jsonl")
+    elif line:
+        (here / "mine.jsonl").write_text(line + "\n")
+    assert nat("train", *MINE, *arguments, "hydra.run.dir=r") == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err)
+    assert len(err.splitlines()) <= 6
+    assert results(here / "r")["status"] == "failed"
+
+
+def test_a_strategy_on_a_field_that_the_data_lack_ends_with_code_2(here, capsys):
+    write_pile(here / "mine.jsonl")
+    (here / "conf" / "strategy").mkdir(parents=True)
+    classes = [
+        {"name": "good", "when": {"field": "metadata.reward", "above": 0.5}, "text": "+"},
+        {"name": "bad", "text": "-"},
+    ]
+    mine = {"name": "mine", "classes": classes, "place": "prefix", "infer_as": "good"}
+    (here / "conf" / "strategy" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    assert nat("train", "--config-dir", "conf", "strategy=mine", *MINE, "hydra.run.dir=r") == 2
+    assert "strategy.classes[0].when.field='metadata.reward' is in none of the" in capsys.readouterr().err
+
+
+def test_held_out_questions_take_all_their_trajectories_with_them(here):
+    write_pile(here / "mine.jsonl", n=60)
+    planned = composition.plan([*MINE, "mixing=all"])
+    config = planned.cells[0].config
+    pool = run.read_trajectories(config)
+    questions, kept, held_out = run.set_questions_apart(config, pool)
+    assert len(kept) + len(held_out) == 120
+    assert {q.text for q in questions} <= {t.question for t in held_out}
+    assert not {t.question for t in kept} & {t.question for t in held_out}
+    validation = composition.plan([*MINE, "mixing=all", "evaluation.split=validation"]).cells[0].config
+    others, kept_too, _ = run.set_questions_apart(validation, pool)
+    assert not {q.text for q in others} & {q.text for q in questions}
+    assert kept_too == kept
+
+
+def test_questions_of_a_file_are_kept_out_of_training(here):
+    write_pile(here / "mine.jsonl", n=10)
+    (here / "test.jsonl").write_text(json.dumps({"question": "what IS  3+7?", "answer": "#### 10"}) + "\n")
+    config = composition.plan([*MINE, "environment.questions=test.jsonl"]).cells[0].config
+    questions, kept, held_out = run.set_questions_apart(config, run.read_trajectories(config))
+    assert [q.text for q in questions] == ["what IS  3+7?"]
+    assert {t.id for t in held_out} == {"p3", "n3"}
+    assert len(kept) == 18
+
+
+@pytest.mark.slow
+def test_real_gsm8k_solutions_from_end_to_end(here, data):
+    path = data / "gsm8k" / "example_model_solutions.jsonl"
+    arguments = (
+        "environment=gsm8k",
+        "trajectories=gsm8k_solutions",
+        f"trajectories.path={path}",
+        "mixing.positives=40",
+    )
+    assert nat("train", *arguments, *QUICK[:3], "hydra.run.dir=r") == 0
+    manifest = json.loads((here / "r" / "manifest.json").read_text())
+    for label, total in (("positives", 2001), ("negatives", 3275)):
+        counts = [manifest[part][label] for part in ("selected", "unused", "held_out")]
+        counts += [number[label] for number in manifest["dropped"].values()]
+        assert sum(counts) == total
+    assert manifest["held_out"]["positives"] > 0
+    selected = {int(id.split("/")[0]) for id in manifest["positives"] + manifest["negatives"]}
+    lines = path.read_text().splitlines()
+    asked = {json.loads(line)["question"]["text"] for line in (here / "r" / "rollouts.jsonl").read_text().splitlines()}
+    assert not asked & {json.loads(lines[number - 1])["question"] for number in selected}
+    assert results(here / "r")["status"] == "completed"
+
+
+def test_a_killed_run_is_resumed_and_another_is_not(here):
+    from nat.cells import as_yaml, is_unfinished_run_of
+
+    config = composition.plan(["seed=1"]).cells[0].config
+    other = composition.plan(["seed=2"]).cells[0].config
+    assert not is_unfinished_run_of(config, here)
+    (here / "config.yaml").write_text(as_yaml(config))
+    (here / "results.json").write_text(json.dumps({"status": "running"}))
+    assert is_unfinished_run_of(config, here)
+    assert not is_unfinished_run_of(other, here)
+    (here / "results.json").write_text(json.dumps({"status": "completed"}))
+    assert not is_unfinished_run_of(config, here)
+
+
+@pytest.mark.slow
+def test_a_saved_model_is_evaluated_as_in_its_own_run(here, capsys):
+    assert nat("train", "strategy=prefix_correct", *QUICK, "hydra.run.dir=r") == 0
+    assert nat("evaluate", "r/model", "hydra.run.dir=e") == 0
+    assert results(here / "e")["method"] == "base"
+    assert (here / "e" / "rollouts.jsonl").read_text() == (here / "r" / "rollouts.jsonl").read_text()
+    assert nat("evaluate", "r", "hydra.run.dir=e") == 2
+    assert "no model there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_base_is_evaluated_without_training(here):
+    assert nat("train", "method=base", "evaluation.n_questions=6", "tracking=none", "hydra.run.dir=r") == 0
+    found = results(here / "r")
+    assert (found["method"], found["positives"], found["negatives"], found["steps"]) == ("base", 0, 0, 0)
+
+
+def test_training_prompt_and_inference_prompt_are_the_same_up_to_the_class_text():
+    config = composition.plan(["strategy=prefix_correct"]).cells[0].config
+    environment = run.make_environment(config)
+    assert run.prompt_of(config, environment, "Q?", "correct") == (
+        Message("user", "[Correct]\nUse calculate[expression], then finish[answer].\nQ?"),
+    )
+    assert run.prompt_of(config, environment, "Q?", "incorrect")[0].content.startswith("[Incorrect]\n")
+
+
+def test_trajectories_are_earned_until_both_numbers_are_there():
+    config = composition.plan(["trajectories.successes=7", "trajectories.failures=11"]).cells[0].config
+    pool = run.earn_trajectories(config)
+    assert [sum(t.outcome.success for t in pool), sum(not t.outcome.success for t in pool)] == [7, 11]
+    assert pool == run.earn_trajectories(config)

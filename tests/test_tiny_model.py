@@ -89,7 +89,7 @@ def test_any_text_survives_the_tokenizer(tokenizer: Any) -> None:
 
 
 def test_a_question_and_a_turn_in_tokens(tokenizer: Any) -> None:
-    assert tokenizer.tokenize("She sells 17 stamps.") == ["She", "Ġsells", "Ġ", "1", "7", "Ġstamps", "."]
+    assert tokenizer.tokenize("Ruth sells 17 stamps.") == ["Ruth", "Ġsells", "Ġ", "1", "7", "Ġstamps", "."]
     assert tokenizer.tokenize("Thought: Add.\nAction: calculate[-5+12.5]") == (
         ["Thought:", "ĠAdd", ".", "ĊAction:", "Ġcalculate[", "-", "5", "+", "1", "2", ".", "5", "]"]
     )

@@ -355,3 +355,14 @@ def test_log_messages_of_the_libraries_are_kept_in_the_log(caplog):
 def no_left_overs(tmp_path):
     yield
     shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+
+
+def test_masked_positions_are_left_out_of_the_head_for_the_training_only():
+    from trl.trainer import utils
+
+    from nat.sft_trainer import only_trained_positions_scored
+
+    before = utils._use_triton
+    with only_trained_positions_scored():
+        assert utils._use_triton(torch.device("cpu"))
+    assert utils._use_triton is before

@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE))
 import corpus  # noqa: E402  (a script's neighbour, importable only from here on)
 from lexicon import lexicon_texts  # noqa: E402
 
-from nat.environments.arithmetic import ArithmeticConfig, make_questions  # noqa: E402
+from nat.environments.arithmetic import ArithmeticConfig, Split, make_questions  # noqa: E402
 from nat.types import Message  # noqa: E402
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -135,11 +135,7 @@ def pretrain(model: LlamaForCausalLM, tokenizer: Tokenizer, arguments: argparse.
         scale = min(step / 100, 1, (arguments.steps - step + 1) / (0.25 * arguments.steps))
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * scale
-        ids, labels = collate(batch)
-        hidden = model.model(ids).last_hidden_state[:, :-1]
-        kept = labels[:, 1:] != MASKED  # logits only where there is loss
-        logits = model.lm_head(hidden[kept])
-        loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][kept])
+        loss = loss_of(model, batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -152,6 +148,14 @@ def pretrain(model: LlamaForCausalLM, tokenizer: Tokenizer, arguments: argparse.
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "log": log}
                 torch.save(state, arguments.checkpoint)
     return log
+
+
+def loss_of(model: LlamaForCausalLM, batch: list[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """Mean cross-entropy over the tokens that carry loss; logits are computed only there."""
+    ids, labels = collate(batch)
+    hidden = model.model(ids).last_hidden_state[:, :-1]
+    kept = labels[:, 1:] != MASKED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[kept]), labels[:, 1:][kept])
 
 
 @torch.no_grad()
@@ -239,15 +243,15 @@ def write_figures(
         "n_problems": N_PROBLEMS,
         "accuracy_plain": accuracy(model, tokenizer, plain),
         "accuracy_mixed_prompts": accuracy(model, tokenizer, mixed),
-        "accuracy_world_not_fine_tuned": accuracy(model, tokenizer, world_conversations(N_PROBLEMS)),
+        "accuracy_world_not_fine_tuned": accuracy(model, tokenizer, world_conversations("test", N_PROBLEMS)),
         "log": log,
     }
     arguments.results.write_text(json.dumps(results, indent=1) + "\n")
     print({key: value for key, value in results.items() if key != "log"})
 
 
-def world_conversations(n: int) -> list[list[Message]]:
-    """The world's first `n` test questions with the faultless agent's turns."""
+def world_conversations(split: Split, n: int) -> list[list[Message]]:
+    """The world's first `n` questions of a split with the faultless agent's turns."""
     file = HERE.parents[1] / "conf" / "environment" / "arithmetic.yaml"
     config = TypeAdapter(ArithmeticConfig).validate_json(json.dumps(yaml.safe_load(file.read_text())))
     return [
@@ -255,7 +259,7 @@ def world_conversations(n: int) -> list[list[Message]]:
             Message("user", f"{config.instructions}\n{question.text}"),
             *corpus.faultless_turns(question.metadata["start"], question.metadata["steps"]),
         ]
-        for question in make_questions(config, "test", n)
+        for question in make_questions(config, split, n)
     ]
 
 

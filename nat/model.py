@@ -86,8 +86,10 @@ def load_tokenizer(config: ModelConfig) -> Any:
     return tokenizer
 
 
-def load_model(config: ModelConfig, device: Literal["cpu", "cuda"]) -> Any:
+def load_model(config: ModelConfig, device: Literal["cpu", "cuda"], seed: int = 0) -> Any:
     """The model on its device, in evaluation mode, wrapped by peft where `model.lora` is set.
+
+    `seed` draws the adapters' first values.
 
     Raises:
         RequestError: nothing to load at `model.path`; `model.max_length` over the model's positions.
@@ -118,6 +120,7 @@ def load_model(config: ModelConfig, device: Literal["cpu", "cuda"]) -> Any:
     if positions is not None and config.max_length > positions:
         raise RequestError(f"model.max_length={config.max_length}: {config.name} has {positions} positions; lower it")
     model: Any = model.to(device).eval()
+    torch.manual_seed(seed)
     return model if config.lora is None else _with_adapters(model, config.lora)
 
 

@@ -142,8 +142,8 @@ def roll_out(
         sampling = engine.Sampling(decoding.temperature, decoding.top_p, decoding.max_new_tokens)
         room = len(waiting[-1].prompt) + decoding.max_new_tokens
         rows = engine.Rows(model, n_rows, room, context, sampling, turns.watched)
-        prompts = [episode.prompt for episode in episodes]
-        shared = list(os.path.commonprefix(prompts))[: len(waiting[0].prompt) - 1]
+        prompts: list[Any] = [episode.prompt for episode in episodes]
+        shared: list[Any] = list(os.path.commonprefix(prompts))[: len(waiting[0].prompt) - 1]
         if len(episodes) > 1 and 0 < len(shared) < context:
             rows.share(shared)  # system text and instructions go through the model once
         living: list[_Episode | None] = [None] * n_rows

@@ -147,7 +147,7 @@ def test_a_users_broken_strategy_is_refused(tmp_path, classes, part):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ([], (600, None)),
+        ([], (400, None)),
         (["training.epochs=2"], (None, 2.0)),
         (["training.max_steps=7"], (7, None)),
         (["training.max_steps=null", "training.epochs=0.5"], (None, 0.5)),

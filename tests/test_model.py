@@ -93,6 +93,17 @@ def test_adapters_are_merged_when_saved(saved, tmp_path):
     assert merged(loaded) is loaded
 
 
+def test_seed_decides_the_adapters_first_values(saved):
+    lora = LoraConfig(r=4, alpha=8, dropout=0.0, target_modules=["q_proj"])
+
+    def first_adapter(seed):
+        model = load_model(config(saved[0], lora=lora), "cpu", seed)
+        return next(p for name, p in model.named_parameters() if "lora_A" in name)
+
+    assert torch.equal(first_adapter(1), first_adapter(1))
+    assert not torch.equal(first_adapter(1), first_adapter(2))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

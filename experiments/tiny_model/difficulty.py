@@ -1,4 +1,4 @@
-"""How hard the arithmetic world is for the tiny model: fine-tuned on faultless trajectories only, few and many.
+"""How hard the arithmetic world is for the tiny model: fine-tuned on successes only, few and many.
 
     python experiments/tiny_model/difficulty.py
 
@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -23,19 +24,28 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import pretrain  # noqa: E402  (a script's neighbour, importable only from here on)
 
+from nat.environments.arithmetic import endless_trajectories  # noqa: E402
+from nat.types import Message  # noqa: E402
+
 BASE = HERE.parents[1] / "nat" / "assets" / "tiny"
 STEPS, BATCH_SIZE, LR = 600, 16, 1e-3
 N_QUESTIONS = 500
-CELLS = ((100, 0), (2000, 0), (100, 1), (100, 2))  # (trajectories, seed)
+CELLS = ((100, 0), (2000, 0))  # (successes, seed)
 
 
 def fine_tune(n: int, seed: int) -> dict[str, float]:
-    """Success on validation questions after training on `n` faultless trajectories."""
+    """Success on validation questions after training on the scripted policy's first `n` successes."""
     torch.manual_seed(seed)
     order = Random(seed)
     tokenizer = Tokenizer.from_file(str(BASE / "tokenizer.json"))
     model = LlamaForCausalLM.from_pretrained(BASE)
-    data = pretrain.encode_all(tokenizer, pretrain.world_conversations("train", n))
+    config = pretrain.world_config()
+    successes = (trajectory for trajectory in endless_trajectories(config) if trajectory.outcome.success)
+    conversations = [
+        [Message("user", f"{config.instructions}\n{trajectory.question}"), *trajectory.messages]
+        for trajectory in islice(successes, n)
+    ]
+    data = pretrain.encode_all(tokenizer, conversations)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
     begun = time.monotonic()
     for step in range(1, STEPS + 1):
@@ -52,7 +62,8 @@ def fine_tune(n: int, seed: int) -> dict[str, float]:
     seconds = time.monotonic() - begun
     asked = pretrain.world_conversations("validation", N_QUESTIONS)
     return {
-        "faultless_trajectories": n,
+        "successes": n,
+        "distinct_successes": len({str(conversation) for conversation in conversations}),
         "seed": seed,
         "success": pretrain.accuracy(model.eval(), tokenizer, asked),
         "seconds_per_step": round(seconds / STEPS, 3),

@@ -250,10 +250,14 @@ def write_figures(
     print({key: value for key, value in results.items() if key != "log"})
 
 
+def world_config() -> ArithmeticConfig:
+    file = HERE.parents[1] / "conf" / "environment" / "arithmetic.yaml"
+    return TypeAdapter(ArithmeticConfig).validate_json(json.dumps(yaml.safe_load(file.read_text())))
+
+
 def world_conversations(split: Split, n: int) -> list[list[Message]]:
     """The world's first `n` questions of a split with the faultless agent's turns."""
-    file = HERE.parents[1] / "conf" / "environment" / "arithmetic.yaml"
-    config = TypeAdapter(ArithmeticConfig).validate_json(json.dumps(yaml.safe_load(file.read_text())))
+    config = world_config()
     return [
         [
             Message("user", f"{config.instructions}\n{question.text}"),

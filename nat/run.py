@@ -90,7 +90,7 @@ def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bo
     ) as tracker:
         with clock("load_model"):
             device = resolve_device(config.training.device)
-            model = load_model(config.model, device)
+            model = load_model(config.model, device, config.seed)
         with clock("training"):
             trained = train(
                 model,

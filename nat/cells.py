@@ -7,6 +7,7 @@ import logging
 import platform
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -36,11 +37,12 @@ def run_cell(composed: Any) -> None:
     (An exception would make Hydra print a traceback, and `sys.exit` would end a whole sweep.)
     """
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
-    if "num" in hydra.job and hydra.mode.name == "MULTIRUN":
+    if hydra.mode == RunMode.MULTIRUN:
         print(f"\n[{hydra.job.num + 1}] {run_dir.name}", flush=True)
     results: dict[str, Any] = {"status": "running", "overrides": overrides}
     try:
@@ -62,7 +64,7 @@ def run_cell(composed: Any) -> None:
     except Exception as error:
         logger.exception("a stage failed")
         if hydra.verbose is True:
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exception(error)
         first_line = (str(error).splitlines() or [""])[0]
         _fail(run_dir, results, "stage", f"{type(error).__name__}: {first_line}\nTraceback: {run_dir / 'nat.log'}")
 
@@ -147,10 +149,10 @@ def evaluation_overrides(model_dir: Path, given: Sequence[str]) -> list[str]:
 
         named = {override.lstrip("+~").partition("=")[0] for override in given}
         replaced = named | {"training", "model", "method", "mixing", "tracking", "experiment"}
-        for override in OmegaConf.to_object(OmegaConf.load(saved)):  # pyright: ignore[reportGeneralTypeIssues]
-            key = str(override).lstrip("+~").partition("=")[0]
+        for override in map(str, OmegaConf.load(saved)):
+            key = override.lstrip("+~").partition("=")[0]
             if key not in replaced and key.partition(".")[0] not in ("training", "model", "mixing", "sweep"):
-                kept.append(str(override))
+                kept.append(override)
     return [*kept, "training=none", "model=hub", f"model.path='{model_dir}'", "hydra.mode=RUN"]
 
 

@@ -223,7 +223,7 @@ def as_csv(cells: Sequence[CellResult]) -> str:
     columns: dict[str, None] = {}
     rows = []
     for cell in cells:
-        row = {"run": cell.directory.name}
+        row: dict[str, Any] = {"run": cell.directory.name}
         for key, value in cell.results.items():
             if isinstance(value, str | int | float) or value is None:
                 row[key] = value

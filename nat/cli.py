@@ -99,6 +99,8 @@ def parse(argv: Sequence[str]) -> Request:
     arguments, unknown = parser.parse_known_args([a for a in argv if a not in ("--help", "-h")])
     if unknown:
         raise RequestError(f"{unknown[0]}: no such flag. See nat --help.")
+    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+        raise RequestError(f"--config-dir {arguments.config_dir}: there is no such directory.")
     flags = [a for a in argv if a.startswith("-") and not a.startswith("--config")]
     return Request(tuple(arguments.overrides), tuple(flags), arguments.config_dir)
 

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+
+from nat import cli
+from nat.types import RequestError
+
+
+def test_help_names_every_verb_and_imports_nothing_heavy():
+    code = (
+        "import sys; from nat import cli; code = cli.run(['--help']);"
+        "print({'torch', 'hydra', 'pydantic'} & set(sys.modules), file=sys.stderr); sys.exit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.strip()) == (0, "set()")
+    for verb in ("nat train", "nat inspect", "nat evaluate", "nat report"):
+        assert verb in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "nat trian: no such command; there are train, evaluate, inspect, report"),
+        (["train", "--cofnig", "job"], "--cofnig: no such flag"),
+        (["train", "--config-dir"], "expected one argument"),
+        (["report"], "usage: nat report DIR"),
+        (["report", "a", "b"], "b: nat report takes a directory only"),
+        (["evaluate"], "usage: nat evaluate MODEL_DIR"),
+        (["evaluate", "seed=1"], "usage: nat evaluate MODEL_DIR"),
+        (["inspect", "-m", "seed=1,2"], "leave -m out"),
+        (["inspect", "strategy=foo"], "strategy=foo: there is no such option"),
+        (["train", "--config-dir", "nowhere", "strategy=mine"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_a_command_ends_with_code_2(arguments, message, capsys):
+    assert cli.run(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) <= 6
+
+
+def test_without_arguments_the_help_is_shown_and_the_code_is_2(capsys):
+    assert cli.run([]) == 2
+    assert "usage: nat VERB" in capsys.readouterr().out
+
+
+def test_flags_and_overrides_are_told_apart():
+    request = cli.parse(["-m", "--config-dir", "my conf", "seed=1,2", "trajectories.path='a b,c=d.jsonl'"])
+    assert request.overrides == ("seed=1,2", "trajectories.path='a b,c=d.jsonl'")
+    assert request.config_dir == "my conf"
+    assert request.multirun
+    with pytest.raises(RequestError, match="no such flag"):
+        cli.parse(["--fast"])
+
+
+def test_the_composed_configuration_is_shown_without_running(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train", "--cfg", "job", "mixing.ratio=1:7"]) == 0
+    assert "ratio: 1:7" in capsys.readouterr().out.replace("'", "").replace('"', "")
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,9 @@ def test_without_arguments_the_help_is_shown_and_the_code_is_2(capsys):
     assert "usage: nat VERB" in capsys.readouterr().out
 
 
-def test_flags_and_overrides_are_told_apart():
+def test_flags_and_overrides_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my conf").mkdir()
     request = cli.parse(["-m", "--config-dir", "my conf", "seed=1,2", "trajectories.path='a b,c=d.jsonl'"])
     assert request.overrides == ("seed=1,2", "trajectories.path='a b,c=d.jsonl'")
     assert request.config_dir == "my conf"

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nat.files import write_text
+from nat.pictures import draw_success
 from nat.statistics import PairedDifference, paired_difference
 from nat.types import RequestError
 
 METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
 REFERENCE = "positive_only"  # what every other method is compared with
+OF_THE_METHOD = ("method", "mixing", "strategy", "training")  # config groups in which a run and its reference differ
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class CellResult:
     @property
     def status(self) -> str:
         return str(self.results.get("status", "running"))
+
+    @property
+    def coordinates(self) -> dict[str, str]:
+        """Where the run stands in its sweep: its overrides, key to value."""
+        pairs = (override.lstrip("+").partition("=") for override in self.results.get("overrides", ()))
+        return {key: value.strip("'\"") for key, _, value in pairs}
 
     @property
     def method(self) -> str:
@@ -51,9 +59,10 @@ def write(directory: Path) -> str:
     rows = table(finished)
     write_text(directory / "report.md", markdown(directory, rows, finished, missing))
     write_text(directory / "results.csv", as_csv(finished))
+    pictures = draw_success(picture_rows(finished), directory.name, directory / "success") if finished else ()
     lines = [aligned(rows)] if finished else ["no finished run with roll-outs yet"]
     lines += ["", *caveats(finished, missing)] if missing or finished else []
-    lines += ["", "written:", *(f"  {path}" for path in written_files(directory, cells))]
+    lines += ["", "written:", *(f"  {path}" for path in written_files(directory, cells, pictures))]
     return "\n".join(lines)
 
 
@@ -116,34 +125,37 @@ def reference_of(cell: CellResult, cells: Sequence[CellResult]) -> CellResult | 
     if cell.method == REFERENCE or len(cell.scores) < 2:
         return None
 
-    def distance(other: CellResult) -> tuple[bool, ...]:
-        keys = ("seed", "environment", "model", "positives", "training")
-        return tuple(other.results.get(key) != cell.results.get(key) for key in keys)
+    def distance(other: CellResult) -> int:
+        ours, theirs = cell.coordinates, other.coordinates
+        keys = {key for key in ours.keys() | theirs.keys() if key.split(".")[0] not in OF_THE_METHOD}
+        return sum(ours.get(key) != theirs.get(key) for key in keys) + sum(
+            other.results.get(key) != cell.results.get(key) for key in ("seed", "model", "positives")
+        )
 
     return min(candidates, key=distance, default=None)
 
 
 def table(cells: Sequence[CellResult]) -> list[list[str]]:
     """Header and one row a cell; coordinates that all cells share are left out."""
-    trained = [cell for cell in cells if cell.method != "base"]
-    varying = [
-        key
-        for key in ("strategy", "ratio", "seed", "environment")
-        if len({str(cell.results.get(key)) for cell in trained}) > 1
-    ]
+    varying = varying_coordinates(cells)
     asked_other = any(_as_other(cell) for cell in cells)
-    header = ["method", *varying, "positives", "negatives", "success", "95% interval"]
+    header = [
+        "method",
+        *(key.rpartition(".")[2] for key in varying),
+        "positives",
+        "negatives",
+        "success",
+        "95% interval",
+    ]
     header += ["difference to positive_only"] + (["asked for the other class"] if asked_other else [])
     rows = [header]
     for cell in cells:
         results = cell.results
         low, high = results["ci95"]
-        untrained = cell.method == "base"
-        coordinates = ["-" if untrained or results.get(key) is None else str(results[key]) for key in varying]
         rows.append(
             [
                 cell.method,
-                *coordinates,
+                *(text for _, text in _coordinates(cell, varying)),
                 str(results.get("positives", "")),
                 str(results.get("negatives", "")),
                 f"{results['success_rate']:.3f}",
@@ -153,6 +165,20 @@ def table(cells: Sequence[CellResult]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def varying_coordinates(cells: Sequence[CellResult]) -> list[str]:
+    """The override keys that tell the cells apart, besides those of the method, which has columns of its own."""
+    keys = dict.fromkeys(key for cell in cells for key in cell.coordinates)
+    return [
+        key
+        for key in keys
+        if key not in ("method", "mixing") and len({cell.coordinates.get(key) for cell in cells}) > 1
+    ]
+
+
+def _coordinates(cell: CellResult, keys: Sequence[str]) -> list[tuple[str, str]]:
+    return [(key.rpartition(".")[2], cell.coordinates.get(key, "-")) for key in keys]
 
 
 def _difference(cell: CellResult) -> str:
@@ -209,6 +235,8 @@ def markdown(
         lines += ["| " + " | ".join(row) + " |" for row in body]
         lines += ["", "Failures by kind:", ""]
         lines += [f"- {cell.directory.name}: {_failures(cell)}" for cell in cells]
+    if cells:
+        lines += ["", "![success rates](success.svg)"]
     lines += ["", *caveats(cells, missing), ""]
     return "\n".join(lines)
 
@@ -255,5 +283,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def written_files(directory: Path, cells: Sequence[CellResult]) -> list[Path]:
-    return [directory / "report.md", directory / "results.csv", *(cell.directory for cell in cells)]
+def picture_rows(cells: Sequence[CellResult]) -> list[tuple[str, str, float, tuple[float, float]]]:
+    """Label, method, success rate and interval of each cell, in the order of the table."""
+    varying = varying_coordinates(cells)
+    rows = []
+    for cell in cells:
+        label = ", ".join([cell.method, *(f"{key} {text}" for key, text in _coordinates(cell, varying) if text != "-")])
+        low, high = cell.results["ci95"]
+        rows.append((label, cell.method, cell.results["success_rate"], (low, high)))
+    return rows
+
+
+def written_files(directory: Path, cells: Sequence[CellResult], pictures: Sequence[Path]) -> list[Path]:
+    return [directory / "report.md", directory / "results.csv", *pictures, *(cell.directory for cell in cells)]

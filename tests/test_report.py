@@ -64,14 +64,29 @@ def test_a_table_of_methods_with_paired_differences(tmp_path):
 
 
 def test_a_run_is_compared_with_the_reference_of_its_seed(tmp_path):
-    write_run(tmp_path / "p0", "positive_only", "1000", seed=0)
-    write_run(tmp_path / "p1", "positive_only", "0111", seed=1)
-    write_run(tmp_path / "n1", "nut", "0111", seed=1, negatives=5)
+    write_run(tmp_path / "p0", "positive_only", "1000", seed=0, overrides=["seed=0", "method=positive_only"])
+    write_run(tmp_path / "p1", "positive_only", "0111", seed=1, overrides=["seed=1", "method=positive_only"])
+    write_run(tmp_path / "n1", "nut", "0111", seed=1, negatives=5, overrides=["seed=1", "method=nut"])
     cells = report.compared(report.read_cells(tmp_path))
     (nut,) = [cell for cell in cells if cell.method == "nut"]
     assert nut.difference is not None
     assert (nut.difference.only_first, nut.difference.only_second) == (0, 0)
-    assert "seed" in report.table(cells)[0]
+    header, *rows = report.table(cells)
+    assert header[:2] == ["method", "seed"]
+    assert [row[:2] for row in rows] == [["positive_only", "0"], ["positive_only", "1"], ["nut", "1"]]
+
+
+def test_a_run_is_compared_with_the_reference_of_its_failure_rate(tmp_path):
+    for rate, successes in (("0.1", "1000"), ("0.3", "0111")):
+        overrides = [f"environment.failure_rate={rate}", "seed=0"]
+        write_run(tmp_path / f"p{rate}", "positive_only", successes, overrides=[*overrides, "method=positive_only"])
+        write_run(tmp_path / f"n{rate}", "nat", successes, negatives=9, overrides=[*overrides, "method=nat"])
+    cells = report.compared(report.read_cells(tmp_path))
+    assert [cell.difference.difference for cell in cells if cell.difference is not None] == [0.0, 0.0]
+    assert report.table(cells)[0][:2] == ["method", "failure_rate"]
+    report.write(tmp_path)
+    assert (tmp_path / "success.png").read_bytes()[:4] == b"\x89PNG"
+    assert "nat, failure_rate 0.1" in (tmp_path / "success.svg").read_text()
 
 
 def test_other_questions_are_not_compared(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,15 +42,17 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("cell_name", cell_name, replace=True)
 
 
-def cell_name(override_dirname: str) -> str:
-    """A directory name for a cell: its swept keys and values, safe in every file system, and a hash of the exact ones.
+def cell_name(override_dirname: str, overrides: Sequence[str]) -> str:
+    """A directory name for a cell: its swept keys and values, safe in every file system, and a hash.
 
-    `mixing.ratio=1\\:3,seed=0` becomes `ratio=1to3,seed=0-` and six hexadecimal digits.
+    `mixing.ratio=1\\:3,seed=0` becomes `ratio=1to3,seed=0-` and six hexadecimal digits. The hash is of all overrides,
+    so that two commands that share a sweep's directory but differ in a value that neither sweeps do not share a cell's.
     """
     exact = override_dirname.replace("\\", "")
+    told = sorted(o for o in map(str, overrides) if not o.startswith(("sweep.name=", "training.save=", "tracking")))
     parts = [part.rpartition(".")[2] if "=" not in part else _short_part(part) for part in exact.split(",")]
     readable = re.sub(r"[^A-Za-z0-9=,._+-]+", "_", ",".join(parts))[:MAX_NAME]
-    return f"{readable or 'cell'}-{hashlib.sha256(exact.encode()).hexdigest()[:6]}"
+    return f"{readable or 'cell'}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:6]}"
 
 
 def _short_part(part: str) -> str:
@@ -140,7 +143,9 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
     arguments = [*axes, *overrides]
     directory = Path(first.hydra.sweep.dir)
     batches = _batches(arguments)
-    swept_keys = {o.key_or_group for o in OverridesParser.create().parse_overrides(arguments) if o.is_sweep_override()}
+    swept_keys = set(first.hydra.sweeper.params or {}) | {
+        o.key_or_group for o in OverridesParser.create().parse_overrides(arguments) if o.is_sweep_override()
+    }
     extra = [
         f"hydra.sweep.dir={_quote(directory)}",
         f"sweep.name={_quote(first.sweep.name)}",

@@ -205,9 +205,21 @@ def test_a_sweep_composes_names_and_checks_every_cell():
     ],
 )
 def test_cell_names_are_safe_and_unique(exact, readable):
-    name = composition.cell_name(exact)
+    name = composition.cell_name(exact, [exact])
     assert re.fullmatch(re.escape(readable) + "-[0-9a-f]{6}", name)
-    assert composition.cell_name(exact + "1") != name
+    assert composition.cell_name(exact, [exact, "seed=1"]) != name
+    assert composition.cell_name(exact, ["seed=1", exact]) == composition.cell_name(exact, [exact, "seed=1"])
+
+
+def test_two_commands_in_one_sweep_directory_do_not_share_cells():
+    def names(*overrides: str) -> list[str]:
+        planned = composition.plan([*overrides, "sweep.name=s"], multirun=True)
+        return [cell.directory.name for cell in planned.cells]
+
+    assert not set(names("mixing.ratio=1:0,1:1", "seed=0")) & set(names("mixing.ratio=1:0,1:1", "seed=1"))
+    whole = names("experiment=demo")
+    assert set(names("experiment=demo", "method=nat")) < set(whole)
+    assert len(whole) == 4
 
 
 def test_a_tree_with_a_missing_group_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import secrets
 import subprocess
 import sys
 import traceback
@@ -48,9 +49,18 @@ def run_cell(composed: Any) -> None:
     try:
         config = composition.checked(composed, overrides)
         resume = is_unfinished_run_of(config, run_dir)
-        write_json(run_dir / "results.json", results | {"started": _now()})
+        results["tracking_id"] = _results(run_dir).get("tracking_id") if resume else secrets.token_hex(4)
+        write_json(run_dir / "results.json", results)
         write_text(run_dir / "config.yaml", as_yaml(config))
-        results |= run.run(config, run_dir, lambda line: print(line, flush=True), resume)
+        save = config.training.save if config.training.save is not None else hydra.mode != RunMode.MULTIRUN
+        results |= run.run(
+            config,
+            run_dir,
+            lambda line: print(line, flush=True),
+            resume=resume,
+            save=save,
+            tracking_id=results["tracking_id"],
+        )
         results |= {"versions": versions(), "git": git_state(), "status": "completed"}
         write_json(run_dir / "results.json", results)
     except KeyboardInterrupt:
@@ -131,6 +141,25 @@ def _results(run_dir: Path) -> dict[str, Any]:
         return {}
 
 
+def check_data(plan: Plan) -> None:
+    """Read the trajectories of every cell of a sweep and count them, before the first cell starts.
+
+    Raises RequestError, which names the cell, where a cell asks for more than there is.
+    """
+    pools: dict[str, Any] = {}
+    for cell in plan.cells:
+        config = cell.config
+        if config.training.objective == "none" or config.trajectories.kind == "scripted":
+            continue  # counted by `nat.config.check`
+        key = repr((config.trajectories, config.environment, config.evaluation.split, config.evaluation.n_questions))
+        if key not in pools:
+            pools[key] = run.set_questions_apart(config, run.read_trajectories(config))[1]
+        try:
+            run.check_pool(config, pools[key])
+        except RequestError as error:
+            raise RequestError(f"cell {cell.directory.name}: {error}") from None
+
+
 def write_plan(plan: Plan) -> None:
     """What a sweep is going to run, so that a report can say what is missing."""
     plan.directory.mkdir(parents=True, exist_ok=True)
@@ -138,22 +167,26 @@ def write_plan(plan: Plan) -> None:
     write_json(plan.directory / "sweep.json", {"cells": cells})
 
 
-def evaluation_overrides(model_dir: Path, given: Sequence[str]) -> list[str]:
-    """The overrides under which a saved model is rolled out: those of the run that made it, without its training."""
-    if not (model_dir / "config.json").is_file():
-        raise RequestError(f"nat evaluate {model_dir}: no model there (no config.json).")
-    saved = model_dir.parent / ".hydra" / "overrides.yaml"
-    kept: list[str] = []
-    if saved.exists():
-        from omegaconf import OmegaConf
+def evaluation_arguments(model_dir: Path, overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """The command line under which a saved model is rolled out: as in the run that made it, without its training.
 
-        named = {override.lstrip("+~").partition("=")[0] for override in given}
-        replaced = named | {"training", "model", "method", "mixing", "tracking", "experiment"}
-        for override in map(str, OmegaConf.load(saved)):
-            key = override.lstrip("+~").partition("=")[0]
-            if key not in replaced and key.partition(".")[0] not in ("training", "model", "mixing", "sweep"):
-                kept.append(override)
-    return [*kept, "training=none", "model=hub", f"model.path='{model_dir}'", "hydra.mode=RUN"]
+    Its prompt, questions and decoding lie beside it (`nat.run.save_configuration`); overrides change them.
+    """
+    if not (model_dir / "config.json").is_file():
+        raise RequestError(f"nat evaluate {model_dir}: no model there (no config.json); give a run's model/ directory.")
+    named = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    saved = [g for g in run.SAVED_GROUPS if g not in named and (model_dir / "conf" / g / "saved.yaml").is_file()]
+    folders = [Path(folder).absolute() for folder in (config_dir, model_dir / "conf") if folder is not None]
+    searchpath = ",".join(composition.quote(f"file://{folder}") for folder in folders)
+    return [
+        *(f"{group}=saved" for group in saved),
+        "training=none",
+        "mixing=positive_only",
+        "model=hub",
+        f"model.path={composition.quote(model_dir)}",
+        f"hydra.searchpath=[{searchpath}]",
+        *overrides,
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -179,9 +212,3 @@ def git_state() -> dict[str, Any] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _now() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).isoformat(timespec="seconds")

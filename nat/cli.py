@@ -30,6 +30,10 @@ Overrides are Hydra's: GROUP=OPTION and GROUP.KEY=VALUE, with your own option fi
 """
 
 VERB_HELP = {
+    "evaluate": (
+        "usage: nat evaluate MODEL_DIR [overrides]   rolls out a run's model/ on its questions, under its prompt;\n"
+        "e.g. nat evaluate outputs/runs/NAME/model evaluation.split=validation evaluation.decoding.temperature=0.7"
+    ),
     "inspect": "usage: nat inspect [overrides]   also examples=N, format=html (writes inspect.html)",
     "report": "usage: nat report DIR   writes report.md and results.csv into DIR and prints the table",
 }
@@ -48,10 +52,17 @@ class Request:
         return "-m" in self.flags or "--multirun" in self.flags
 
     @property
+    def asks_for_help(self) -> bool:
+        return asked_for_help(self.flags)
+
+    @property
     def only_shows(self) -> bool:
         """Hydra answers these itself: nothing is run."""
-        shown = ("--help", "-h", "--cfg", "-c", "--info", "-i", "--hydra-help")
-        return any(flag.split("=")[0] in shown for flag in self.flags)
+        return any(flag.split("=")[0] in ("--cfg", "-c", "--info", "-i") for flag in self.flags)
+
+
+def asked_for_help(argv: Sequence[str]) -> bool:
+    return any(argument in ("--help", "-h", "--hydra-help") for argument in argv)
 
 
 def main() -> None:
@@ -97,6 +108,11 @@ def parse(argv: Sequence[str]) -> Request:
     # argparse would end the program with its own message and exit code.
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
     arguments, unknown = parser.parse_known_args([a for a in argv if a not in ("--help", "-h")])
+    for name in ("config_name", "config_path"):
+        if getattr(arguments, name) is not None:
+            raise RequestError(
+                f"--{name.replace('_', '-')}: nat has one configuration; add to it with --config-dir DIR."
+            )
     if unknown:
         raise RequestError(f"{unknown[0]}: no such flag. See nat --help.")
     if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
@@ -111,18 +127,20 @@ def _refuse(message: str) -> None:
 
 def _train(argv: Sequence[str]) -> int:
     request = parse(argv)
-    if request.only_shows:
+    if request.asks_for_help:
         return _hydra(argv)
     from nat import composition
 
     planned = composition.plan(request.overrides, request.multirun, request.config_dir)
-    flags = [a for a in argv if a not in request.overrides]
+    if request.only_shows:
+        return _hydra(argv)
     from nat import cells
 
     if planned.is_sweep:
+        cells.check_data(planned)
         print(f"{len(planned.cells)} cells below {planned.directory}")
         cells.write_plan(planned)
-    _hydra([*flags, *planned.arguments])
+    _hydra([*(a for a in argv if a not in request.overrides), *planned.arguments])
     return cells.conclude(planned)
 
 
@@ -139,16 +157,24 @@ def _hydra(argv: Sequence[str]) -> int:
 
 
 def _evaluate(argv: Sequence[str]) -> int:
-    """A saved model is evaluated as `method=base` is: the same run without training."""
+    if asked_for_help(argv):
+        print(VERB_HELP["evaluate"])
+        return 0
     positional, rest = _positional(argv, "nat evaluate MODEL_DIR, e.g. nat evaluate outputs/runs/NAME/model")
+    request = parse(rest)
     from nat import cells
 
-    return _train([*cells.evaluation_overrides(Path(positional), rest), *rest])
+    return _train(
+        [
+            *(flag for flag in request.flags if not flag.startswith("--config")),
+            *cells.evaluation_arguments(Path(positional), request.overrides, request.config_dir),
+        ]
+    )
 
 
 def _inspect(argv: Sequence[str]) -> int:
     request = parse(argv)
-    if "--help" in request.flags or "-h" in request.flags:
+    if request.asks_for_help:
         print(VERB_HELP["inspect"])
         return 0
     if request.only_shows:
@@ -163,7 +189,7 @@ def _inspect(argv: Sequence[str]) -> int:
 
 
 def _report(argv: Sequence[str]) -> int:
-    if any(a in ("--help", "-h") for a in argv):
+    if asked_for_help(argv):
         print(VERB_HELP["report"])
         return 0
     positional, rest = _positional(argv, "nat report DIR, e.g. nat report outputs/sweeps/demo")

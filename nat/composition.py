@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nat.config import CONF_DIR, Config, load
+from nat.config import CONF_DIR, Config, field_names, load
 from nat.types import RequestError
 
 MAX_NAME = 120  # characters of a cell's directory name before its hash; file systems stop at 255
@@ -49,7 +50,7 @@ def cell_name(override_dirname: str, overrides: Sequence[str]) -> str:
     so that two commands that share a sweep's directory but differ in a value that neither sweeps do not share a cell's.
     """
     exact = override_dirname.replace("\\", "")
-    told = sorted(o for o in map(str, overrides) if not o.startswith(("sweep.name=", "training.save=", "tracking")))
+    told = sorted(o for o in map(str, overrides) if not o.startswith(("sweep.name=", "tracking")))
     parts = [part.rpartition(".")[2] if "=" not in part else _short_part(part) for part in exact.split(",")]
     readable = re.sub(r"[^A-Za-z0-9=,._+-]+", "_", ",".join(parts))[:MAX_NAME]
     return f"{readable or 'cell'}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:6]}"
@@ -66,15 +67,31 @@ def compose(overrides: Sequence[str], config_dir: str | None = None, config_name
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     register_resolvers()
     GlobalHydra.instance().clear()
-    searchpath = [f"hydra.searchpath=[{_quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []
+    searchpath = [f"hydra.searchpath=[{quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []
+    with composition_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra_compose(config_name, overrides=[*overrides, *searchpath], return_hydra_config=True)
+
+
+@contextmanager
+def composition_errors() -> Iterator[None]:
+    """Turn what Hydra, OmegaConf and the YAML parser raise into RequestError."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError, YAMLError
+
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return hydra_compose(config_name, overrides=[*overrides, *searchpath], return_hydra_config=True)
+        yield
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{mark.name}:{mark.line + 1}" if mark else "a configuration file"
+        raise RequestError(
+            f"{where}: not valid YAML: {error.problem}; text with [ ] {{ }} : or # needs quotes."
+        ) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"a configuration file is not valid YAML in UTF-8: {error}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(describe_composition_error(error)) from None
 
@@ -91,12 +108,15 @@ def describe_composition_error(error: Exception) -> str:
         group, _, name = key.rpartition(".")
         where = f" in {group!r}" if group else ""
         if group == "training.sft":
-            return f"{key}: not set so far; add a field of SFTConfig with a plus: +{key}=VALUE"
+            return f"{key}: not among the values of this preset; a field of TRL's SFTConfig is added as +{key}=VALUE"
         return f"{key}: there is no key {name!r}{where}.{_near(key)}"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{match[1]}: must be given on the command line, as {match[1]}=VALUE."
     if "Ambiguous value for argument" in text:
         return text.splitlines()[0] + ".\nTo sweep over several values, add -m; for one value with a comma, quote it."
+    if "mismatched input" in text or "token recognition" in text or "LexerNoViableAlt" in text:
+        first = text.splitlines()[0]
+        return f"{first}\nA value with spaces, commas, brackets or = needs quotes inside the shell's: \"KEY='VALUE'\""
     lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return "\n".join(lines[:4])
 
@@ -104,10 +124,8 @@ def describe_composition_error(error: Exception) -> str:
 def _near(key: str) -> str:
     import difflib
 
-    from nat.config import _field_names
-
     group, _, name = key.rpartition(".")
-    known = _field_names(group.split(".") if group else [])
+    known = field_names(group.split(".") if group else [])
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f" Did you mean {f'{group}.' if group else ''}{close[0]}?"
@@ -119,14 +137,14 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
 
     Raises RequestError for the first wrong cell: a sweep with a mistake in its last cell does not start.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
+    with composition_errors():
+        return _plan(list(overrides), multirun, config_dir)
+
+
+def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> Plan:
     from hydra.types import RunMode
 
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise RequestError(describe_composition_error(error)) from None
+    parsed = _parse(overrides)
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     swept = [o for o in parsed if o.is_sweep_override()]
     # Without -m Hydra itself refuses a list of values.
@@ -135,7 +153,9 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
         directory = Path(first.hydra.run.dir)
         task = _task_overrides(overrides)
         cell = Cell(tuple(task), checked(first, task), directory)
-        return Plan((cell,), False, directory, (*overrides, f"hydra.run.dir={_quote(directory)}"))
+        return Plan(
+            (cell,), False, directory, (*_without(overrides, "hydra.run.dir"), f"hydra.run.dir={quote(directory)}")
+        )
 
     # A prepared sweep's own axes, unless the command line says something else about the same key.
     named = {o.key_or_group for o in parsed}
@@ -144,27 +164,27 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
     directory = Path(first.hydra.sweep.dir)
     batches = _batches(arguments)
     swept_keys = set(first.hydra.sweeper.params or {}) | {
-        o.key_or_group for o in OverridesParser.create().parse_overrides(arguments) if o.is_sweep_override()
+        o.key_or_group for o in _parse(arguments) if o.is_sweep_override()
     }
     extra = [
-        f"hydra.sweep.dir={_quote(directory)}",
-        f"sweep.name={_quote(first.sweep.name)}",
+        f"hydra.sweep.dir={quote(directory)}",
+        f"sweep.name={quote(first.sweep.name)}",
         "hydra.sweeper.params=null",
-        "training.save=false",  # weights of every cell fill a disk; `training.save=true` keeps them
     ]
     # A cell is named by what is swept, not by what all cells share.
     shared = {o.split("=")[0].lstrip("+~") for o in _task_overrides([*arguments, *extra])} - swept_keys
-    keys = ",".join(_quote(key) for key in sorted(shared))
+    keys = ",".join(quote(key) for key in sorted(shared))
     extra.append(f"hydra.job.config.override_dirname.exclude_keys=[{keys}]")
-    named_last = [o for o in extra if o.partition("=")[0] not in named]
+    arguments = _without(arguments, *(o.partition("=")[0] for o in extra))
     cells = []
-    for batch in batches:
-        task = _task_overrides(batch)
-        composed = compose([*batch, *named_last], config_dir)
+    for number, batch in enumerate(batches):
+        batch = _without(batch, *(o.partition("=")[0] for o in extra))
+        task = _task_overrides([*batch, *extra])
+        composed = compose([*batch, *extra, f"hydra.job.num={number}", f"hydra.job.id={number}"], config_dir)
         cells.append(Cell(tuple(task), checked(composed, task), directory / composed.hydra.sweep.subdir))
     if len({cell.directory for cell in cells}) < len(cells):
         raise RequestError("two cells of this sweep are the same; name every value of an axis once.")
-    return Plan(tuple(cells), True, directory, (*arguments, *named_last))
+    return Plan(tuple(cells), True, directory, (*arguments, *extra))
 
 
 def checked(composed: Any, task_overrides: Sequence[str]) -> Config:
@@ -175,29 +195,42 @@ def checked(composed: Any, task_overrides: Sequence[str]) -> Config:
 def resolved(composed: Any) -> dict[str, Any]:
     """A composed tree as plain containers, interpolations resolved, without Hydra's own part."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    try:
+    with composition_errors():
         ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         tree = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise RequestError(describe_composition_error(error)) from None
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
 
 
 def _batches(arguments: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    return [list(cell) for batch in BasicSweeper.split_arguments(_parse(arguments), None) for cell in batch]
+
+
+def _parse(overrides: Sequence[str]) -> list[Any]:
+    """Hydra's overrides; `strategy=glob(prefix_*)` needs to know the options that exist."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(arguments))
-    return [list(cell) for batch in BasicSweeper.split_arguments(parsed, None) for cell in batch]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+
+
+def _without(overrides: Sequence[str], *keys: str) -> list[str]:
+    """Drop overrides of keys that are about to be given with their resolved value."""
+    return [o for o in overrides if o.lstrip("+").partition("=")[0] not in keys]
 
 
 def _task_overrides(overrides: Sequence[str]) -> list[str]:
     return [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
 
 
-def _quote(value: Any) -> str:
+def quote(value: Any) -> str:
+    """A value as Hydra's override grammar takes it, whatever characters it has."""
     escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

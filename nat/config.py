@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -18,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from nat.agents import AgentConfig
 from nat.environments.arithmetic import ArithmeticConfig
 from nat.environments.benchmarks import BenchmarkConfig
-from nat.mixing import MixingConfig
+from nat.mixing import MixingConfig, check_enough
 from nat.model import ModelConfig
 from nat.rollouts import EvaluationConfig
 from nat.schema import STRICT
@@ -52,9 +53,9 @@ class Config:
     training: TrainingConfig
     evaluation: EvaluationConfig
     tracking: TrackingConfig
-    seed: int
-    format: str
-    examples: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    format: Literal["terminal", "html"]
+    examples: Annotated[int, Field(ge=1)]
     sweep: SweepConfig
 
 
@@ -67,7 +68,11 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     tree = _clear_other_budget(tree, overrides)
     try:
         # Through JSON, because pydantic's strict mode then takes objects for dataclasses and arrays for tuples.
-        config = TypeAdapter(Config).validate_json(json.dumps(tree, allow_nan=False), strict=True)
+        text = json.dumps(tree, allow_nan=False)
+    except ValueError:
+        raise RequestError("a value is nan or infinite; every number of the configuration must be finite.") from None
+    try:
+        config = TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
         raise RequestError(_describe(error, tree)) from None
     check(config)
@@ -81,14 +86,9 @@ def check(config: Config) -> None:
             f"trajectories=arithmetic are generated in environment=arithmetic, not in {config.environment.name}.\n"
             "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
         )
-    if config.environment.questions == "held_out" and config.trajectories.kind == "scripted":
-        raise RequestError(
-            "environment.questions=held_out takes questions out of trajectory files; there are none with "
-            "trajectories=arithmetic.\n"
-            "Leave environment.questions null: the arithmetic world generates its own."
-        )
-    if config.format not in ("terminal", "html"):
-        raise RequestError(f"format={config.format!r}; it must be terminal or html.")
+    if config.trajectories.kind == "scripted" and config.training.objective != "none":
+        # Their numbers are known before a single one is played.
+        check_enough(config.mixing, config.trajectories.successes or 0, config.trajectories.failures or 0)
     for name in config.evaluation.also_as if isinstance(config.evaluation.also_as, list | tuple) else ():
         config.strategy.class_named(name)
 
@@ -126,20 +126,23 @@ def _describe_one(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in path) or "config"
     match item["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            known = [name for name in _field_names(path[:-1]) if name not in siblings] or list(_field_names(path[:-1]))
-            close = difflib.get_close_matches(str(path[-1]), _field_names(path[:-1]), n=1, cutoff=0.5)
+            known = [name for name in field_names(path[:-1]) if name not in siblings] or list(field_names(path[:-1]))
+            close = difflib.get_close_matches(str(path[-1]), field_names(path[:-1]), n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
             return f"{key}={value!r}: there is no such key; {hint}"
         case "missing" | "missing_argument":
             return f"{key}: is missing; it must be given"
         case "value_error":
             message = str(item["ctx"]["error"])
-            # A check over several fields names the field itself.
-            return f"{key}.{message}" if isinstance(value, Mapping) else f"{key}: {message}"
+            # A check over several fields begins with the name of the one to change.
+            names_field = isinstance(value, Mapping) and re.match(r"\w+", message)[0] in value  # type: ignore[index]
+            return f"{key}.{message}" if names_field else f"{key}: {message}"
         case "literal_error":
             return f"{key}={value!r}: it must be one of {item['ctx']['expected']}"
         case "union_tag_invalid":
             return f"{key}.kind={item['ctx']['tag']!r}: it must be one of {item['ctx']['expected_tags']}"
+    if item["type"] in ("greater_than_equal", "less_than", "greater_than", "less_than_equal"):
+        return f"{key}={value!r}: it must be {item['msg'].removeprefix('Input should be ')}"
     wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{key}={value!r}: it must be {_with_article(wanted)}, not {type(value).__name__}"
 
@@ -165,7 +168,7 @@ def _locate(loc: Sequence[int | str], tree: Any) -> tuple[list[int | str], Any, 
     return path, value, siblings
 
 
-def _field_names(path: Sequence[int | str]) -> list[str]:
+def field_names(path: Sequence[int | str]) -> list[str]:
     """The keys that exist at a path of the default schema (of every kind, where a group has several)."""
     schema = TypeAdapter(Config).json_schema()
     nodes = [schema]

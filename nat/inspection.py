@@ -74,13 +74,14 @@ def _print(
     console = Console(highlight=False)
     table = Table("class", "examples", "trained tokens", "masked tokens", box=None, pad_edge=False)
     for name, *counts in rows:
-        table.add_row(name, *map(str, counts))
+        table.add_row(Text(name), *map(str, counts))
     console.print(table)
     # Where colours are lost (a pipe, a file), brackets still show what is trained.
     left, right = ("", "") if console.is_terminal else ("⟦", "⟧")
     for name, examples in chosen:
         for example in examples:
-            console.rule(f"{name} · {example.trajectory_id} · {len(example.input_ids)} tokens", align="left")
+            title = Text(f"{name} · {example.trajectory_id} · {len(example.input_ids)} tokens")
+            console.rule(title, align="left")
             text = Text()
             for span in spans(example, format):
                 if span.trained:

@@ -87,6 +87,9 @@ class MixingConfig:
             raise ValueError("mixing=all takes every trajectory: leave ratio, positives and negatives null")
         if self.kind in ("ratio", "positive_only"):
             for name, value in (("total", self.total), ("tokens", self.tokens)):
+                if self.hold != name and value is not None:
+                    raise ValueError(f"{name}={value} has no effect with hold={self.hold}; set mixing.hold={name}")
+            for name, value in (("total", self.total), ("tokens", self.tokens)):
                 if self.hold == name and value is None:
                     raise ValueError(f"{name}: mixing.hold={name} needs mixing.{name}, the number that stays fixed")
                 if self.hold == name and self.positives is not None:
@@ -130,8 +133,10 @@ def mix(
     elif config.questions == "disjoint":
         negatives = [t for t in negatives if t.question_id not in asked_of]
 
-    n_positives, n_negatives = _counts(config, positives, negatives, trained_tokens)
-    _check_enough(config, n_positives, len(positives), n_negatives, len(negatives))
+    if config.hold == "tokens" and config.kind in ("ratio", "positive_only"):
+        n_positives, n_negatives = _counts_within_tokens(config, positives, negatives, trained_tokens or {})
+    else:
+        n_positives, n_negatives = check_enough(config, len(positives), len(negatives))
     chosen_positives = _take(positives, n_positives)
     chosen_negatives = _take(negatives, n_negatives)
     if not chosen_positives and not chosen_negatives:
@@ -156,34 +161,49 @@ def _in_order(trajectories: list[Trajectory], seed: int) -> list[Trajectory]:
     return sorted(trajectories, key=lambda t: hashlib.sha256(f"{seed}:{t.id}".encode()).digest())
 
 
-def _counts(
-    config: MixingConfig,
-    positives: Sequence[Trajectory],
-    negatives: Sequence[Trajectory],
-    trained_tokens: Mapping[str, int] | None,
-) -> tuple[int, int]:
+def check_enough(config: MixingConfig, positives: int, negatives: int) -> tuple[int, int]:
+    """How many of each class to take out of so many; (0, 0) where only token counts can tell (`hold=tokens`).
+
+    Raises RequestError, with both numbers and what is feasible, where more is asked for than there is.
+    """
     if config.kind in ("all", "counts"):
-        return (
-            len(positives) if config.positives is None else config.positives,
-            len(negatives) if config.negatives is None else config.negatives,
-        )
-    # positive_only takes the positives that the ratio would take, so that the methods differ in the negatives alone.
-    p, n = parse_ratio(config.ratio) if config.ratio is not None else (Fraction(1), Fraction(0))
-    match config.hold:
-        case "positives":
-            n_positives = 0 if p == 0 else len(positives) if config.positives is None else config.positives
-            n_negatives = len(negatives) if p == 0 else round_half_up(n_positives * n / p)
-        case "total":
+        n_positives = positives if config.positives is None else config.positives
+        n_negatives = negatives if config.negatives is None else config.negatives
+    else:
+        # positive_only takes the positives that the ratio would take: the methods differ in the negatives alone.
+        p, n = _ratio(config)
+        if config.hold == "tokens":
+            return 0, 0
+        if config.hold == "total":
             assert config.total is not None
             n_positives = round_half_up(config.total * p / (p + n))
             n_negatives = config.total - n_positives
-        case "tokens":
-            assert config.tokens is not None
-            assert trained_tokens is not None
-            budget = config.tokens * p / (p + n)
-            n_positives = _count_within("positives", positives, budget, trained_tokens, config)
-            n_negatives = _count_within("negatives", negatives, config.tokens - budget, trained_tokens, config)
-    return n_positives, 0 if config.kind == "positive_only" else n_negatives
+        else:
+            n_positives = 0 if p == 0 else positives if config.positives is None else config.positives
+            n_negatives = negatives if p == 0 else round_half_up(n_positives * n / p)
+        if config.kind == "positive_only":
+            n_negatives = 0
+    _refuse_too_many(config, n_positives, positives, n_negatives, negatives)
+    return n_positives, n_negatives
+
+
+def _ratio(config: MixingConfig) -> tuple[Fraction, Fraction]:
+    return parse_ratio(config.ratio) if config.ratio is not None else (Fraction(1), Fraction(0))
+
+
+def _counts_within_tokens(
+    config: MixingConfig,
+    positives: Sequence[Trajectory],
+    negatives: Sequence[Trajectory],
+    trained_tokens: Mapping[str, int],
+) -> tuple[int, int]:
+    assert config.tokens is not None
+    p, n = _ratio(config)
+    budget = config.tokens * p / (p + n)
+    n_positives = _count_within("positives", positives, budget, trained_tokens, config)
+    if config.kind == "positive_only":
+        return n_positives, 0
+    return n_positives, _count_within("negatives", negatives, config.tokens - budget, trained_tokens, config)
 
 
 def _count_within(
@@ -213,7 +233,7 @@ def _count_within(
     return (int(rounds) + 1) * len(trajectories)
 
 
-def _check_enough(config: MixingConfig, n_positives: int, positives: int, n_negatives: int, negatives: int) -> None:
+def _refuse_too_many(config: MixingConfig, n_positives: int, positives: int, n_negatives: int, negatives: int) -> None:
     enough = n_positives <= positives and n_negatives <= negatives
     repeats_something = config.oversample and (positives or not n_positives) and (negatives or not n_negatives)
     if enough or repeats_something:
@@ -257,7 +277,7 @@ def _take(trajectories: Sequence[Trajectory], count: int) -> tuple[Trajectory, .
 
 
 def _hash(trajectories: Sequence[Trajectory]) -> str:
-    """Of the chosen trajectories, content and order included: equal hashes mean equal training data."""
+    """Of the chosen trajectories, content and order included; their prompts (the strategy) are not part of it."""
     digest = hashlib.sha256()
     for trajectory in trajectories:
         digest.update(json.dumps(asdict(trajectory), sort_keys=True, ensure_ascii=False, default=str).encode())

@@ -268,7 +268,7 @@ output = model.generate(**inputs, max_new_tokens=128, do_sample=False, eos_token
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
-`nat evaluate model=hub model.path=THIS_DIRECTORY` plays whole episodes, tools included.
+`nat evaluate THIS_DIRECTORY` plays whole episodes, tools included.
 
 The prompt:
 

@@ -12,17 +12,19 @@ from typing import Any
 
 from nat.files import write_text
 from nat.pictures import draw_success
+from nat.questions import normalise
 from nat.statistics import PairedDifference, paired_difference
 from nat.types import RequestError
 
 METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
 REFERENCE = "positive_only"  # what every other method is compared with
-OF_THE_METHOD = ("method", "mixing", "strategy", "training")  # config groups in which a run and its reference differ
+# Overrides in which a run and its reference may differ: they are what makes the method.
+OF_THE_METHOD = ("method", "mixing", "mixing.ratio", "mixing.negatives", "training")
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What `results.json` and `rollouts.jsonl` of one run say. `scores` maps question id to 1 (success) or 0."""
+    """What `results.json` and `rollouts.jsonl` of one run say. `scores` maps a question's text to 1 (success) or 0."""
 
     directory: Path
     results: Mapping[str, Any]
@@ -32,6 +34,10 @@ class CellResult:
     @property
     def status(self) -> str:
         return str(self.results.get("status", "running"))
+
+    @property
+    def is_evaluated(self) -> bool:
+        return self.status == "completed" and "success_rate" in self.results and bool(self.scores)
 
     @property
     def coordinates(self) -> dict[str, str]:
@@ -54,12 +60,14 @@ def write(directory: Path) -> str:
     cells = read_cells(directory)
     if not cells:
         raise RequestError(f"nat report {directory}: no run below it (no results.json).")
-    finished = compared([cell for cell in cells if cell.status == "completed" and cell.scores])
+    finished = compared([cell for cell in cells if cell.is_evaluated])
     missing = missing_cells(directory, cells)
     rows = table(finished)
     write_text(directory / "report.md", markdown(directory, rows, finished, missing))
     write_text(directory / "results.csv", as_csv(finished))
-    pictures = draw_success(picture_rows(finished), directory.name, directory / "success") if finished else ()
+    pictures = (
+        draw_success(picture_rows(finished), _title(directory, finished), directory / "success") if finished else ()
+    )
     lines = [aligned(rows)] if finished else ["no finished run with roll-outs yet"]
     lines += ["", *caveats(finished, missing)] if missing or finished else []
     lines += ["", "written:", *(f"  {path}" for path in written_files(directory, cells, pictures))]
@@ -70,6 +78,8 @@ def read_cells(directory: Path) -> list[CellResult]:
     """All runs below a directory, in the order of the table."""
     cells = []
     for path in sorted(directory.rglob("results.json")):
+        if not (path.parent / "config.yaml").exists():
+            continue  # not a run's
         try:
             results = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -99,7 +109,8 @@ def _scores(run_dir: Path) -> dict[str, float]:
         return {}
     from nat.rollouts import read_rollouts
 
-    return {rollout.question.id: float(rollout.outcome.success) for rollout in read_rollouts(path)}
+    # By text: two worlds, or two files, may give different questions the same id.
+    return {normalise(rollout.question.text): float(rollout.outcome.success) for rollout in read_rollouts(path)}
 
 
 def compared(cells: Sequence[CellResult]) -> list[CellResult]:
@@ -113,26 +124,24 @@ def compared(cells: Sequence[CellResult]) -> list[CellResult]:
 
 
 def reference_of(cell: CellResult, cells: Sequence[CellResult]) -> CellResult | None:
-    """The positives-only run to compare with: asked the same questions, same seed if there is one, same positives.
+    """The positives-only run to compare with: asked the same questions, and equal in all that is not the method.
 
-    The untrained base has no positives and is compared with the first such run.
+    The untrained base has neither seed nor positives: it is compared with the first such run.
     """
-    candidates = [
-        other
-        for other in cells
-        if other.method == REFERENCE and other is not cell and other.scores.keys() == cell.scores.keys()
-    ]
     if cell.method == REFERENCE or len(cell.scores) < 2:
         return None
+    for other in cells:
+        if other.method == REFERENCE and other.scores.keys() == cell.scores.keys():
+            same = all(other.results.get(key) == cell.results.get(key) for key in ("seed", "model", "positives"))
+            if cell.method == "base" or (same and _setting(other) == _setting(cell)):
+                return other
+    return None
 
-    def distance(other: CellResult) -> int:
-        ours, theirs = cell.coordinates, other.coordinates
-        keys = {key for key in ours.keys() | theirs.keys() if key.split(".")[0] not in OF_THE_METHOD}
-        return sum(ours.get(key) != theirs.get(key) for key in keys) + sum(
-            other.results.get(key) != cell.results.get(key) for key in ("seed", "model", "positives")
-        )
 
-    return min(candidates, key=distance, default=None)
+def _setting(cell: CellResult) -> dict[str, str]:
+    """The overrides of a run that are not its method's."""
+    pairs = cell.coordinates.items()
+    return {key: value for key, value in pairs if key not in OF_THE_METHOD and not key.startswith("strategy")}
 
 
 def table(cells: Sequence[CellResult]) -> list[list[str]]:
@@ -196,11 +205,14 @@ def _as_other(cell: CellResult) -> str:
 
 def missing_cells(directory: Path, cells: Sequence[CellResult]) -> list[str]:
     """One line for each cell that is not completed, also for those that a sweep planned and never started."""
-    lines = [_unfinished(cell) for cell in cells if cell.status != "completed"]
+    lines = [_unfinished(cell) for cell in cells if not cell.is_evaluated]
     planned = directory / "sweep.json"
     if planned.exists():
         started = {cell.directory.name for cell in cells}
-        names = [cell["name"] for cell in json.loads(planned.read_text(encoding="utf-8"))["cells"]]
+        try:
+            names = [cell["name"] for cell in json.loads(planned.read_text(encoding="utf-8"))["cells"]]
+        except (ValueError, KeyError, TypeError):
+            return [*lines, f"{planned.name} cannot be read: cells that never started are not known"]
         lines += [f"{name}: not started" for name in names if name not in started]
     return lines
 
@@ -208,7 +220,8 @@ def missing_cells(directory: Path, cells: Sequence[CellResult]) -> list[str]:
 def _unfinished(cell: CellResult) -> str:
     error = cell.results.get("error") or {}
     message = str(error.get("message", "")).splitlines()
-    return f"{cell.directory.name}: {cell.status}{': ' + message[0] if message else ''}"
+    status = "completed without roll-outs" if cell.status == "completed" else cell.status
+    return f"{cell.directory.name}: {status}{': ' + message[0] if message else ''}"
 
 
 def caveats(cells: Sequence[CellResult], missing: Sequence[str]) -> list[str]:
@@ -281,6 +294,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _title(directory: Path, cells: Sequence[CellResult]) -> str:
+    splits = sorted({str(cell.results.get("split", "test")) for cell in cells})
+    return f"{directory.name}: success rate on {' and '.join(splits)} questions, with 95% Wilson interval"
 
 
 def picture_rows(cells: Sequence[CellResult]) -> list[tuple[str, str, float, tuple[float, float]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +19,11 @@ from nat.config import Config, method_of
 from nat.environments import arithmetic, benchmarks
 from nat.files import write_json
 from nat.mixing import Mix, mix, per_source
-from nat.strategy import classify, prompt_messages
+from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
 from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
+
+SAVED_GROUPS = ("environment", "agent", "trajectories", "strategy", "evaluation", "tracking")
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,12 @@ def prepare(config: Config) -> Prepared:
     environment = make_environment(config)
     pool = read_trajectories(config)
     questions, pool, held_out = set_questions_apart(config, pool)
-    format = chat_format(load_tokenizer(config.model))
     if config.training.objective == "none":
+        format = chat_format(load_tokenizer(config.model))
         return Prepared(environment, questions, format, None, [], {"hash": None, "held_out": counts(held_out)})
 
-    classes = classify(pool, config.strategy)
+    classes = check_pool(config, pool)  # before the tokenizer is loaded: too few stay too few when some are dropped
+    format = chat_format(load_tokenizer(config.model))
     rows = [
         (prompt_of(config, environment, trajectory.question, class_.name), trajectory, class_.name)
         for trajectory, class_ in zip(pool, classes, strict=True)
@@ -60,8 +65,16 @@ def prepare(config: Config) -> Prepared:
     )
 
 
-def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bool) -> dict[str, Any]:
-    """The whole run. Returns the results; raises RequestError or StageError."""
+def run(
+    config: Config, run_dir: Path, report: Callable[[str], None], *, resume: bool, save: bool, tracking_id: str
+) -> dict[str, Any]:
+    """The whole run. Returns the results; raises RequestError or StageError.
+
+    Args:
+        resume: go on from the last checkpoint in `run_dir`, if it was made with the same trajectories.
+        save: write the trained model to `run_dir/model`.
+        tracking_id: of the W&B run; the same when a run is resumed.
+    """
     from nat.model import QUESTION, load_model, merged, resolve_device, save_model
     from nat.rollouts import save_rollouts
     from nat.tracking import track
@@ -70,6 +83,9 @@ def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bo
     clock = Clock()
     with clock("prepare"):
         prepared = prepare(config)
+        resume = resume and _saved_hash(run_dir) == prepared.manifest["hash"]
+        if not resume:
+            remove_earlier_files(run_dir)
         write_json(run_dir / "manifest.json", prepared.manifest)
         for line in describe(config, prepared):
             report(line)
@@ -78,6 +94,9 @@ def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bo
     n_negatives = len(prepared.mixed.negatives) if prepared.mixed else 0
     method = method_of(config, n_negatives)
     results = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
+    if method == "base":
+        results |= facts_of_saved(config.model.path)
+        method = results["method"]
     with track(
         config.tracking,
         run_dir,
@@ -87,6 +106,7 @@ def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bo
         name=run_dir.name,
         tags=(method, config.environment.name, config.strategy.name),
         negatives_per_positive=n_negatives / n_positives if n_positives else None,
+        run_id=tracking_id,
     ) as tracker:
         with clock("load_model"):
             device = resolve_device(config.training.device)
@@ -105,16 +125,13 @@ def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bo
             )
         model = merged(model)
         results |= {"steps": trained.steps, "trained_tokens": trained.trained_tokens, "training": trained.metrics}
-        if config.training.save and config.training.objective != "none":
+        if save and config.training.objective != "none":
             with clock("save"):
-                save_model(
-                    model,
-                    prepared.format,
-                    run_dir / "model",
-                    prompt_of(config, prepared.environment, QUESTION, config.strategy.infer_as),
-                    config.evaluation.decoding.stop,
-                    coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"]),
-                )
+                prompt = prompt_of(config, prepared.environment, QUESTION, config.strategy.infer_as)
+                facts = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
+                stop = config.evaluation.decoding.stop
+                save_model(model, prepared.format, run_dir / "model", prompt, stop, facts)
+                save_configuration(config, facts, run_dir / "model")
         if config.evaluation.kind == "rollouts":
             with clock("evaluation"):
                 results |= evaluate(config, prepared, model, run_dir, report, save_rollouts)
@@ -125,6 +142,14 @@ def run(config: Config, run_dir: Path, report: Callable[[str], None], resume: bo
         tracker.artifact(run_dir / "manifest.json", "manifest")
     remove_checkpoints(run_dir)
     return results
+
+
+def check_pool(config: Config, pool: Sequence[Trajectory]) -> list[StrategyClass]:
+    """The class of each trajectory. Raises RequestError where strategy or mixing cannot be served by this pool."""
+    classes = classify(pool, config.strategy)
+    if config.mixing.hold != "tokens":
+        mix(pool, config.mixing, config.seed)
+    return classes
 
 
 # ---- questions and trajectories ----
@@ -184,16 +209,21 @@ def set_questions_apart(
         if isinstance(environment, arithmetic.ArithmeticConfig):
             found = arithmetic.make_questions(environment, evaluation.split, evaluation.n_questions)
         else:
+            benchmarks.check_split(environment.questions, evaluation.split)
             found = benchmarks.load_questions(environment.questions)
         asked = question_sets.texts(found)
         unavailable = {t.question for t in pool if question_sets.normalise(t.question) in asked}
     kept, held_out = [], []
     for trajectory in pool:
         (held_out if trajectory.question in unavailable else kept).append(trajectory)
+    if not pool and config.trajectories.kind != "scripted" and config.training.objective != "none":
+        raise RequestError(f"trajectories.path={config.trajectories.path}: the files hold no trajectory.")
     if not found and evaluation.kind != "none":
+        unscored = sum(trajectory.outcome.reference is None for trajectory in pool)
         raise RequestError(
-            f"environment.questions={environment.questions}: no {evaluation.split} question to evaluate on.\n"
-            "Raise environment.held_out, name a question file, or take evaluation=none."
+            f"environment.questions={environment.questions}: no {evaluation.split} question to evaluate on "
+            f"({len(pool)} trajectories, {unscored} of them without outcome.reference).\n"
+            "Give references, raise environment.held_out, name a question file, or take evaluation=none."
         )
     if pool and not kept:
         raise RequestError(
@@ -291,6 +321,45 @@ def rollout_rows(path: Path) -> list[dict[str, Any]]:
 # ---- files of a run directory ----
 
 
+def remove_earlier_files(run_dir: Path) -> None:
+    """What another run left in this directory must not be taken for this one's."""
+    for path in (run_dir / "metrics.jsonl", run_dir / "manifest.json", *run_dir.glob("rollouts*.jsonl")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(run_dir / "model", ignore_errors=True)
+
+
+def _saved_hash(run_dir: Path) -> str | None:
+    try:
+        return json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["hash"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def facts_of_saved(model_path: str) -> dict[str, Any]:
+    """How a model that `nat` saved was trained; nothing for any other model."""
+    try:
+        facts = json.loads((Path(model_path) / "nat.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    kept = ("method", "strategy", "ratio", "positives", "negatives", "seed", "manifest")
+    return {key: facts[key] for key in kept if key in facts}
+
+
+def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path) -> None:
+    """What `nat evaluate` needs beside the weights: the groups that make prompts and questions, as option files.
+
+    `conf/GROUP/saved.yaml` below the model's directory; `nat.json` holds the facts of its training.
+    """
+    tree = json.loads(json.dumps(asdict(config)))
+    pattern = tree["trajectories"]["path"]
+    if pattern is not None:  # relative to where training was started
+        tree["trajectories"]["path"] = [str(path.absolute()) for path in trajectory_files.paths(pattern)]
+    for group in SAVED_GROUPS:
+        (directory / "conf" / group).mkdir(parents=True, exist_ok=True)
+        write_json(directory / "conf" / group / "saved.yaml", tree[group])  # JSON is YAML
+    write_json(directory / "nat.json", facts)
+
+
 def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
     positives = sum(trajectory.outcome.success for trajectory in trajectories)
     return {"positives": positives, "negatives": len(trajectories) - positives}
@@ -310,7 +379,8 @@ def make_manifest(
     return {
         "hash": mixed.hash,
         "trajectories": config.trajectories.path or f"{config.trajectories.kind} in {config.environment.name}",
-        "selected": counts(mixed.selected),
+        "selected": counts(list({t.id: t for t in mixed.selected}.values())),
+        "repeats": len(mixed.selected) - len({t.id for t in mixed.selected}),  # with mixing.oversample
         "unused": counts(mixed.unused),
         "held_out": counts(held_out),
         "dropped": {

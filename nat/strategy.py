@@ -59,7 +59,7 @@ class When:
 class StrategyClass:
     """A class of trajectories and the text that announces it; without `when` it takes whatever comes to it."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]  # it names files and curves
     text: str
     when: When | None = None
 

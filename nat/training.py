@@ -77,7 +77,7 @@ class TrainingConfig:
     epochs: float | None
     device: Literal["auto", "cpu", "cuda"]
     checkpoint_every: int | None
-    save: bool
+    save: bool | None
     sft: dict[str, Any]
 
     @model_validator(mode="after")

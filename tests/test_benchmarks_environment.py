@@ -7,7 +7,13 @@ import json
 import pytest
 
 from nat.environments import play
-from nat.environments.benchmarks import BenchmarkConfig, load_questions, make_environment, reference_answer
+from nat.environments.benchmarks import (
+    BenchmarkConfig,
+    check_split,
+    load_questions,
+    make_environment,
+    reference_answer,
+)
 from nat.types import Question, RequestError
 
 ROWS = [
@@ -24,6 +30,12 @@ def test_json_lines_with_every_kind_of_line_end(tmp_path):
     assert load_questions(str(path)) == QUESTIONS
 
 
+def test_a_byte_order_mark_may_stand_on_a_line_of_its_own(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf\n" + json.dumps(ROWS[0]).encode())
+    assert load_questions(str(path)) == QUESTIONS[:1]
+
+
 def test_json_and_parquet(tmp_path):
     (tmp_path / "q.json").write_text(json.dumps(ROWS))
     assert load_questions(str(tmp_path / "q.json")) == QUESTIONS
@@ -37,11 +49,11 @@ def test_json_and_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"question": "a", "answer": "1"}\n{"question": "b"\n', r"q\.jsonl:2: not JSON"),
+        ('{"question": "a", "answer": "1"}\n{"question": "b"\n', r"q\.jsonl:2: not valid JSON"),
         ('{"question": "a", "answer": "1"}\n\n{"question": "b"}\n', r"q\.jsonl:3: 'answer' is missing.*: question"),
         ('{"question": " ", "answer": "1"}\n', r"q\.jsonl:1: 'question' is missing or empty"),
         ('{"question": "a", "answer": "so\\n#### "}\n', r"q\.jsonl:1: nothing follows '####'"),
-        ("[1]\n", r"q\.jsonl:1: expected a record"),
+        ("[1]\n", r"q\.jsonl:1: a list, not an object"),
         ("\n\n", r"q\.jsonl: holds no records"),
     ],
 )
@@ -97,6 +109,15 @@ def test_a_hub_that_does_not_answer_is_a_wrong_request(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(RequestError, match=r"environment\.questions=a/b: the hub did not give it .*no network"):
         load_questions("a/b")
+
+
+def test_a_question_file_is_a_test_set():
+    for source in ("q.jsonl", "openai/gsm8k:main"):
+        check_split(source, "test")
+        with pytest.raises(RequestError, match=rf"evaluation.split=validation.*{source}.*\n.*questions=held_out"):
+            check_split(source, "validation")
+    check_split("held_out", "test")
+    check_split("held_out", "validation")
 
 
 def test_the_reference_stands_behind_the_last_mark():

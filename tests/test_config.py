@@ -40,8 +40,15 @@ def test_every_option_of_every_group_composes_and_validates(option):
     files = ["trajectories=jsonl", "trajectories.path=x.jsonl"]
     needed = {"environment=gsm8k": files, "model=hub": ["model.path=tiny"]}
     config = compose(option, *needed.get(option, []))
-    value = getattr(config, group, None)
-    assert value is None or name in (value.name if hasattr(value, "name") else name, name)
+    chosen = getattr(config, group, None)
+    if group == "model" and name == "hub":
+        assert chosen.name == chosen.path == "tiny"
+    elif group in ("environment", "strategy", "model", "agent"):
+        assert chosen.name == name
+    elif group == "mixing":
+        assert chosen.kind == name
+    elif group == "training":
+        assert chosen.objective == ("none" if name == "none" else "sft")
 
 
 @pytest.mark.parametrize("name", [option.split("=")[1] for option in GROUPS if option.startswith("experiment")])
@@ -52,8 +59,8 @@ def test_every_experiment_composes_all_its_cells(name):
 
 def test_every_value_has_a_comment():
     """Values live in YAML, once, each with its meaning: on its line, or above a block."""
-    for path in (ROOT / "conf").glob("*/*.yaml"):
-        if path.parent.name in ("method", "experiment"):
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        if path.parent.name in ("method", "job_logging", "hydra_logging"):  # no values of ours
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
@@ -86,7 +93,14 @@ def test_every_value_has_a_comment():
         (["evaluation.also_as=[wrong]"], ["'wrong'", "correct, incorrect"]),
         (["environment=gsm8k"], ["environment=arithmetic", "trajectories.path"]),
         (["model=hub"], ["model.path", "must be given"]),
-        (["format=pdf"], ["format='pdf'", "terminal or html"]),
+        (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),
+        (["examples=0"], ["examples=0", "greater than or equal to 1"]),
+        (["mixing.total=5"], ["mixing.total=5", "no effect with hold=positives"]),
+        (["mixing.ratio=1:30"], ["100 positives and 3000 negatives", "100 and 900", "feasible mixing.positives is 30"]),
+        (["training.sft.learning_rate=nan"], ["nan", "finite"]),
+        (["hydra.run.dir=${nope}"], ["nope"]),
+        (["trajectories.path=a b=c"], ["needs quotes"]),
+        (["format=pdf"], ["format='pdf'", "'terminal' or 'html'"]),
         (["training.max_steps=5", "training.epochs=1"], ["training.max_steps=5", "training.epochs=1", "exactly one"]),
         (["training.sft.seed=3"], ["training.sft", "seed"]),
         (["mixing.ratio"], ["mixing.ratio", "EQUAL"]),
@@ -101,9 +115,7 @@ def test_a_wrong_request_is_answered_with_key_value_and_remedy(overrides, parts)
 
 def test_several_mistakes_are_listed_at_once():
     message = refused("seed=a", "mixing.hold=b", "evaluation.split=c")
-    assert [line.partition("=")[0] for line in message.splitlines()] == ["evaluation.split", "mixing.hold", "seed"] or {
-        line.partition("=")[0] for line in message.splitlines()
-    } == {"seed", "mixing.hold", "evaluation.split"}
+    assert {line.partition("=")[0] for line in message.splitlines()} == {"seed", "mixing.hold", "evaluation.split"}
 
 
 def test_unquoted_yaml_ratios_are_caught_in_a_users_own_file(tmp_path):
@@ -185,7 +197,6 @@ def test_a_sweep_composes_names_and_checks_every_cell():
     planned = composition.plan(["mixing.ratio=1:0,1:1,1:3", "seed=4", "sweep.name=s"], multirun=True)
     assert [cell.config.mixing.ratio for cell in planned.cells] == ["1:0", "1:1", "1:3"]
     assert [cell.config.seed for cell in planned.cells] == [4, 4, 4]
-    assert [cell.config.training.save for cell in planned.cells] == [False] * 3
     names = [cell.directory.name for cell in planned.cells]
     assert [name.rpartition("-")[0] for name in names] == ["ratio=1to0", "ratio=1to1", "ratio=1to3"]
     assert all(str(cell.directory.parent) == "outputs/sweeps/s" for cell in planned.cells)
@@ -237,3 +248,36 @@ def test_configuration_is_checked_without_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b"name: mine\ntext: [Correct] now\n", "mine.yaml:2"),
+        (b"name: mine\nname: again\n", "mine.yaml:2"),
+        (b"name: \xff\n", "not valid YAML"),
+        (b"name: 'open\n", "mine.yaml"),
+    ],
+)
+def test_a_users_file_that_is_no_yaml_is_named_with_its_line(tmp_path, content, where):
+    (tmp_path / "strategy").mkdir()
+    (tmp_path / "strategy" / "mine.yaml").write_bytes(content)
+    with pytest.raises(RequestError) as error:
+        composition.plan(["strategy=mine"], config_dir=str(tmp_path))
+    assert where in str(error.value)
+    assert len(str(error.value).splitlines()) <= 6
+
+
+def test_a_sweep_may_use_hydras_own_ways_to_name_values_and_directories():
+    planned = composition.plan(["strategy=glob(prefix_*)", "sweep.name=s"], multirun=True)
+    names = sorted(cell.config.strategy.name for cell in planned.cells)
+    assert names == ["prefix_correct", "prefix_good", "prefix_letters", "prefix_numbers", "prefix_objects"]
+    planned = composition.plan(["seed=range(0,3)", "hydra.sweep.subdir=${hydra.job.num}", "hydra.sweep.dir=x"], True)
+    assert [str(cell.directory) for cell in planned.cells] == ["x/0", "x/1", "x/2"]
+    with pytest.raises(RequestError):
+        composition.plan(["seed=interval(0,3)"], multirun=True)
+
+
+def test_a_sweep_with_an_infeasible_cell_does_not_start():
+    with pytest.raises(RequestError, match="asks for 100 positives and 3000 negatives"):
+        composition.plan(["mixing.ratio=1:0,1:1,1:30"], multirun=True)

@@ -71,6 +71,7 @@ def test_a_ratio_that_yaml_read_as_a_number_is_answered_with_the_remedy():
         ({"hold": "tokens"}, "needs mixing.tokens"),
         ({"hold": "total", "total": 8, "positives": 3}, "leave it null"),
         ({"positives": -1}, "must not be negative"),
+        ({"total": 9}, "total=9 has no effect with hold=positives"),
         ({"hold": "questions"}, "'positives', 'total' or 'tokens'"),
     ],
 )
@@ -203,3 +204,9 @@ def test_halves_are_rounded_up():
 
 def test_counts_per_source():
     assert per_source(POOL) == {"test": {"positives": 10, "negatives": 30}}
+
+
+def test_positive_only_asks_for_no_tokens_of_negatives():
+    tokens = {t.id: 10 if t.outcome.success else 4 for t in POOL}
+    mixed = mix(POOL, config(kind="positive_only", ratio="1:9", hold="tokens", tokens=1000), 0, tokens)
+    assert (len(mixed.positives), len(mixed.negatives)) == (10, 0)

@@ -37,6 +37,7 @@ def write_run(directory: Path, method: str, successes: str, **results) -> None:
         "failures": {"wrong_answer": n - k},
     }
     (directory / "results.json").write_text(json.dumps({**values, **results}))
+    (directory / "config.yaml").write_text("")
 
 
 def test_a_table_of_methods_with_paired_differences(tmp_path):
@@ -98,9 +99,10 @@ def test_other_questions_are_not_compared(tmp_path):
 
 def test_what_is_missing_is_said(tmp_path):
     write_run(tmp_path / "done-1", "positive_only", "1000")
-    (tmp_path / "dead-1").mkdir()
+    for name in ("dead-1", "bad-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("")
     (tmp_path / "dead-1" / "results.json").write_text(json.dumps({"status": "running"}))
-    (tmp_path / "bad-1").mkdir()
     error = {"kind": "stage", "message": "the loss is nan\nmore"}
     (tmp_path / "bad-1" / "results.json").write_text(json.dumps({"status": "failed", "error": error}))
     cells = [{"name": name} for name in ("done-1", "dead-1", "bad-1", "never-1")]
@@ -116,6 +118,41 @@ def test_nothing_to_report_is_an_error(tmp_path):
         report.write(tmp_path)
     with pytest.raises(RequestError, match="no such directory"):
         report.write(tmp_path / "nowhere")
+    (tmp_path / "config.yaml").write_text("")
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(RequestError, match=r"results\.json: not valid JSON"):
         report.write(tmp_path)
+
+
+def test_budgets_are_compared_with_their_own_reference_and_never_across_seeds(tmp_path):
+    for steps, successes in (("100", "0001"), ("400", "0011")):
+        setting = [f"training.max_steps={steps}"]
+        write_run(tmp_path / f"p{steps}", "positive_only", successes, overrides=[*setting, "method=positive_only"])
+        write_run(tmp_path / f"n{steps}", "nat", "0111", negatives=9, overrides=[*setting, "method=nat"])
+    write_run(tmp_path / "other", "nat", "1111", seed=1, overrides=["training.max_steps=100", "seed=1", "method=nat"])
+    cells = {cell.directory.name: cell for cell in report.compared(report.read_cells(tmp_path))}
+    assert cells["n100"].difference is not None
+    assert cells["n100"].difference.difference == 0.5
+    assert cells["n400"].difference is not None
+    assert cells["n400"].difference.difference == 0.25
+    assert cells["other"].difference is None
+
+
+def test_equal_ids_of_different_questions_are_not_paired(tmp_path):
+    write_run(tmp_path / "p", "positive_only", "0011")
+    write_run(tmp_path / "n", "nat", "0111", negatives=9)
+    path = tmp_path / "n" / "rollouts.jsonl"
+    path.write_text(path.read_text().replace("text ", "another text "))
+    assert all(cell.difference is None for cell in report.compared(report.read_cells(tmp_path)))
+
+
+def test_a_run_without_roll_outs_is_listed_not_fatal(tmp_path):
+    write_run(tmp_path / "p", "positive_only", "0011")
+    write_run(tmp_path / "n", "nat", "0111")
+    results = json.loads((tmp_path / "n" / "results.json").read_text())
+    del results["success_rate"], results["ci95"]
+    (tmp_path / "n" / "results.json").write_text(json.dumps(results))
+    (tmp_path / "sweep.json").write_text("[")
+    text = report.write(tmp_path)
+    assert "n: completed without roll-outs" in text
+    assert "sweep.json cannot be read" in text

@@ -1,18 +1,21 @@
 """Whole runs of the built-in world, and of real GSM8K solutions, through the command line's own entry point."""
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from nat import cli, composition, run
+from nat import questions as question_sets
 from nat.trajectories import native
-from nat.types import Message
-from tests.conftest import make_trajectory
+from nat.types import Question
+from tests.conftest import ROOT, make_trajectory
 
 QUICK = ("training.max_steps=3", "evaluation.n_questions=6", "tracking=none", "trajectories.failures=100")
 
@@ -110,15 +113,26 @@ def test_a_sweep_over_ratios_has_a_cell_for_each_and_a_report(here, capsys):
 
 @pytest.mark.slow
 def test_a_failing_cell_is_printed_and_the_others_finish(here, capsys):
-    # The pool holds 100 failures: 1:3 of 100 successes asks for 300, which only the data can tell.
-    arguments = ("mixing.ratio=1:3,1:1", "sweep.name=s", *QUICK)
-    assert nat("train", "-m", *arguments) == 1
+    # An unknown optimiser is found when TRL is loaded, in the middle of a run.
+    optimisers = "training.sft.optim=no_such_optimiser,adamw_torch"
+    assert nat("train", "-m", optimisers, "mixing.positives=10", "sweep.name=s", *QUICK) == 1
     captured = capsys.readouterr()
-    assert captured.err.count("asks for 100 positives and 300 negatives; there are 100 and 100") == 2
-    assert "ratio=1to3" in captured.out
-    statuses = {cell["overrides"][0]: cell["status"] for cell in map(results, here.glob("outputs/sweeps/s/*/"))}
-    assert sorted(statuses.values()) == ["completed", "failed"]
+    assert captured.err.count("no_such_optimiser") >= 2  # as it happens, and again at the end
+    assert "Traceback (most recent call last)" not in captured.err
+    assert sorted(found["status"] for found in map(results, here.glob("outputs/sweeps/s/*/"))) == [
+        "completed",
+        "failed",
+    ]
     assert "1 runs are not in the table" in captured.out
+
+
+def test_a_sweep_over_files_is_counted_before_its_first_cell_starts(here, capsys):
+    write_pile(here / "mine.jsonl")
+    assert nat("train", "-m", *MINE, "mixing.ratio=1:1,1:5", "sweep.name=s") == 2
+    err = capsys.readouterr().err
+    assert "cell ratio=1to5" in err
+    assert "asks for" in err
+    assert not list(here.glob("outputs/sweeps/s/*/results.json"))
 
 
 def test_more_negatives_than_exist_are_refused_before_a_model_loads(here, capsys):
@@ -242,11 +256,22 @@ def test_a_killed_run_is_resumed_and_another_is_not(here):
 
 
 @pytest.mark.slow
-def test_a_saved_model_is_evaluated_as_in_its_own_run(here, capsys):
-    assert nat("train", "strategy=prefix_correct", *QUICK, "hydra.run.dir=r") == 0
-    assert nat("evaluate", "r/model", "hydra.run.dir=e") == 0
-    assert results(here / "e")["method"] == "base"
+@pytest.mark.parametrize("method", ["nut", "nat"])
+def test_a_saved_model_is_evaluated_as_in_its_own_run(here, capsys, method):
+    conf = here / "conf" / "strategy"
+    conf.mkdir(parents=True)
+    text = (ROOT / "conf" / "strategy" / "prefix_correct.yaml").read_text()
+    (conf / "mine.yaml").write_text(text.replace("[Correct]", "[Yes]").replace("name: prefix_correct", "name: mine"))
+    marked = ("--config-dir", "conf", "strategy=mine") if method == "nat" else ()
+    assert nat("train", f"method={method}", *marked, *QUICK, "mixing.positives=30", "hydra.run.dir=r") == 0
+    (here / "r" / "model").rename(here / "it's moved")
+    assert nat("evaluate", "it's moved", "hydra.run.dir=e") == 0
+    found = results(here / "e")
+    assert (found["method"], found["positives"], found["negatives"]) == (method, 30, 30)
     assert (here / "e" / "rollouts.jsonl").read_text() == (here / "r" / "rollouts.jsonl").read_text()
+    assert not (here / "e" / "wandb").exists()
+    assert nat("evaluate", "it's moved", "evaluation.n_questions=2", "hydra.run.dir=f") == 0
+    assert results(here / "f")["n_questions"] == 2
     assert nat("evaluate", "r", "hydra.run.dir=e") == 2
     assert "no model there" in capsys.readouterr().err
 
@@ -258,13 +283,134 @@ def test_the_base_is_evaluated_without_training(here):
     assert (found["method"], found["positives"], found["negatives"], found["steps"]) == ("base", 0, 0, 0)
 
 
-def test_training_prompt_and_inference_prompt_are_the_same_up_to_the_class_text():
-    config = composition.plan(["strategy=prefix_correct"]).cells[0].config
-    environment = run.make_environment(config)
-    assert run.prompt_of(config, environment, "Q?", "correct") == (
-        Message("user", "[Correct]\nUse calculate[expression], then finish[answer].\nQ?"),
+STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_trained_tokens_are_the_agents_turns_and_both_prompts_are_the_same_tokens(strategy):
+    """For every shipped strategy, on the built-in world: what carries loss, and what a roll-out begins with."""
+    small = ("mixing.positives=8", "trajectories.successes=8", "trajectories.failures=8", "evaluation.n_questions=1")
+    config = composition.plan([f"strategy={strategy}", *small]).cells[0].config
+    prepared = run.prepare(config)
+    assert prepared.mixed is not None
+    trajectories = {trajectory.id: trajectory for trajectory in prepared.mixed.selected}
+    decode = prepared.format.tokenizer.decode
+    for example in prepared.examples:
+        trajectory = trajectories[example.trajectory_id]
+        trained = [token for token in example.labels if token != -100]
+        turns = [message.content for message in trajectory.messages if message.role == "assistant"]
+        assert decode(trained) == "".join(f"{turn}<|end|>" for turn in turns)
+        text = config.strategy.class_named(example.class_name).text
+        instructions = "Use calculate[expression], then finish[answer]."
+        parts = {
+            "prefix": [text, instructions, trajectory.question],
+            "suffix": [instructions, trajectory.question, text],
+        }[config.strategy.place]
+        prompt = "<|user|>" + "\n".join(part for part in parts if part) + "<|end|><|assistant|>"
+        first = next(place for place, label in enumerate(example.labels) if label != -100)
+        assert decode(example.input_ids[:first]) == prompt
+
+        asked = Question("q", trajectory.question, "0")
+        assert rolled_out_prompt(config, prepared, asked, example.class_name) == example.input_ids[:first]
+
+
+def rolled_out_prompt(config, prepared, question, class_name) -> list[int]:
+    """The tokens that a roll-out feeds before its first turn, caught where they enter the engine."""
+    from nat import decoding, rollouts
+    from nat.model import load_model
+
+    caught: list[list[int]] = []
+    original = decoding.Rows.start
+
+    def start(self, row, tokens):
+        caught.append(list(tokens))
+        original(self, row, tokens)
+
+    global MODEL
+    MODEL = MODEL or load_model(config.model, "cpu")
+    settings = dataclasses.replace(config.evaluation.decoding, max_new_tokens=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding.Rows, "start", start)
+        rollouts.roll_out(
+            MODEL,
+            prepared.format,
+            prepared.environment,
+            [question],
+            lambda question: run.prompt_of(config, prepared.environment, question.text, class_name),
+            settings,
+        )
+    return caught[0]
+
+
+MODEL = None  # loaded once for all strategies
+
+
+@pytest.mark.slow
+def test_an_offline_wandb_run_of_a_cell_can_be_read_back(here):
+    arguments = [override for override in QUICK if override != "tracking=none"]
+    assert nat("train", "-m", "mixing.ratio=1:3", "mixing.positives=10", "sweep.name=s", *arguments) == 0
+    (path,) = here.glob("outputs/sweeps/s/*/wandb/offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    text = ended.stdout
+    for part in ('"s"', "negatives_per_positive", "loss/correct", "loss/incorrect", "success_rate", "prefix"):
+        assert part in text or part == "prefix"
+    record = json.loads(text)
+    config = record["config"]["nat"]
+    config = config.get("value", config)
+    assert config["mixing"]["negatives_per_positive"] == 3
+    assert config["strategy"]["name"] == "suffix"
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_training_goes_on_where_it_was(here):
+    """The same losses, metrics and roll-outs as a run that nobody killed; one W&B id throughout."""
+    arguments = (
+        *("train", "mixing.positives=10", "training.max_steps=60", "training.checkpoint_every=10", "tracking=none"),
+        *("training.save=false", "evaluation.n_questions=4"),
     )
-    assert run.prompt_of(config, environment, "Q?", "incorrect")[0].content.startswith("[Incorrect]\n")
+    assert nat(*arguments, "hydra.run.dir=whole") == 0
+    program = [sys.executable, "-m", "nat", *arguments, "hydra.run.dir=killed"]
+    process = subprocess.Popen(program, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(here.glob("killed/checkpoints/checkpoint-2*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = results(here / "killed")
+    assert before["status"] == "running"
+    assert nat(*arguments, "hydra.run.dir=killed") == 0
+    after = results(here / "killed")
+    assert after["tracking_id"] == before["tracking_id"]
+
+    def losses(directory: str) -> list[tuple[int, float]]:
+        lines = [json.loads(line) for line in (here / directory / "metrics.jsonl").read_text().splitlines()]
+        return [(line["step"], line["loss"]) for line in lines]
+
+    assert losses("killed") == losses("whole")
+    assert [step for step, _ in losses("killed")] == [10, 20, 30, 40, 50, 60]
+    assert (here / "killed" / "rollouts.jsonl").read_text() == (here / "whole" / "rollouts.jsonl").read_text()
+    assert not (here / "killed" / "checkpoints").exists()
+
+
+def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_other(here, capsys):
+    write_pile(here / "mine.jsonl", n=30)
+    lines = (here / "mine.jsonl").read_text().splitlines()
+    long = json.loads(lines[0])
+    long["messages"][0]["content"] = "Thought: " + "ж" * 1_000_000
+    text = "\ufeff" + "\r\n\r\n".join([json.dumps(long, ensure_ascii=False), *lines[1:]]) + "\r\n"
+    (here / "mine.jsonl").write_bytes(text.encode())
+    planned = composition.plan([*MINE, "mixing=all", "environment.held_out=0.5"])
+    prepared = run.prepare(planned.cells[0].config)
+    counted = [
+        prepared.manifest[part] for part in ("selected", "unused", "held_out", *prepared.manifest["dropped"])[:3]
+    ]
+    dropped = prepared.manifest["dropped"].get("too_long", {"positives": 0, "negatives": 0})
+    assert sum(part["positives"] for part in (*counted, dropped)) == 30
+    assert sum(part["negatives"] for part in (*counted, dropped)) == 30
+    long_is_held_out = question_sets.is_held_out(long["question"], 0.5)
+    assert sum(dropped.values()) == (0 if long_is_held_out else 1)
 
 
 def test_trajectories_are_earned_until_both_numbers_are_there():

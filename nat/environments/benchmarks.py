@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from nat.environments.scoring import numeric_match
 from nat.schema import STRICT
 from nat.tools.calculator import CALCULATOR
+from nat.trajectories.json_lines import read_objects
 from nat.types import Environment, Question, RequestError
 
 FILE_TYPES = (".jsonl", ".json", ".parquet")
@@ -78,6 +79,19 @@ def load_questions(source: str) -> list[Question]:
     return questions
 
 
+def check_split(source: str, split: Literal["validation", "test"]) -> None:
+    """Refuse the validation split of a question file or hub id: its questions are all test questions.
+
+    `held_out` has both splits.
+    """
+    if split == "validation" and source != "held_out":
+        raise RequestError(
+            f"evaluation.split=validation with environment.questions={source}: a question file is a test set.\n"
+            "Take environment.questions=held_out, which keeps questions for validation, or name a file of validation "
+            "questions there and evaluate with evaluation.split=test."
+        )
+
+
 def reference_answer(answer: str) -> str:
     """What follows the last `####`; the whole text where there is none."""
     return answer.rsplit("####", 1)[-1].strip()
@@ -104,7 +118,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".parquet":
         return _numbered(path, _parquet_rows(path))
     if path.suffix == ".jsonl":
-        return _json_lines(path)
+        return read_objects(path)
     if path.suffix == ".json":
         try:
             rows = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -120,21 +134,6 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _numbered(path: Path, rows: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{path}: record {number}", row) for number, row in enumerate(rows, 1))
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    # Lines are split as bytes: str.splitlines would also split at U+2028, which JSON strings may hold.
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                raise RequestError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise RequestError(f"{path}:{number}: not JSON ({str(error)[:60]}): {line[:40]!r}") from None
-            yield f"{path}:{number}", row
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:

@@ -19,17 +19,20 @@ from typing import Any
 
 from nat.agents import FINISH, render_turn
 from nat.questions import question_id
-from nat.trajectories.json_lines import read_objects, require
+from nat.trajectories.json_lines import read_objects, require, require_question
 from nat.types import Message, Outcome, RequestError, Trajectory
 
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 
 
-def read(path: Path) -> Iterator[tuple[str, Trajectory]]:
-    """Stream `("file:line", trajectory)`, one per model and question; raises RequestError at an unreadable record."""
+def read(path: Path, label: str = "") -> Iterator[tuple[str, Trajectory]]:
+    """Stream `("file:line", trajectory)`, one per model and question; raises RequestError at an unreadable record.
+
+    Ids are `line/model`; with a `label`, which stands for the file among several, `label:line/model`.
+    """
     for where, record in read_objects(path):
-        question = require(record, "question", str, where)
+        question = require_question(record, where)
         truth = require(record, "ground_truth", str, where)
         reference = ANSWER_LINE.search(truth) or re.search(r"####[ \t]*(.*?)\s*$", truth)
         if reference is None:
@@ -38,17 +41,18 @@ def read(path: Path) -> Iterator[tuple[str, Trajectory]]:
         if not models:
             raise RequestError(f"{where}: no model's solution; a model is a key with 'is_correct' and 'solution'.")
         for model, value in models.items():
-            yield where, _trajectory(question, reference[1], model, dict(value), where)
+            # Ids are read back from manifests and lists of drops: line and model say at once where to look.
+            line = where.rpartition(":")[2]
+            id = f"{label}:{line}/{model}" if label else f"{line}/{model}"
+            yield where, _trajectory(id, question, reference[1], model, value, where)
 
 
-def _trajectory(question: str, reference: str, model: str, value: dict[str, Any], where: str) -> Trajectory:
+def _trajectory(id: str, question: str, reference: str, model: str, value: Mapping[str, Any], where: str) -> Trajectory:
     success = require(value, "is_correct", bool, where, f"\nThe label of model {model!r} is needed.")
     solution = require(value, "solution", str, where)
     messages, prediction = solution_messages(solution)
-    # Ids are read back from manifests and lists of drops: line and model say at once where to look.
-    line = where.rpartition(":")[2]
     return Trajectory(
-        id=f"{line}/{model}",
+        id=id,
         question_id=question_id(question),
         question=question,
         messages=messages,

@@ -10,7 +10,7 @@
 Needed are `question`, `messages` and `outcome.success`. `id` defaults to file name and line, `question_id` to a hash of
 the question, `score` to 1 or 0, `source` to the file name. Without `outcome.reference` a question cannot be held out
 for evaluation. A message may say `"train": false`: then it carries no loss. System and user messages in front, up to
-the one that asks the question, are a preamble: `nat` writes the prompt itself, so they are set aside and counted.
+the first that asks the question, are a preamble: `nat` writes the prompt itself, so they are set aside and counted.
 """
 
 from __future__ import annotations
@@ -22,34 +22,40 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nat.questions import normalise, question_id
-from nat.trajectories.json_lines import read_objects, require
+from nat.trajectories.json_lines import optional, read_objects, require, require_question
 from nat.types import Failure, Message, Outcome, RequestError, Role, Trajectory
 
 KEYS = {"id", "question_id", "question", "messages", "outcome", "source", "metadata"}
+PROMPTING = ("system", "user")  # the roles that a preamble is made of
 LABEL_REMEDY = '\nEvery trajectory needs its label: "outcome": {"success": true} or false.'
 
 
-def read(path: Path) -> Iterator[tuple[str, Trajectory]]:
-    """Stream `("file:line", trajectory)`; raises RequestError at a record that cannot be read."""
+def read(path: Path, label: str = "") -> Iterator[tuple[str, Trajectory]]:
+    """Stream `("file:line", trajectory)`; raises RequestError at a record that cannot be read.
+
+    `label` stands for the file in the ids of records without one; by default the file's name.
+    """
     for where, record in read_objects(path):
         if unknown := sorted(record.keys() - KEYS):
             raise RequestError(f"{where}: unknown key {unknown[0]!r}; put what is yours into 'metadata'.")
-        question = require(record, "question", str, where)
+        question = require_question(record, where)
         messages = [_message(m, where) for m in require(record, "messages", list, where)]
         preamble = _preamble_length(messages, question)
-        metadata = dict(record.get("metadata") or {})
+        metadata = optional(record, "metadata", dict, where) or {}
         if preamble:
             metadata["preamble_messages"] = preamble
-        name, _, line = where.rpartition(":")
+        id = optional(record, "id", (str, int), where)
+        asked = optional(record, "question_id", (str, int), where)
+        line = where.rpartition(":")[2]
         yield (
             where,
             Trajectory(
-                id=str(record["id"]) if record.get("id") is not None else f"{Path(name).stem}:{line}",
-                question_id=str(record["question_id"]) if record.get("question_id") else question_id(question),
+                id=f"{label or path.stem}:{line}" if id is None else str(id),
+                question_id=question_id(question) if asked in (None, "") else str(asked),
                 question=question,
                 messages=tuple(messages[preamble:]),
                 outcome=_outcome(require(record, "outcome", dict, where, LABEL_REMEDY), where),
-                source=str(record.get("source") or path.stem),
+                source=optional(record, "source", str, where) or path.stem,
                 metadata=metadata,
             ),
         )
@@ -72,7 +78,11 @@ def _message(value: Any, where: str) -> Message:
         raise RequestError(f"{where}: 'train' of a message is {train!r}; it must be true or false.")
     if unknown := sorted(value.keys() - {"role", "content", "train", "tool_calls"}):
         raise RequestError(f"{where}: unknown key {unknown[0]!r} in a message.")
-    return Message(role, require(value, "content", str, where), train, tuple(value.get("tool_calls") or ()))
+    tool_calls = optional(value, "tool_calls", list, where) or []
+    for call in tool_calls:
+        if not isinstance(call, dict):
+            raise RequestError(f"{where}: 'tool_calls' holds {call!r:.80}; each call must be an object.")
+    return Message(role, require(value, "content", str, where), train, tuple(tool_calls))
 
 
 def _outcome(value: dict[str, Any], where: str) -> Outcome:
@@ -91,7 +101,8 @@ def _outcome(value: dict[str, Any], where: str) -> Outcome:
         )
     if failure is None and not success:
         failure = "wrong_answer"
-    prediction, reference = value.get("prediction"), value.get("reference")
+    prediction = optional(value, "prediction", (str, int, float), where)
+    reference = optional(value, "reference", (str, int, float), where)
     return Outcome(
         success=success,
         score=float(score),
@@ -102,17 +113,16 @@ def _outcome(value: dict[str, Any], where: str) -> Outcome:
 
 
 def _preamble_length(messages: list[Message], question: str) -> int:
-    """How many messages in front only put the question: up to the last one that contains it, else the leading ones.
+    """How many messages in front only put the question: up to the first that contains it and on to the next turn.
 
-    A canned agent turn ("OK, I will.") between instructions and question thus goes with the preamble.
+    A canned agent turn ("OK, I will.") between instructions and question thus goes with the preamble. The first such
+    message, not the last: an observation in a user message may well repeat a short question.
     """
+    if not messages or messages[0].role not in PROMPTING:
+        return 0
     wanted = normalise(question)
-    length = 0
-    for index, message in enumerate(messages):
-        if message.role in ("system", "user") and (wanted in normalise(message.content)):
-            length = index + 1
-    if length:
-        return length
-    while length < len(messages) and messages[length].role in ("system", "user"):
+    asking = (i for i, m in enumerate(messages) if m.role in PROMPTING and wanted in normalise(m.content))
+    length = next(asking, 0)
+    while length < len(messages) and messages[length].role in PROMPTING:
         length += 1
     return length

@@ -107,7 +107,7 @@ def parse(argv: Sequence[str]) -> Request:
     parser = get_args_parser()
     # argparse would end the program with its own message and exit code.
     parser.error = _refuse  # pyright: ignore[reportAttributeAccessIssue]
-    arguments, unknown = parser.parse_known_args([a for a in argv if a not in ("--help", "-h")])
+    arguments, unknown = parser.parse_known_intermixed_args([a for a in argv if a not in ("--help", "-h")])
     for name in ("config_name", "config_path"):
         if getattr(arguments, name) is not None:
             raise RequestError(
@@ -132,15 +132,16 @@ def _train(argv: Sequence[str]) -> int:
     from nat import composition
 
     planned = composition.plan(request.overrides, request.multirun, request.config_dir)
+    flags = [a for a in argv if a not in request.overrides]
     if request.only_shows:
-        return _hydra(argv)
+        return _hydra([*flags, *request.overrides])
     from nat import cells
 
     if planned.is_sweep:
         cells.check_data(planned)
         print(f"{len(planned.cells)} cells below {planned.directory}")
         cells.write_plan(planned)
-    _hydra([*(a for a in argv if a not in request.overrides), *planned.arguments])
+    _hydra([*flags, *planned.arguments])
     return cells.conclude(planned)
 
 

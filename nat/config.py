@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from nat.agents import AgentConfig
@@ -55,7 +55,7 @@ class Config:
     tracking: TrackingConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     format: Literal["terminal", "html"]
-    examples: Annotated[int, Field(ge=1)]
+    examples: PositiveInt
     sweep: SweepConfig
 
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import NonNegativeInt, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT
@@ -41,10 +41,10 @@ class MixingConfig:
     kind: Literal["positive_only", "ratio", "counts", "all"]
     ratio: str | None
     hold: Literal["positives", "total", "tokens"]
-    positives: int | None
-    negatives: int | None
-    total: int | None
-    tokens: int | None
+    positives: NonNegativeInt | None
+    negatives: NonNegativeInt | None
+    total: NonNegativeInt | None
+    tokens: NonNegativeInt | None
     oversample: bool
     questions: Literal["any", "shared", "disjoint"]
 
@@ -60,13 +60,6 @@ class MixingConfig:
     def _ratio_can_be_read(cls, value: str | None) -> str | None:
         if value is not None:
             parse_ratio(value)
-        return value
-
-    @field_validator("positives", "negatives", "total", "tokens")
-    @classmethod
-    def _not_negative(cls, value: int | None) -> int | None:
-        if value is not None and value < 0:
-            raise ValueError(f"must not be negative; got {value}")
         return value
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT
@@ -39,7 +40,7 @@ class ModelConfig:
     path: str
     revision: str | None
     chat_template: str | None
-    max_length: int
+    max_length: PositiveInt
     dtype: Literal["float32", "bfloat16", "auto"]
     attention: Literal["sdpa", "eager", "flash_attention_2"]
     lora: LoraConfig | None

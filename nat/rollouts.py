@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
 
 from nat.environments import failed, take_turn
@@ -32,34 +32,13 @@ logger = logging.getLogger(__name__)
 class DecodingConfig:
     """Values and their meaning: conf/evaluation/rollouts.yaml."""
 
-    temperature: float
-    top_p: float
-    seed: int
-    max_new_tokens: int
-    max_context: int | None
+    temperature: NonNegativeFloat
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    seed: NonNegativeInt
+    max_new_tokens: PositiveInt
+    max_context: PositiveInt | None
     stop: list[str]
-    batch_size: int
-
-    @field_validator("temperature")
-    @classmethod
-    def _not_negative(cls, value: float) -> float:
-        if value < 0:
-            raise ValueError(f"must not be negative (0 is greedy); got {value}")
-        return value
-
-    @field_validator("top_p")
-    @classmethod
-    def _a_share(cls, value: float) -> float:
-        if not 0 < value <= 1:
-            raise ValueError(f"must be above 0 and at most 1; got {value}")
-        return value
-
-    @field_validator("max_new_tokens", "max_context", "batch_size")
-    @classmethod
-    def _at_least_one(cls, value: int | None) -> int | None:
-        if value is not None and value < 1:
-            raise ValueError(f"must be at least 1; got {value}")
-        return value
+    batch_size: PositiveInt
 
     @field_validator("stop")
     @classmethod
@@ -74,17 +53,10 @@ class EvaluationConfig:
     """Values and their meaning: conf/evaluation/rollouts.yaml."""
 
     kind: Literal["rollouts", "none"]
-    n_questions: int
+    n_questions: PositiveInt
     split: Literal["validation", "test"]
     also_as: Literal["others"] | list[str]
     decoding: DecodingConfig
-
-    @field_validator("n_questions")
-    @classmethod
-    def _at_least_one(cls, value: int) -> int:
-        if value < 1:
-            raise ValueError(f"must be at least 1 (evaluation=none evaluates nothing); got {value}")
-        return value
 
 
 @plain_dataclass

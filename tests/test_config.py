@@ -94,7 +94,7 @@ def test_every_value_has_a_comment():
         (["environment=gsm8k"], ["environment=arithmetic", "trajectories.path"]),
         (["model=hub"], ["model.path", "must be given"]),
         (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),
-        (["examples=0"], ["examples=0", "greater than or equal to 1"]),
+        (["examples=0"], ["examples=0", "greater than 0"]),
         (["mixing.total=5"], ["mixing.total=5", "no effect with hold=positives"]),
         (["mixing.ratio=1:30"], ["100 positives and 3000 negatives", "100 and 900", "feasible mixing.positives is 30"]),
         (["training.sft.learning_rate=nan"], ["nan", "finite"]),

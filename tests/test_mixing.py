@@ -70,7 +70,7 @@ def test_a_ratio_that_yaml_read_as_a_number_is_answered_with_the_remedy():
         ({"hold": "total"}, "needs mixing.total"),
         ({"hold": "tokens"}, "needs mixing.tokens"),
         ({"hold": "total", "total": 8, "positives": 3}, "leave it null"),
-        ({"positives": -1}, "must not be negative"),
+        ({"positives": -1}, "greater than or equal to 0"),
         ({"total": 9}, "total=9 has no effect with hold=positives"),
         ({"hold": "questions"}, "'positives', 'total' or 'tokens'"),
     ],

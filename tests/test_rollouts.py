@@ -216,11 +216,11 @@ def test_summary():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": -1.0}, "must not be negative"),
-        ({"top_p": 0.0}, "must be above 0 and at most 1"),
-        ({"max_new_tokens": 0}, "must be at least 1"),
+        ({"temperature": -1.0}, "greater than or equal to 0"),
+        ({"top_p": 0.0}, "greater than 0"),
+        ({"max_new_tokens": 0}, "greater than 0"),
         ({"stop": [""]}, "would end every turn at once"),
-        ({"batch_size": 0}, "must be at least 1"),
+        ({"batch_size": 0}, "greater than 0"),
     ],
 )
 def test_impossible_decoding_is_refused(change, message):

@@ -263,8 +263,8 @@ def test_paths_globs_and_lists(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"successes": -1}, "must not be negative; got -1"),
-        ({"failures": -3}, "must not be negative; got -3"),
+        ({"successes": -1}, "greater than or equal to 0"),
+        ({"failures": -3}, "greater than or equal to 0"),
         ({"path": "mine.jsonl"}, r"path='mine.jsonl': .*trajectories=jsonl trajectories.path=mine.jsonl"),
         ({"path": ["a.jsonl", "b.jsonl"]}, r"path=\['a.jsonl', 'b.jsonl'\]: .*trajectories.path=\[a.jsonl,b.jsonl\]"),
     ],

@@ -12,9 +12,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nat.environments.scoring import numeric_match
@@ -35,22 +35,8 @@ class BenchmarkConfig:
     kind: Literal["benchmark"]
     instructions: str
     questions: str
-    held_out: float
-    max_turns: int
-
-    @field_validator("max_turns")
-    @classmethod
-    def _at_least_one_turn(cls, value: int) -> int:
-        if value < 1:
-            raise ValueError(f"must be at least 1; got {value}")
-        return value
-
-    @field_validator("held_out")
-    @classmethod
-    def _a_share(cls, value: float) -> float:
-        if not 0 < value < 1:
-            raise ValueError(f"must be a share between 0 and 1; got {value}")
-        return value
+    held_out: Annotated[float, Field(gt=0, lt=1)]
+    max_turns: PositiveInt
 
 
 def make_environment(config: BenchmarkConfig) -> Environment:

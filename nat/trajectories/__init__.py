@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT
@@ -22,15 +22,8 @@ class TrajectoriesConfig:
 
     kind: Literal["scripted", "jsonl", "gsm8k_solutions"]
     path: str | list[str] | None
-    successes: int | None
-    failures: int | None
-
-    @field_validator("successes", "failures")
-    @classmethod
-    def _not_negative(cls, value: int | None) -> int | None:
-        if value is not None and value < 0:
-            raise ValueError(f"must not be negative; got {value}")
-        return value
+    successes: NonNegativeInt | None
+    failures: NonNegativeInt | None
 
     @model_validator(mode="after")
     def _files_are_not_generated(self) -> TrajectoriesConfig:

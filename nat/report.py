@@ -13,11 +13,12 @@ from typing import Any
 from nat.files import write_text
 from nat.pictures import draw_success
 from nat.questions import normalise
-from nat.statistics import PairedDifference, paired_difference
+from nat.statistics import PairedDifference, mean_interval, paired_difference
 from nat.types import RequestError
 
 METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
 REFERENCE = "positive_only"  # what every other method is compared with
+SHOWN_FOLDERS = 8  # a larger sweep's are given by their number
 # Overrides in which a run and its reference may differ: they are what makes the method.
 OF_THE_METHOD = ("method", "mixing", "mixing.ratio", "mixing.negatives", "training")
 
@@ -69,6 +70,8 @@ def write(directory: Path) -> str:
         draw_success(picture_rows(finished), _title(directory, finished), directory / "success") if finished else ()
     )
     lines = [aligned(rows)] if finished else ["no finished run with roll-outs yet"]
+    if means := seed_means(finished):
+        lines += ["", "over seeds:", aligned(means)]
     lines += ["", *caveats(finished, missing)] if missing or finished else []
     lines += ["", "written:", *(f"  {path}" for path in written_files(directory, cells, pictures))]
     return "\n".join(lines)
@@ -176,6 +179,37 @@ def table(cells: Sequence[CellResult]) -> list[list[str]]:
     return rows
 
 
+def seed_means(cells: Sequence[CellResult]) -> list[list[str]]:
+    """Header and one row for each group of cells that differ in their seed alone; empty where there is none.
+
+    The difference is the mean of the paired differences, its interval over seeds (Student's): it holds the variance
+    of training, and of the questions only as far as it differs between seeds.
+    """
+    keys = [key for key in varying_coordinates(cells) if key != "seed"]
+    groups: dict[tuple[str, ...], list[CellResult]] = {}
+    for cell in cells:
+        groups.setdefault((cell.method, *(text for _, text in _coordinates(cell, keys))), []).append(cell)
+    rows = []
+    for group, members in groups.items():
+        if len({cell.results.get("seed") for cell in members}) < 2:
+            continue
+        rates = [cell.results["success_rate"] for cell in members]
+        differences = [cell.difference.difference for cell in members if cell.difference is not None]
+        difference = "-"
+        if len(differences) == len(members):
+            mean, (low, high) = mean_interval(differences)
+            difference = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        rows.append([*group, str(len(members)), f"{sum(rates) / len(rates):.3f}", difference])
+    header = [
+        "method",
+        *(key.rpartition(".")[2] for key in keys),
+        "seeds",
+        "mean success",
+        "difference to positive_only",
+    ]
+    return [header, *sorted(rows, key=lambda row: (row[1 : len(keys) + 1], _rank(row[0])))] if rows else []
+
+
 def varying_coordinates(cells: Sequence[CellResult]) -> list[str]:
     """The override keys that tell the cells apart, besides those of the method, which has columns of its own."""
     keys = dict.fromkeys(key for cell in cells for key in cell.coordinates)
@@ -243,15 +277,20 @@ def markdown(
 ) -> str:
     lines = [f"# {directory.name}", ""]
     if cells:
-        header, *body = rows
-        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        lines += ["| " + " | ".join(row) + " |" for row in body]
+        lines += markdown_table(rows)
+        if means := seed_means(cells):
+            lines += ["", "Over seeds (Student's interval of the paired differences):", "", *markdown_table(means)]
         lines += ["", "Failures by kind:", ""]
         lines += [f"- {cell.directory.name}: {_failures(cell)}" for cell in cells]
     if cells:
         lines += ["", "![success rates](success.svg)"]
     lines += ["", *caveats(cells, missing), ""]
     return "\n".join(lines)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    header, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return [header, "|" + "---|" * len(rows[0]), *body]
 
 
 def _failures(cell: CellResult) -> str:
@@ -313,4 +352,7 @@ def picture_rows(cells: Sequence[CellResult]) -> list[tuple[str, str, float, tup
 
 
 def written_files(directory: Path, cells: Sequence[CellResult], pictures: Sequence[Path]) -> list[Path]:
-    return [directory / "report.md", directory / "results.csv", *pictures, *(cell.directory for cell in cells)]
+    folders = [cell.directory for cell in cells]
+    if len(folders) > SHOWN_FOLDERS:
+        folders = [Path(f"{directory}/*/ ({len(folders)} runs)")]
+    return [directory / "report.md", directory / "results.csv", *pictures, *folders]

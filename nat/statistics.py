@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -47,6 +47,16 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float]) -
     return PairedDifference(
         sum(differences) / n, interval, n, only_first, only_second, mcnemar(only_first, only_second)
     )
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Mean and Student's 95% interval of one number per training seed (S seeds: S - 1 degrees of freedom).
+
+    Raises ValueError for fewer than two.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval over seeds needs at least 2 of them; got {len(values)}")
+    return sum(values) / len(values), _student(list(values))
 
 
 def _wald_plus_2(only_first: int, only_second: int, n: int) -> tuple[float, float]:

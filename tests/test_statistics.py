@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nat.statistics import mcnemar, paired_difference, wilson_interval
+from nat.statistics import mcnemar, mean_interval, paired_difference, wilson_interval
 
 
 def test_wilson():
@@ -53,3 +53,12 @@ def test_questions_are_matched_by_id_and_must_be_the_same():
         paired_difference({"a": 1.0, "b": 0.0}, {"a": 1.0, "c": 0.0})
     with pytest.raises(ValueError, match="at least 2"):
         paired_difference({"a": 1.0}, {"a": 0.0})
+
+
+def test_mean_over_seeds():
+    # 1, 2, 3: mean 2, standard error 1/sqrt(3) = 0.57735, t(2 degrees of freedom, 97.5%) = 4.302653.
+    mean, interval = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert interval == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    with pytest.raises(ValueError, match="at least 2"):
+        mean_interval([1.0])

@@ -43,6 +43,7 @@ class ModelConfig:
     max_length: PositiveInt
     dtype: Literal["float32", "bfloat16", "auto"]
     attention: Literal["sdpa", "eager", "flash_attention_2"]
+    threads: PositiveInt | None
     lora: LoraConfig | None
 
 
@@ -55,6 +56,14 @@ def resolve_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cu
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
+
+
+def use_threads(threads: int | None) -> None:
+    """Limit torch's CPU threads for the rest of this process; None leaves them as they are."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def load_tokenizer(config: ModelConfig) -> Any:

@@ -75,7 +75,7 @@ def run(
         save: write the trained model to `run_dir/model`.
         tracking_id: of the W&B run; the same when a run is resumed.
     """
-    from nat.model import QUESTION, load_model, merged, resolve_device, save_model
+    from nat.model import QUESTION, load_model, merged, resolve_device, save_model, use_threads
     from nat.rollouts import save_rollouts
     from nat.tracking import track
     from nat.training import remove_checkpoints, train
@@ -110,6 +110,7 @@ def run(
     ) as tracker:
         with clock("load_model"):
             device = resolve_device(config.training.device)
+            use_threads(config.model.threads)
             model = load_model(config.model, device, config.seed)
         with clock("training"):
             trained = train(

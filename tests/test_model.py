@@ -25,6 +25,7 @@ def config(path, **changes) -> ModelConfig:
         "dtype": "float32",
         "attention": "sdpa",
         "lora": None,
+        "threads": None,
     }
     return ModelConfig(**{**values, **changes})
 
@@ -165,7 +166,7 @@ def test_tokenizer_of_a_plain_fast_kind_loads_without_torch(saved):
     code = (
         "import sys\nfrom nat.model import ModelConfig, load_tokenizer\nfrom nat.tokenization import chat_format\n"
         f"config = ModelConfig(name='m', path={str(saved[0])!r}, revision=None, chat_template=None, max_length=512, "
-        "dtype='float32', attention='sdpa', lora=None)\n"
+        "dtype='float32', attention='sdpa', threads=None, lora=None)\n"
         "chat_format(load_tokenizer(config))\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -99,6 +99,7 @@ def main() -> None:
             max_length=arguments.length,
             dtype="float32",
             attention="sdpa",
+            threads=None,
             lora=None,
         )
     )

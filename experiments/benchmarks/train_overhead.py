@@ -130,6 +130,7 @@ def main() -> None:
         max_length=4096,
         dtype="float32",
         attention="sdpa",
+        threads=None,
         lora=None,
     )
     format = chat_format(load_tokenizer(model))

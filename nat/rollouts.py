@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field
 from pydantic.dataclasses import dataclass
 
 from nat.environments import failed, take_turn
+from nat.files import write_text
 from nat.schema import STRICT
 from nat.statistics import wilson_interval
 from nat.tokenization import ChatFormat, encode_agent_turn, encode_observations, encode_prompt
@@ -280,12 +281,8 @@ def summarise(rollouts: Sequence[Rollout]) -> dict[str, Any]:
 
 def save_rollouts(path: Path, rollouts: Iterable[Rollout]) -> None:
     """One JSON object a line; the file appears whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        for rollout in rollouts:
-            file.write(json.dumps(asdict(rollout), ensure_ascii=False, default=dict) + "\n")
-    os.replace(temporary, path)
+    lines = (json.dumps(asdict(rollout), ensure_ascii=False, default=dict) + "\n" for rollout in rollouts)
+    write_text(Path(path), "".join(lines))
 
 
 def read_rollouts(path: Path) -> list[Rollout]:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
+from nat.files import write_text
 from nat.schema import STRICT
 
 METRICS_FILE = "metrics.jsonl"
@@ -100,9 +101,7 @@ class Tracker:
                         kept.append(line + "\n")
                 except (ValueError, KeyError):
                     break  # cut off when the earlier process was killed
-            temporary = self.metrics_path.with_suffix(".tmp")
-            temporary.write_text("".join(kept), encoding="utf-8")
-            temporary.replace(self.metrics_path)
+            write_text(self.metrics_path, "".join(kept))
 
         self._try("metrics.jsonl", keep)
 

@@ -17,7 +17,7 @@ from typing import Any
 from nat.types import Tool, ToolError
 
 MAX_CHARACTERS = 300
-MAX_DEPTH = 30  # nested brackets and signs
+MAX_DEPTH = 30  # nested brackets
 MAX_DIGITS = 30  # of an integer result
 MAX_BITS = 2048  # of a numerator or denominator on the way
 SIGNIFICANT_DIGITS = 8  # of a result that no short decimal equals, such as 10/3

@@ -18,6 +18,8 @@ from nat.types import RequestError
 
 METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
 REFERENCE = "positive_only"  # what every other method is compared with
+# Overrides that change where results go, not what they are.
+OF_NO_EFFECT = ("hydra", "sweep", "tracking", "training.save")
 SHOWN_FOLDERS = 8  # a larger sweep's are given by their number
 # Overrides in which a run and its reference may differ: they are what makes the method.
 OF_THE_METHOD = ("method", "mixing", "mixing.ratio", "mixing.negatives", "training")
@@ -44,7 +46,7 @@ class CellResult:
     def coordinates(self) -> dict[str, str]:
         """Where the run stands in its sweep: its overrides, key to value."""
         pairs = (override.lstrip("+").partition("=") for override in self.results.get("overrides", ()))
-        return {key: value.strip("'\"") for key, _, value in pairs}
+        return {key: value.strip("'\"") for key, _, value in pairs if not key.startswith(OF_NO_EFFECT)}
 
     @property
     def method(self) -> str:

@@ -34,7 +34,7 @@ def draw_success(
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, min(1.0, max(high for *_, (_, high) in rows) * 1.15 + 0.02))
-        axes.set_title(title, loc="left", fontsize=11)
+        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11)
         axes.grid(axis="x", alpha=0.25)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)

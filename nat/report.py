@@ -103,8 +103,7 @@ def _sort_key(cell: CellResult) -> tuple[Any, ...]:
         str(results.get("strategy")),
         results.get("negatives") or 0,
         results.get("positives") or 0,
-        results.get("seed") or 0,
-        str(cell.directory),
+        str(cell.directory),  # the swept values, the seed last
     )
 
 

@@ -1,7 +1,7 @@
 """Strategies: how the model is told which trajectories are correct.
 
 A strategy is a YAML file of literal text (`conf/strategy/`): classes of trajectories, the text of each, the place of
-that text in the prompt and the class whose text is used at inference (Wang et al. 2024, section 3.2).
+that text in the prompt and the class whose text is used at inference (Wang et al. 2024).
 """
 
 from __future__ import annotations

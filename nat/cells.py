@@ -49,7 +49,9 @@ def run_cell(composed: Any) -> None:
     try:
         config = composition.checked(composed, overrides)
         resume = is_unfinished_run_of(config, run_dir)
-        results["tracking_id"] = _results(run_dir).get("tracking_id") if resume else secrets.token_hex(4)
+        earlier = _results(run_dir).get("tracking_id") if resume else None
+        tracking_id = str(earlier or secrets.token_hex(4))
+        results["tracking_id"] = tracking_id
         write_json(run_dir / "results.json", results)
         write_text(run_dir / "config.yaml", as_yaml(config))
         save = config.training.save if config.training.save is not None else hydra.mode != RunMode.MULTIRUN
@@ -59,7 +61,7 @@ def run_cell(composed: Any) -> None:
             lambda line: print(line, flush=True),
             resume=resume,
             save=save,
-            tracking_id=results["tracking_id"],
+            tracking_id=tracking_id,
         )
         results |= {"versions": versions(), "git": git_state(), "status": "completed"}
         write_json(run_dir / "results.json", results)

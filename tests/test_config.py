@@ -1,5 +1,7 @@
 """Composition and strict loading, on the real configuration files."""
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from nat import composition
+from nat import cli, composition
 from nat.config import load, method_of
 from nat.types import RequestError
 from tests.conftest import ROOT
@@ -18,11 +20,16 @@ def compose(*overrides: str):
 
 
 def refused(*overrides: str) -> str:
-    with pytest.raises(RequestError) as error:
-        composition.plan(overrides, multirun=False)
-    message = str(error.value)
+    """What the command line answers to a wrong request: code 2, at most six lines, no traceback, nothing run."""
+    answer = io.StringIO()
+    with contextlib.redirect_stderr(answer):
+        code = cli.run(["train", *overrides])
+    message = answer.getvalue()
+    assert code == 2
+    assert message.startswith("error: ")
     assert len(message.splitlines()) <= 6, message
-    return message
+    assert "Traceback" not in message
+    return message.removeprefix("error: ").rstrip()
 
 
 def test_the_default_is_nat_at_one_to_one_on_the_built_in_world():

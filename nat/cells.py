@@ -111,9 +111,12 @@ def is_unfinished_run_of(config: Config, run_dir: Path) -> bool:
         finished = json.loads(results.read_text(encoding="utf-8")).get("status") == "completed"
     except (ValueError, OSError):
         return False
+    return not finished and _same_run(config, before)
+
+
+def _same_run(config: Config, saved: Any) -> bool:
     now = json.loads(json.dumps(asdict(config)))
-    assert isinstance(before, dict)
-    return not finished and all(before.get(key) == value for key, value in now.items() if key not in NOT_OF_THE_RUN)
+    return isinstance(saved, dict) and all(saved.get(k) == v for k, v in now.items() if k not in NOT_OF_THE_RUN)
 
 
 def conclude(plan: Plan) -> int:
@@ -162,6 +165,29 @@ def check_data(plan: Plan) -> None:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
 
 
+def make_directories(plan: Plan) -> None:
+    """Make every cell's directory, before the first one starts.
+
+    Raises RequestError where one cannot be made, or where a single run's holds a finished run of another configuration:
+    a request that turns out to be wrong must not cost somebody's results.
+    """
+    from omegaconf import OmegaConf
+
+    for cell in plan.cells:
+        key = "hydra.sweep.dir" if plan.is_sweep else "hydra.run.dir"
+        try:
+            cell.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"{key}={plan.directory}: cannot be made ({error.strerror}).") from None
+        if not plan.is_sweep and _results(cell.directory).get("status") == "completed":
+            saved = OmegaConf.to_container(OmegaConf.load(cell.directory / "config.yaml"))
+            if not _same_run(cell.config, saved):
+                raise RequestError(
+                    f"{key}={plan.directory}: {cell.directory} holds a finished run of another configuration.\n"
+                    "Name another directory, or remove this one."
+                )
+
+
 def write_plan(plan: Plan) -> None:
     """What a sweep is going to run, so that a report can say what is missing."""
     plan.directory.mkdir(parents=True, exist_ok=True)
@@ -174,6 +200,8 @@ def evaluation_arguments(model_dir: Path, overrides: Sequence[str], config_dir: 
 
     Its prompt, questions and decoding lie beside it (`nat.run.save_configuration`); overrides change them.
     """
+    if not (model_dir / "config.json").is_file() and (model_dir / "model" / "config.json").is_file():
+        model_dir = model_dir / "model"
     if not (model_dir / "config.json").is_file():
         raise RequestError(f"nat evaluate {model_dir}: no model there (no config.json); give a run's model/ directory.")
     named = {override.lstrip("+~").partition("=")[0] for override in overrides}
@@ -186,6 +214,7 @@ def evaluation_arguments(model_dir: Path, overrides: Sequence[str], config_dir: 
         "mixing=positive_only",
         "model=hub",
         f"model.path={composition.quote(model_dir)}",
+        f"model.threads={json.dumps(run.facts_of_saved(str(model_dir)).get('threads'))}",
         f"hydra.searchpath=[{searchpath}]",
         *overrides,
     ]

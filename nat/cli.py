@@ -95,6 +95,9 @@ def run(argv: Sequence[str]) -> int:
     except StageError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"failed: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; what was written stays where it is", file=sys.stderr)
         return 130
@@ -139,6 +142,8 @@ def _train(argv: Sequence[str]) -> int:
 
     if planned.is_sweep:
         cells.check_data(planned)
+    cells.make_directories(planned)
+    if planned.is_sweep:
         print(f"{len(planned.cells)} cells below {planned.directory}")
         cells.write_plan(planned)
     _hydra([*flags, *planned.arguments])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -108,6 +109,8 @@ def describe_composition_error(error: Exception) -> str:
         group, _, name = key.rpartition(".")
         where = f" in {group!r}" if group else ""
         if group == "training.sft":
+            if close := difflib.get_close_matches(name, _preset_names(), n=1, cutoff=0.8):
+                return f"{key}: there is no key {name!r} in 'training.sft'. Did you mean training.sft.{close[0]}?"
             return f"{key}: not among the values of this preset; a field of TRL's SFTConfig is added as +{key}=VALUE"
         return f"{key}: there is no key {name!r}{where}.{_near(key)}"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
@@ -121,9 +124,13 @@ def describe_composition_error(error: Exception) -> str:
     return "\n".join(lines[:4])
 
 
-def _near(key: str) -> str:
-    import difflib
+def _preset_names() -> list[str]:
+    from omegaconf import OmegaConf
 
+    return [str(name) for name in OmegaConf.load(CONF_DIR / "training" / "sft.yaml").sft]
+
+
+def _near(key: str) -> str:
     group, _, name = key.rpartition(".")
     known = field_names(group.split(".") if group else [])
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

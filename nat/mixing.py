@@ -244,6 +244,8 @@ def _refuse_too_many(config: MixingConfig, n_positives: int, positives: int, n_n
         p, n = parse_ratio(config.ratio)
         message += f"\nAt mixing.ratio={config.ratio} the largest feasible mixing.total is "
         message += f"{_largest_total(p, n, positives, negatives)}."
+    if n_negatives and not negatives:
+        raise RequestError(message + "\nWithout failures there is nothing to mix in: take method=positive_only.")
     raise RequestError(message + "\nOr repeat trajectories with mixing.oversample=true.")
 
 

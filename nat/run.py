@@ -95,7 +95,8 @@ def run(
     method = method_of(config, n_negatives)
     results = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
     if method == "base":
-        results |= facts_of_saved(config.model.path)
+        facts = facts_of_saved(config.model.path)
+        results |= {key: value for key, value in facts.items() if key != "threads"}
         method = results["method"]
     with track(
         config.tracking,
@@ -342,7 +343,7 @@ def facts_of_saved(model_path: str) -> dict[str, Any]:
         facts = json.loads((Path(model_path) / "nat.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    kept = ("method", "strategy", "ratio", "positives", "negatives", "seed", "manifest")
+    kept = ("method", "strategy", "ratio", "positives", "negatives", "seed", "manifest", "threads")
     return {key: facts[key] for key in kept if key in facts}
 
 
@@ -358,7 +359,7 @@ def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path
     for group in SAVED_GROUPS:
         (directory / "conf" / group).mkdir(parents=True, exist_ok=True)
         write_json(directory / "conf" / group / "saved.yaml", tree[group])  # JSON is YAML
-    write_json(directory / "nat.json", facts)
+    write_json(directory / "nat.json", {**facts, "threads": config.model.threads})
 
 
 def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
@@ -402,7 +403,12 @@ def make_manifest(
 
 def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     """What was chosen, for the terminal."""
-    yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions of {config.environment.name}"
+    held_out = config.environment.questions == "held_out"
+    origin = "held out of the trajectory files" if held_out else f"of {config.environment.name}"
+    yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions {origin}"
+    if config.trajectories.kind != "scripted" and config.environment.kind == "arithmetic":
+        yield "warning: trained on your files, evaluated in the built-in arithmetic world (environment=arithmetic);"
+        yield "         environment=gsm8k evaluates on questions held out of the files"
     if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":
         yield f"              (evaluation.n_questions={config.evaluation.n_questions}: there are no more)"
     if prepared.mixed is None:

@@ -110,6 +110,8 @@ def test_every_value_has_a_comment():
         (["format=pdf"], ["format='pdf'", "'terminal' or 'html'"]),
         (["training.max_steps=5", "training.epochs=1"], ["training.max_steps=5", "training.epochs=1", "exactly one"]),
         (["training.sft.seed=3"], ["training.sft", "seed"]),
+        (["training.sft.learning_rat=1"], ["Did you mean training.sft.learning_rate?"]),
+        (["training.sft.neftune_noise_alpha=1"], ["+training.sft.neftune_noise_alpha=VALUE"]),
         (["mixing.ratio"], ["mixing.ratio", "EQUAL"]),
         (["mixing.ratio=1:0,1:1"], ["mixing.ratio=1:0,1:1", "add -m"]),
     ],

@@ -210,3 +210,10 @@ def test_positive_only_asks_for_no_tokens_of_negatives():
     tokens = {t.id: 10 if t.outcome.success else 4 for t in POOL}
     mixed = mix(POOL, config(kind="positive_only", ratio="1:9", hold="tokens", tokens=1000), 0, tokens)
     assert (len(mixed.positives), len(mixed.negatives)) == (10, 0)
+
+
+def test_without_failures_the_remedy_is_not_to_mix():
+    with pytest.raises(RequestError, match="there are 10 and 0") as error:
+        mix(POOL[:10], config(ratio="1:1"), seed=0)
+    assert "method=positive_only" in str(error.value)
+    assert "oversample" not in str(error.value)

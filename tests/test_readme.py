@@ -77,3 +77,17 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys):
     if arguments[0] == "evaluate":
         small = tuple(override for override in small if not override.startswith("training"))
     assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err
+
+
+def test_the_strategy_in_the_readme_composes(tmp_path):
+    from nat import composition
+
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "strategy").mkdir()
+    (tmp_path / "strategy" / "mine.yaml").write_text(text)
+    (tmp_path / "mixing").mkdir()
+    (tmp_path / "mixing" / "mine.yaml").write_text("defaults: [ratio, _self_]\nratio: '1:4'\n")
+    planned = composition.plan(["strategy=mine", "mixing=mine"], config_dir=str(tmp_path))
+    config = planned.cells[0].config
+    assert [class_.text for class_ in config.strategy.classes] == ["[Right]", "[Wrong]"]
+    assert (config.mixing.ratio, config.mixing.hold) == ("1:4", "positives")

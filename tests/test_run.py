@@ -417,3 +417,35 @@ def test_trajectories_are_earned_until_both_numbers_are_there():
     pool = run.earn_trajectories(config)
     assert [sum(t.outcome.success for t in pool), sum(not t.outcome.success for t in pool)] == [7, 11]
     assert pool == run.earn_trajectories(config)
+
+
+def test_a_wrong_request_costs_no_earlier_results(here, capsys):
+    arguments = ("mixing.positives=5", *QUICK, "training.save=false", "evaluation=none", "hydra.run.dir=r")
+    assert nat("train", *arguments) == 0
+    before = {path.name: path.read_bytes() for path in (here / "r").iterdir() if path.is_file()}
+    assert nat("train", *arguments, "seed=1") == 2
+    assert "holds a finished run of another configuration" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (here / "r").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("flags", [("hydra.run.dir=file",), ("-m", "seed=0,1", "hydra.sweep.dir=file")])
+def test_a_directory_that_cannot_be_made_ends_with_code_2(here, capsys, flags):
+    (here / "file").write_text("")
+    assert nat("train", *flags, *QUICK) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_one_line(here, capsys):
+    assert cli.run(["train", "method=base", *QUICK[1:3], "hydra.run.dir=r"]) == 0
+    (here / "r" / "report.md").mkdir()
+    assert nat("report", "r") == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("failed: ")
+    assert "Traceback" not in "".join(err)
+
+
+def test_own_files_in_the_built_in_world_are_warned_of(here, capsys):
+    write_pile(here / "mine.jsonl")
+    own = ("trajectories=jsonl", "trajectories.path=mine.jsonl", "evaluation=none", "tracking=none", "training=sft")
+    config = composition.plan([*own]).cells[0].config
+    assert any(line.startswith("warning: trained on your files") for line in run.describe(config, run.prepare(config)))

@@ -36,7 +36,8 @@ def read(path: Path, label: str = "") -> Iterator[tuple[str, Trajectory]]:
     `label` stands for the file in the ids of records without one; by default the file's name.
     """
     for where, record in read_objects(path):
-        if unknown := sorted(record.keys() - KEYS):
+        unknown = sorted(record.keys() - KEYS)
+        if unknown and record.keys() >= {"question", "messages", "outcome"}:  # else what is missing says more
             raise RequestError(f"{where}: unknown key {unknown[0]!r}; put what is yours into 'metadata'.")
         question = require_question(record, where)
         messages = [_message(m, where) for m in require(record, "messages", list, where)]

@@ -63,7 +63,7 @@ def _short_part(part: str) -> str:
     return f"{key.rpartition('.')[2]}={ratio}"
 
 
-def compose(overrides: Sequence[str], config_dir: str | None = None, config_name: str = "config") -> Any:
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     """Compose with Hydra, its own part included. Raises RequestError instead of Hydra's exceptions."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -73,7 +73,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None, config_name
     GlobalHydra.instance().clear()
     searchpath = [f"hydra.searchpath=[{quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []
     with composition_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra_compose(config_name, overrides=[*overrides, *searchpath], return_hydra_config=True)
+        return hydra_compose("config", overrides=[*overrides, *searchpath], return_hydra_config=True)
 
 
 @contextmanager

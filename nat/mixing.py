@@ -118,14 +118,7 @@ def mix(
     smaller choice lies inside every larger one. `trained_tokens` (trajectory id to number of loss-carrying tokens) is
     needed for `hold=tokens` alone. Raises RequestError where more is asked for than there is.
     """
-    positives = _in_order([t for t in trajectories if t.outcome.success], seed)
-    negatives = _in_order([t for t in trajectories if not t.outcome.success], seed)
-    asked_of = {t.question_id for t in positives}
-    if config.questions == "shared":
-        negatives = [t for t in negatives if t.question_id in asked_of]
-    elif config.questions == "disjoint":
-        negatives = [t for t in negatives if t.question_id not in asked_of]
-
+    positives, negatives = (_in_order(pool, seed) for pool in pools(trajectories, config))
     if config.hold == "tokens" and config.kind in ("ratio", "positive_only"):
         n_positives, n_negatives = _counts_within_tokens(config, positives, negatives, trained_tokens or {})
     else:
@@ -144,6 +137,16 @@ def mix(
         unused=tuple(t for t in trajectories if t.id not in chosen_ids),
         hash=_hash((*chosen_positives, *chosen_negatives)),
     )
+
+
+def pools(trajectories: Sequence[Trajectory], config: MixingConfig) -> tuple[list[Trajectory], list[Trajectory]]:
+    """The positives and the negatives that may be chosen, in the order given; `mixing.questions` filters the latter."""
+    positives = [t for t in trajectories if t.outcome.success]
+    negatives = [t for t in trajectories if not t.outcome.success]
+    if config.questions != "any":
+        asked_of = {t.question_id for t in positives}
+        negatives = [t for t in negatives if (t.question_id in asked_of) == (config.questions == "shared")]
+    return positives, negatives
 
 
 def round_half_up(value: Fraction) -> int:

@@ -18,7 +18,7 @@ from nat import trajectories as trajectory_files
 from nat.config import Config, method_of
 from nat.environments import arithmetic, benchmarks
 from nat.files import write_json
-from nat.mixing import Mix, mix, per_source
+from nat.mixing import Mix, check_enough, mix, per_source, pools
 from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
 from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
@@ -149,8 +149,7 @@ def run(
 def check_pool(config: Config, pool: Sequence[Trajectory]) -> list[StrategyClass]:
     """The class of each trajectory. Raises RequestError where strategy or mixing cannot be served by this pool."""
     classes = classify(pool, config.strategy)
-    if config.mixing.hold != "tokens":
-        mix(pool, config.mixing, config.seed)
+    check_enough(config.mixing, *map(len, pools(pool, config.mixing)))
     return classes
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat import composition, report, run
-from nat.config import Config
+from nat.cell_hash import cell_hash
+from nat.config import Config, settled
 from nat.files import write_json, write_text
 from nat.types import RequestError, StageError
 
@@ -47,20 +48,21 @@ def run_cell(composed: Any) -> None:
         print(f"\n[{hydra.job.num + 1}] {run_dir.name}", flush=True)
     results: dict[str, Any] = {"status": "running", "overrides": overrides}
     try:
-        config = composition.checked(composed, overrides)
+        is_sweep = hydra.mode == RunMode.MULTIRUN
+        config = settled(composition.checked(composed, overrides), is_sweep)
+        results["cell"] = cell_hash(config)
         resume = is_unfinished_run_of(config, run_dir)
         earlier = _results(run_dir).get("tracking_id") if resume else None
         tracking_id = str(earlier or secrets.token_hex(4))
         results["tracking_id"] = tracking_id
         write_json(run_dir / "results.json", results)
         write_text(run_dir / "config.yaml", as_yaml(config))
-        save = config.training.save if config.training.save is not None else hydra.mode != RunMode.MULTIRUN
         results |= run.run(
             config,
             run_dir,
             lambda line: print(line, flush=True),
             resume=resume,
-            save=save,
+            save=bool(config.training.save),
             tracking_id=tracking_id,
         )
         results |= {"versions": versions(), "git": git_state(), "status": "completed"}

@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,6 +92,18 @@ def check(config: Config) -> None:
         check_enough(config.mixing, config.trajectories.successes or 0, config.trajectories.failures or 0)
     for name in config.evaluation.also_as if isinstance(config.evaluation.also_as, list | tuple) else ():
         config.strategy.class_named(name)
+
+
+def settled(config: Config, is_sweep: bool) -> Config:
+    """The values that are null for "as suits a single run, or a sweep's cell", decided."""
+    training, evaluation = config.training, config.evaluation
+    save = training.save if training.save is not None else not is_sweep
+    n_validation = evaluation.n_validation
+    if n_validation is None:
+        n_validation = evaluation.n_questions if is_sweep else 0
+    return replace(
+        config, training=replace(training, save=save), evaluation=replace(evaluation, n_validation=n_validation)
+    )
 
 
 def method_of(config: Config, n_negatives: int) -> str:

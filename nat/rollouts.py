@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from nat.environments import failed, take_turn
 from nat.files import write_text
+from nat.questions import question_id
 from nat.schema import STRICT
 from nat.statistics import wilson_interval
 from nat.tokenization import ChatFormat, encode_agent_turn, encode_observations, encode_prompt
@@ -56,6 +59,7 @@ class EvaluationConfig:
     kind: Literal["rollouts", "none"]
     n_questions: PositiveInt
     split: Literal["validation", "test"]
+    n_validation: NonNegativeInt | None
     also_as: Literal["others"] | list[str]
     decoding: DecodingConfig
 
@@ -283,6 +287,36 @@ def save_rollouts(path: Path, rollouts: Iterable[Rollout]) -> None:
     """One JSON object a line; the file appears whole or not at all."""
     lines = (json.dumps(asdict(rollout), ensure_ascii=False, default=dict) + "\n" for rollout in rollouts)
     write_text(Path(path), "".join(lines))
+
+
+OUTCOME_COLUMNS = ("split", "asked_for", "question", "success", "score", "failure", "turns")
+
+
+def outcome_rows(rollouts: Iterable[Rollout], split: str, asked_for: str) -> list[dict[str, Any]]:
+    """What `outcomes.csv` keeps of each episode: enough for every statistic, small enough to be committed.
+
+    `question` is a hash of the normalised text (`nat.questions.question_id`), the same in all runs and files.
+    """
+    return [
+        {
+            "split": split,
+            "asked_for": asked_for,
+            "question": question_id(rollout.question.text),
+            "success": int(rollout.outcome.success),
+            "score": f"{rollout.outcome.score:.6g}",
+            "failure": rollout.outcome.failure or "",
+            "turns": sum(message.role == "assistant" for message in rollout.messages),
+        }
+        for rollout in rollouts
+    ]
+
+
+def save_outcomes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, OUTCOME_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_rollouts(path: Path) -> list[Rollout]:

@@ -31,7 +31,8 @@ class Prepared:
     """Everything that a run decides before a model is loaded."""
 
     environment: Environment
-    questions: list[Question]
+    questions: list[Question]  # of `evaluation.split`
+    validation: list[Question]  # asked as well, for the report to choose on; disjoint from `questions`
     format: ChatFormat
     mixed: Mix | None  # None where nothing is trained
     examples: list[Example]
@@ -45,9 +46,12 @@ def prepare(config: Config) -> Prepared:
     environment = make_environment(config)
     pool = read_trajectories(config)
     questions, pool, held_out = set_questions_apart(config, pool)
+    validation = validation_questions(config, [*pool, *held_out])
     if config.training.objective == "none":
         format = chat_format(load_tokenizer(config.model))
-        return Prepared(environment, questions, format, None, [], {"hash": None, "held_out": counts(held_out)})
+        return Prepared(
+            environment, questions, validation, format, None, [], {"hash": None, "held_out": counts(held_out)}
+        )
 
     classes = check_pool(config, pool)  # before the tokenizer is loaded: too few stay too few when some are dropped
     format = chat_format(load_tokenizer(config.model))
@@ -60,9 +64,8 @@ def prepare(config: Config) -> Prepared:
     usable = [trajectory for trajectory in pool if trajectory.id in by_id]
     mixed = mix(usable, config.mixing, config.seed, {e.trajectory_id: trained_token_count(e) for e in examples})
     chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
-    return Prepared(
-        environment, questions, format, mixed, chosen, make_manifest(config, mixed, chosen, held_out, dropped, pool)
-    )
+    manifest = make_manifest(config, mixed, chosen, held_out, dropped, pool)
+    return Prepared(environment, questions, validation, format, mixed, chosen, manifest)
 
 
 def run(
@@ -234,6 +237,22 @@ def set_questions_apart(
     return found[: evaluation.n_questions], kept, held_out
 
 
+def validation_questions(config: Config, trajectories: Sequence[Trajectory]) -> list[Question]:
+    """The `evaluation.n_validation` questions that are asked besides those of `evaluation.split`.
+
+    None where that split is the validation one itself, or where the questions come from a file (all of it is a test
+    set). The training trajectories never hold one: `set_questions_apart` keeps both halves of the held-out ones apart.
+    """
+    environment, number = config.environment, config.evaluation.n_validation or 0
+    if not number or config.evaluation.split == "validation" or config.evaluation.kind == "none":
+        return []
+    if isinstance(environment, arithmetic.ArithmeticConfig):
+        return arithmetic.make_questions(environment, "validation", number)
+    if environment.questions == "held_out":
+        return question_sets.hold_out(trajectories, environment.held_out, "validation")[:number]
+    return []
+
+
 # ---- prompts ----
 
 
@@ -254,16 +273,24 @@ def evaluate(
     report: Callable[[str], None],
     save: Callable[[Path, Sequence[Rollout]], None],
 ) -> dict[str, Any]:
-    """Roll out under the inference class, then under the others that `evaluation.also_as` names."""
+    """Roll out under the inference class, then under the others that `evaluation.also_as` names.
+
+    Validation questions are asked under the inference class; their results stand under `validation`.
+    """
     from nat.progress import progress
-    from nat.rollouts import roll_out, summarise
+    from nat.rollouts import outcome_rows, roll_out, save_outcomes, summarise
 
     results: dict[str, Any] = {}
-    inference = config.strategy.inference_class.name
-    for name in (inference, *other_classes(config)):
-        label = "evaluating" if name == inference else f"evaluating, asked for {name!r}"
+    outcomes: list[dict[str, Any]] = []
+    inference, split = config.strategy.inference_class.name, config.evaluation.split
+    passes = [(split, inference, prepared.questions)]
+    passes += [("validation", inference, prepared.validation)] if prepared.validation else []
+    passes += [(split, name, prepared.questions) for name in other_classes(config)]
+    for of_split, name, questions in passes:
+        asked_for = f", asked for {name!r}" if name != inference else ""
+        label = f"evaluating{asked_for}" if of_split == split else "validating"
         finished: Counter[bool] = Counter()
-        with progress(len(prepared.questions), label, "episodes") as advance:
+        with progress(len(questions), label, "episodes") as advance:
 
             def ended(rollout: Rollout, finished: Counter[bool] = finished, advance: Any = advance) -> None:
                 finished[rollout.outcome.success] += 1
@@ -273,15 +300,20 @@ def evaluate(
                 model,
                 prepared.format,
                 prepared.environment,
-                prepared.questions,
+                questions,
                 lambda question, name=name: prompt_of(config, prepared.environment, question.text, name),
                 config.evaluation.decoding,
                 ended,
             )
+        outcomes += outcome_rows(rollouts, of_split, name)
         summary = summarise(rollouts)
         low, high = summary["ci95"]
         rate = f"{summary['success_rate']:.3f} [{low:.3f}, {high:.3f}] on {summary['n_questions']} questions"
-        if name == inference:
+        if of_split != split:
+            save(run_dir / f"rollouts_{of_split}.jsonl", rollouts)
+            results[of_split] = {key: summary[key] for key in ("success_rate", "ci95", "mean_score", "n_questions")}
+            report(f"  on {of_split}: {rate}")
+        elif name == inference:
             save(run_dir / "rollouts.jsonl", rollouts)
             results |= summary
             report(f"success rate  {rate}")
@@ -290,6 +322,7 @@ def evaluate(
             save(run_dir / f"rollouts_as_{name}.jsonl", rollouts)
             results[f"success_rate_as_{name}"] = summary["success_rate"]
             report(f"  asked for {name!r}: {rate}")
+    save_outcomes(run_dir / "outcomes.csv", outcomes)
     return results
 
 
@@ -324,7 +357,10 @@ def rollout_rows(path: Path) -> list[dict[str, Any]]:
 
 def remove_earlier_files(run_dir: Path) -> None:
     """What another run left in this directory must not be taken for this one's."""
-    for path in (run_dir / "metrics.jsonl", run_dir / "manifest.json", *run_dir.glob("rollouts*.jsonl")):
+    for path in (
+        *(run_dir / name for name in ("metrics.jsonl", "manifest.json", "outcomes.csv")),
+        *run_dir.glob("rollouts*.jsonl"),
+    ):
         path.unlink(missing_ok=True)
     shutil.rmtree(run_dir / "model", ignore_errors=True)
 

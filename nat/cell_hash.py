@@ -1,0 +1,62 @@
+"""What tells one cell from another: a hash of its configuration and of the content of its input files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nat import trajectories as trajectory_files
+from nat.config import Config
+from nat.tokenization import ASSETS
+
+# Groups and keys without effect on a result: where it goes, how it is shown, what is kept beside it.
+OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples")
+TRAINING_OF_NO_EFFECT = ("save", "checkpoint_every")
+
+
+def cell_hash(config: Config) -> str:
+    """Sixteen hexadecimal digits, equal for runs that must give the same results.
+
+    Of the resolved values and of every byte of the trajectory files, a local question file and a local model: an edited
+    input makes another cell, whatever it is called, and a renamed sweep or another tracker does not.
+    """
+    tree = json.loads(json.dumps(asdict(config)))
+    tree = {group: values for group, values in tree.items() if group not in OF_NO_EFFECT}
+    for key in TRAINING_OF_NO_EFFECT:
+        del tree["training"][key]
+    inputs = {str(place): digest for place, digest in _inputs(config)}
+    text = json.dumps({"config": tree, "inputs": inputs}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _inputs(config: Config) -> Iterator[tuple[str, str]]:
+    if config.trajectories.path is not None:
+        for path in trajectory_files.paths(config.trajectories.path):
+            yield f"trajectories {path.name}", content_hash(path)
+    questions: Any = config.environment.questions
+    if isinstance(questions, str) and Path(questions).is_file():
+        yield "questions", content_hash(Path(questions))
+    model = ASSETS / config.model.path if config.model.path == "tiny" else Path(config.model.path)
+    if model.is_dir():
+        for path in sorted(p for p in model.rglob("*") if p.is_file()):
+            yield f"model {path.relative_to(model).as_posix()}", content_hash(path)
+    template = config.model.chat_template
+    if template is not None and Path(template).is_file():
+        yield "chat_template", content_hash(Path(template))
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes; read once for each state of the file, since weights can be large."""
+    state = path.stat()
+    return _content_hash(str(path.absolute()), state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _content_hash(path: str, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -29,6 +29,8 @@ def cell_hash(config: Config) -> str:
     tree = {group: values for group, values in tree.items() if group not in OF_NO_EFFECT}
     for key in TRAINING_OF_NO_EFFECT:
         del tree["training"][key]
+    if tree["training"].get("processes") == 1:
+        del tree["training"]["processes"]  # cells measured before there was the key stay the same cells
     inputs = {str(place): digest for place, digest in _inputs(config)}
     text = json.dumps({"config": tree, "inputs": inputs}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

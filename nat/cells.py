@@ -5,36 +5,35 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import secrets
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nat import composition, report, run
+from nat import composition, run
 from nat.cell_hash import cell_hash
 from nat.config import Config, settled
 from nat.files import write_json, write_text
+from nat.progress import kept_in
+from nat.tracking import tracking_id
 from nat.types import RequestError, StageError
 
 if TYPE_CHECKING:
-    from nat.composition import Plan
+    from nat.composition import Cell, Plan
 
 logger = logging.getLogger(__name__)
-# In worker processes of a launcher this import is what makes Hydra's interpolations work.
-composition.register_resolvers()
-
-# What a run may differ in without being another run: a directory with the same rest is resumed.
-NOT_OF_THE_RUN = ("sweep", "format", "examples")
+PROGRESS = ".progress.json"  # in a cell's directory while it runs
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core", "wandb")
 
 
 def run_cell(composed: Any) -> None:
-    """Hydra's task function. Never raises but for an interrupt: a failure is printed, logged and written down.
+    """Hydra's task function. Never raises but for an interrupt: a failure is written down, and printed or on the board.
 
     (An exception would make Hydra print a traceback, and `sys.exit` would end a whole sweep.)
     """
@@ -43,56 +42,128 @@ def run_cell(composed: Any) -> None:
 
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
-    if hydra.mode == RunMode.MULTIRUN:
-        print(f"\n[{hydra.job.num + 1}] {run_dir.name}", flush=True)
-    results: dict[str, Any] = {"status": "running", "overrides": overrides}
+    is_sweep = hydra.mode == RunMode.MULTIRUN
+    with lock(run_dir, patience=2.0) as is_ours:
+        if not is_ours:
+            # In a sweep the cell is left to the other process, whose results the board and the report find.
+            if not is_sweep:
+                print(f"error: hydra.run.dir={run_dir}: another process is running there.", file=sys.stderr)
+            return
+        with kept_in(run_dir / PROGRESS) if is_sweep else nullcontext():
+            _run_locked(composed, run_dir, list(hydra.overrides.task), is_sweep, hydra.verbose is True)
+
+
+def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bool, verbose: bool) -> None:
+    start = time.monotonic()
+    results: dict[str, Any] = {"status": "running", "overrides": overrides, "warnings": []}
+
+    def say(line: str) -> None:
+        if line.startswith("warning:"):
+            results["warnings"].append(line)
+        if is_sweep:
+            logger.info(line)
+        else:
+            print(line, flush=True)
+
     try:
-        is_sweep = hydra.mode == RunMode.MULTIRUN
         config = settled(composition.checked(composed, overrides), is_sweep)
         results["cell"] = cell_hash(config)
-        resume = is_unfinished_run_of(config, run_dir)
-        earlier = _results(run_dir).get("tracking_id") if resume else None
-        tracking_id = str(earlier or secrets.token_hex(4))
-        results["tracking_id"] = tracking_id
+        earlier = read_results(run_dir)
+        if is_sweep and earlier.get("status") == "completed" and earlier.get("cell") == results["cell"]:
+            return  # by another process, after this one had made its plan
+        resume = earlier.get("status") != "completed" and earlier.get("cell") == results["cell"]
+        # A single run's `sweep.name` is the time: resumed, it would become another W&B run.
+        group = config.tracking.group or config.sweep.name if is_sweep else run_dir.name
+        results["tracking_id"] = tracking_id(results["cell"], group)
         write_json(run_dir / "results.json", results)
         write_text(run_dir / "config.yaml", as_yaml(config))
         results |= run.run(
             config,
             run_dir,
-            lambda line: print(line, flush=True),
+            say,
             resume=resume,
             save=bool(config.training.save),
-            tracking_id=tracking_id,
+            tracking_id=results["tracking_id"],
         )
         results |= {"versions": versions(), "git": git_state(), "status": "completed"}
-        write_json(run_dir / "results.json", results)
+        results["seconds"] = round(time.monotonic() - start, 3)
+        write_json(run_dir / "results.json", {key: value for key, value in results.items() if value != []})
     except KeyboardInterrupt:
-        _fail(run_dir, results, "interrupted", "interrupted")
+        _fail(run_dir, results, is_sweep, "interrupted", "interrupted")
         raise
     except RequestError as error:
-        _fail(run_dir, results, "request", str(error))
+        _fail(run_dir, results, is_sweep, "request", str(error))
     except StageError as error:
         logger.exception("a stage failed")
-        _fail(run_dir, results, "stage", str(error))
+        _fail(run_dir, results, is_sweep, "stage", str(error))
     except Exception as error:
         logger.exception("a stage failed")
-        if hydra.verbose is True:
+        if verbose:
             traceback.print_exception(error)
         first_line = (str(error).splitlines() or [""])[0]
-        _fail(run_dir, results, "stage", f"{type(error).__name__}: {first_line}\nTraceback: {run_dir / 'nat.log'}")
+        message = f"{type(error).__name__}: {first_line}\nTraceback: {run_dir / 'nat.log'}"
+        _fail(run_dir, results, is_sweep, "stage", message)
 
 
-def _fail(run_dir: Path, results: Mapping[str, Any], kind: str, message: str) -> None:
+def _fail(run_dir: Path, results: Mapping[str, Any], is_sweep: bool, kind: str, message: str) -> None:
     word = "error" if kind == "request" else "failed"
-    if kind != "interrupted":
-        print(f"{word}: {message}", file=sys.stderr, flush=True)
     try:
         write_json(
             run_dir / "results.json", {**results, "status": "failed", "error": {"kind": kind, "message": message}}
         )
-    except OSError as error:  # a full disk: the cell then counts as failed because it has no completed results
-        print(f"failed: {run_dir / 'results.json'} cannot be written ({error.strerror})", file=sys.stderr)
+        if is_sweep:
+            return  # the board reads it there
+    except OSError as error:  # a full disk: the cell then counts as killed because it has no results
+        message += f"\n{run_dir / 'results.json'} cannot be written either ({error.strerror})"
+    if kind != "interrupted":
+        print(f"{word}: {run_dir.name + ': ' if is_sweep else ''}{message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def lock(run_dir: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Whether this process is now the only one that runs the cell; the lock goes with the process, however it ends.
+
+    Args:
+        patience: seconds to wait for it; who only looks whether a cell still runs holds the lock for a moment.
+    """
+    from filelock import FileLock, Timeout
+
+    guard = FileLock(run_dir / ".lock")
+    try:
+        guard.acquire(timeout=patience)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        guard.release()
+
+
+def state(cell: Cell) -> str:
+    """`planned`, `running`, `completed`, `failed`, or `killed`: it says that it runs, and no process holds its lock."""
+    results = read_results(cell.directory)
+    if results.get("cell") != cell.hash:
+        return "planned"
+    status = str(results.get("status"))
+    if status == "running":
+        with lock(cell.directory) as is_free:
+            if is_free:
+                # It may have come to its end between the two looks.
+                status = str(read_results(cell.directory).get("status"))
+                return "killed" if status == "running" else status
+    return status
+
+
+def announce(cell: Cell) -> None:
+    """Write down that a cell of a sweep is going to run, unless another process is running it already.
+
+    What an earlier attempt left stays for the cell to resume from.
+    """
+    with lock(cell.directory, patience=2.0) as is_ours:
+        if is_ours and read_results(cell.directory).get("status") != "completed":
+            planned = {"status": "planned", "cell": cell.hash, "overrides": list(cell.overrides)}
+            write_json(cell.directory / "results.json", planned)
 
 
 def as_yaml(config: Config) -> str:
@@ -101,47 +172,17 @@ def as_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps(asdict(config)))))
 
 
-def is_unfinished_run_of(config: Config, run_dir: Path) -> bool:
-    """Whether the directory holds a run of this very configuration that did not come to its end."""
-    from omegaconf import OmegaConf
-
-    saved, results = run_dir / "config.yaml", run_dir / "results.json"
-    if not saved.exists() or not results.exists():
-        return False
-    try:
-        before = OmegaConf.to_container(OmegaConf.load(saved))
-        finished = json.loads(results.read_text(encoding="utf-8")).get("status") == "completed"
-    except (ValueError, OSError):
-        return False
-    return not finished and _same_run(config, before)
-
-
-def _same_run(config: Config, saved: Any) -> bool:
-    now = json.loads(json.dumps(asdict(config)))
-    return isinstance(saved, dict) and all(saved.get(k) == v for k, v in now.items() if k not in NOT_OF_THE_RUN)
-
-
 def conclude(plan: Plan) -> int:
-    """Say how a command's cells ended; returns the exit code."""
-    ended = [(cell, _results(cell.directory)) for cell in plan.cells]
-    failed = [(cell, results) for cell, results in ended if results.get("status") != "completed"]
-    if not plan.is_sweep:
-        results = ended[0][1]
-        if not failed:
-            files = ", ".join(sorted(path.name for path in plan.directory.iterdir() if not path.name.startswith(".")))
-            print(f"written to    {plan.directory} ({files})")
-            return 0
-        return 2 if (results.get("error") or {}).get("kind") == "request" else 1
-    print()
-    if len(failed) < len(ended):
-        print(report.write(plan.directory))
-    for cell, results in failed:
-        message = str((results.get("error") or {}).get("message", "no results were written")).splitlines()[0]
-        print(f"failed: {cell.directory.name}: {message}", file=sys.stderr)
-    return 1 if failed else 0
+    """Say how a single run ended; returns the exit code."""
+    results = read_results(plan.directory)
+    if results.get("status") == "completed":
+        files = ", ".join(sorted(path.name for path in plan.directory.iterdir() if not path.name.startswith(".")))
+        print(f"written to    {plan.directory} ({files})")
+        return 0
+    return 1 if (results.get("error") or {}).get("kind") == "stage" else 2
 
 
-def _results(run_dir: Path) -> dict[str, Any]:
+def read_results(run_dir: Path) -> dict[str, Any]:
     try:
         return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -167,34 +208,26 @@ def check_data(plan: Plan) -> None:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
 
 
-def make_directories(plan: Plan) -> None:
-    """Make every cell's directory, before the first one starts.
+def make_directories(plan: Plan, done: Container[str] = ()) -> None:
+    """Make the directory of every cell whose hash is not in `done`, before the first one starts.
 
     Raises RequestError where one cannot be made, or where a single run's holds a finished run of another configuration:
     a request that turns out to be wrong must not cost somebody's results.
     """
-    from omegaconf import OmegaConf
-
+    key = "hydra.sweep.dir" if plan.is_sweep else "hydra.run.dir"
     for cell in plan.cells:
-        key = "hydra.sweep.dir" if plan.is_sweep else "hydra.run.dir"
+        if cell.hash in done:
+            continue
         try:
             cell.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"{key}={plan.directory}: cannot be made ({error.strerror}).") from None
-        if not plan.is_sweep and _results(cell.directory).get("status") == "completed":
-            saved = OmegaConf.to_container(OmegaConf.load(cell.directory / "config.yaml"))
-            if not _same_run(cell.config, saved):
-                raise RequestError(
-                    f"{key}={plan.directory}: {cell.directory} holds a finished run of another configuration.\n"
-                    "Name another directory, or remove this one."
-                )
-
-
-def write_plan(plan: Plan) -> None:
-    """What a sweep is going to run, so that a report can say what is missing."""
-    plan.directory.mkdir(parents=True, exist_ok=True)
-    cells = [{"name": cell.directory.name, "overrides": list(cell.overrides)} for cell in plan.cells]
-    write_json(plan.directory / "sweep.json", {"cells": cells})
+        results = read_results(cell.directory)
+        if not plan.is_sweep and results.get("status") == "completed" and results.get("cell") != cell.hash:
+            raise RequestError(
+                f"{key}={plan.directory}: {cell.directory} holds a finished run of another configuration.\n"
+                "Name another directory, or remove this one."
+            )
 
 
 def evaluation_arguments(model_dir: Path, overrides: Sequence[str], config_dir: str | None) -> list[str]:

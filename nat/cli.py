@@ -20,7 +20,8 @@ usage: nat VERB [overrides]
   nat train [-m]           mix, condition, fine-tune, roll out; -m sweeps over every value list a,b,c
   nat inspect              show training examples as the model sees them, trained tokens apart from masked ones
   nat evaluate MODEL_DIR   roll a saved model out
-  nat report DIR           compare all finished runs below DIR
+  nat report DIR           compare all finished runs below DIR: use the failures, at which ratio, with which text?
+  nat dashboard DIR        the same panels as a saved W&B workspace and page (extra: dashboard)
 
 Overrides are Hydra's: GROUP=OPTION and GROUP.KEY=VALUE, with your own option files by --config-dir DIR.
   nat train method=nut mixing.ratio=1:3
@@ -35,7 +36,18 @@ VERB_HELP = {
         "e.g. nat evaluate outputs/runs/NAME/model evaluation.split=validation evaluation.decoding.temperature=0.7"
     ),
     "inspect": "usage: nat inspect [overrides]   also examples=N, format=html (writes inspect.html)",
-    "report": "usage: nat report DIR   writes report.md and results.csv into DIR and prints the table",
+    "report": (
+        "usage: nat report DIR|FILE.jsonl [report.KEY=VALUE]\n"
+        "writes the verdict, report.md, report.html, results.csv, arms.csv and pictures\n"
+        "FILE.jsonl (or report.external=FILE.jsonl): runs that nat did not make, one answer a line:\n"
+        '  {"run": "my-nat-seed0", "method": "nat", "seed": 0, "question": "What is 3 + 4?", "success": true}\n'
+        "  also: split (test|validation), score, strategy, positives, negatives, failure, turns\n"
+        "report.smallest_effect=0.05 changes what counts as an effect; conf/report/standard.yaml has all keys"
+    ),
+    "dashboard": (
+        "usage: nat dashboard DIR   creates or updates a saved W&B workspace and page for the sweep in DIR;\n"
+        "needs pip install 'negative-aware-training[dashboard]' and a login (wandb login)"
+    ),
 }
 
 
@@ -84,6 +96,7 @@ def run(argv: Sequence[str]) -> int:
         "evaluate": _evaluate,
         "inspect": _inspect,
         "report": _report,
+        "dashboard": _dashboard,
     }
     try:
         if argv[0] not in verbs:
@@ -141,11 +154,12 @@ def _train(argv: Sequence[str]) -> int:
     from nat import cells
 
     if planned.is_sweep:
+        from nat import sweep
+
         cells.check_data(planned)
+        cells.make_directories(planned, sweep.completed(planned.directory))
+        return sweep.run(planned, request.config_dir)
     cells.make_directories(planned)
-    if planned.is_sweep:
-        print(f"{len(planned.cells)} cells below {planned.directory}")
-        cells.write_plan(planned)
     _hydra([*flags, *planned.arguments])
     return cells.conclude(planned)
 
@@ -198,12 +212,31 @@ def _report(argv: Sequence[str]) -> int:
     if asked_for_help(argv):
         print(VERB_HELP["report"])
         return 0
-    positional, rest = _positional(argv, "nat report DIR, e.g. nat report outputs/sweeps/demo")
-    if rest:
-        raise RequestError(f"{rest[0]}: nat report takes a directory only.")
+    positional, rest = _positional(argv, "nat report DIR|FILE.jsonl, e.g. nat report outputs/sweeps/demo")
+    request = parse(rest)
+    from nat import composition
+
+    if request.only_shows:
+        return _hydra(rest)
+    if wrong := [o for o in request.overrides if not o.lstrip("+~").startswith("report")]:
+        raise RequestError(f"{wrong[0]}: nat report takes report.KEY=VALUE only; its runs are as they are.")
+    config = composition.checked(composition.compose(request.overrides, request.config_dir), request.overrides)
     from nat import report
 
-    print(report.write(Path(positional)))
+    print(report.write(Path(positional), config.report))
+    return 0
+
+
+def _dashboard(argv: Sequence[str]) -> int:
+    if asked_for_help(argv):
+        print(VERB_HELP["dashboard"])
+        return 0
+    positional, rest = _positional(argv, "nat dashboard DIR, e.g. nat dashboard outputs/sweeps/demo")
+    if rest:
+        raise RequestError(f"{rest[0]}: nat dashboard takes a sweep's directory only.")
+    from nat import dashboard
+
+    print(dashboard.write(Path(positional)))
     return 0
 
 

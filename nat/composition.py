@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nat.config import CONF_DIR, Config, field_names, load
+from nat.cell_hash import cell_hash
+from nat.config import CONF_DIR, Config, field_names, load, settled
 from nat.types import RequestError
 
+QUOTES = "'\""
 MAX_NAME = 120  # characters of a cell's directory name before its hash; file systems stop at 255
 
 
@@ -25,11 +25,15 @@ class Cell:
     overrides: tuple[str, ...]
     config: Config
     directory: Path
+    hash: str  # `nat.cell_hash.cell_hash` of the configuration
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for. `arguments` are the ones to hand to Hydra: explicit, with directories fixed."""
+    """What a command line asks for.
+
+    `arguments` are the ones to hand to Hydra, directories fixed; of a sweep those that hold for every cell.
+    """
 
     cells: tuple[Cell, ...]
     is_sweep: bool
@@ -37,30 +41,20 @@ class Plan:
     arguments: tuple[str, ...]
 
 
-def register_resolvers() -> None:
-    """`${cell_name:...}`, used by `hydra.sweep.subdir`; also called where a launcher starts another process."""
-    from omegaconf import OmegaConf
+def cell_name(swept: Sequence[str], cell: str) -> str:
+    """A directory name for a cell: its swept values, safe in every file system, and the start of its hash.
 
-    OmegaConf.register_new_resolver("cell_name", cell_name, replace=True)
-
-
-def cell_name(override_dirname: str, overrides: Sequence[str]) -> str:
-    """A directory name for a cell: its swept keys and values, safe in every file system, and a hash.
-
-    `mixing.ratio=1\\:3,seed=0` becomes `ratio=1to3,seed=0-` and six hexadecimal digits. The hash is of all overrides,
-    so that two commands that share a sweep's directory but differ in a value that neither sweeps do not share a cell's.
+    `["mixing.ratio='1:3'", "seed=0"]` becomes `ratio=1to3,seed=0-` and eight hexadecimal digits. An edited input file
+    or another value that is not swept gives another name: a cell never writes over another one's results.
     """
-    exact = override_dirname.replace("\\", "")
-    told = sorted(o for o in map(str, overrides) if not o.startswith(("sweep.name=", "tracking")))
-    parts = [part.rpartition(".")[2] if "=" not in part else _short_part(part) for part in exact.split(",")]
-    readable = re.sub(r"[^A-Za-z0-9=,._+-]+", "_", ",".join(parts))[:MAX_NAME]
-    return f"{readable or 'cell'}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:6]}"
+    readable = re.sub(r"[^A-Za-z0-9=,._+-]+", "_", ",".join(map(_short_part, sorted(swept))))[:MAX_NAME]
+    return f"{readable or 'cell'}-{cell[:8]}"
 
 
 def _short_part(part: str) -> str:
-    key, _, value = part.partition("=")
+    key, _, value = part.lstrip("+").replace("\\", "").partition("=")
     ratio = re.sub(r"^'?([0-9.]+):([0-9.]+)'?$", r"\1to\2", value)
-    return f"{key.rpartition('.')[2]}={ratio}"
+    return f"{key.rpartition('.')[2]}={ratio.strip(QUOTES)}"
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
@@ -69,11 +63,14 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    register_resolvers()
     GlobalHydra.instance().clear()
-    searchpath = [f"hydra.searchpath=[{quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []
     with composition_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra_compose("config", overrides=[*overrides, *searchpath], return_hydra_config=True)
+        return hydra_compose("config", overrides=[*overrides, *searchpath(config_dir)], return_hydra_config=True)
+
+
+def searchpath(config_dir: str | None) -> list[str]:
+    """The override that stands for `--config-dir`."""
+    return [f"hydra.searchpath=[{quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []
 
 
 @contextmanager
@@ -159,39 +156,34 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
     if not (multirun or first.hydra.mode == RunMode.MULTIRUN):
         directory = Path(first.hydra.run.dir)
         task = _task_overrides(overrides)
-        cell = Cell(tuple(task), checked(first, task), directory)
-        return Plan(
-            (cell,), False, directory, (*_without(overrides, "hydra.run.dir"), f"hydra.run.dir={quote(directory)}")
-        )
+        config = settled(checked(first, task), is_sweep=False)
+        arguments = (*_without(overrides, "hydra.run.dir"), f"hydra.run.dir={quote(directory)}")
+        return Plan((Cell(tuple(task), config, directory, cell_hash(config)),), False, directory, arguments)
 
     # A prepared sweep's own axes, unless the command line says something else about the same key.
     named = {o.key_or_group for o in parsed}
     axes = [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items() if key not in named]
-    arguments = [*axes, *overrides]
+    if "hydra.sweep.subdir" in named:
+        raise RequestError("hydra.sweep.subdir: nat names the cells' directories itself; set hydra.sweep.dir.")
     directory = Path(first.hydra.sweep.dir)
-    batches = _batches(arguments)
+    fixed_here = [f"hydra.sweep.dir={quote(directory)}", f"sweep.name={quote(first.sweep.name)}"]
+    arguments = [*_without([*axes, *overrides], *(o.partition("=")[0] for o in fixed_here)), *fixed_here]
     swept_keys = set(first.hydra.sweeper.params or {}) | {
         o.key_or_group for o in _parse(arguments) if o.is_sweep_override()
     }
-    extra = [
-        f"hydra.sweep.dir={quote(directory)}",
-        f"sweep.name={quote(first.sweep.name)}",
-        "hydra.sweeper.params=null",
-    ]
-    # A cell is named by what is swept, not by what all cells share.
-    shared = {o.split("=")[0].lstrip("+~") for o in _task_overrides([*arguments, *extra])} - swept_keys
-    keys = ",".join(quote(key) for key in sorted(shared))
-    extra.append(f"hydra.job.config.override_dirname.exclude_keys=[{keys}]")
-    arguments = _without(arguments, *(o.partition("=")[0] for o in extra))
     cells = []
-    for number, batch in enumerate(batches):
-        batch = _without(batch, *(o.partition("=")[0] for o in extra))
-        task = _task_overrides([*batch, *extra])
-        composed = compose([*batch, *extra, f"hydra.job.num={number}", f"hydra.job.id={number}"], config_dir)
-        cells.append(Cell(tuple(task), checked(composed, task), directory / composed.hydra.sweep.subdir))
-    if len({cell.directory for cell in cells}) < len(cells):
+    for batch in _batches(arguments):
+        task = _task_overrides(batch)
+        config = settled(checked(compose(batch, config_dir), task), is_sweep=True)
+        cell = cell_hash(config)
+        swept = [o for o in task if o.lstrip("+").partition("=")[0] in swept_keys]
+        cells.append(Cell(tuple(task), config, directory / cell_name(swept, cell), cell))
+    if len({cell.hash for cell in cells}) < len(cells):
         raise RequestError("two cells of this sweep are the same; name every value of an axis once.")
-    return Plan(tuple(cells), True, directory, (*arguments, *extra))
+    # What the launcher is configured by: all that holds for every cell.
+    here = [*fixed_here, "hydra.mode=MULTIRUN"]
+    shared = [*_without(fixed, *(o.partition("=")[0] for o in here)), *here]
+    return Plan(tuple(cells), True, directory, tuple(shared))
 
 
 def checked(composed: Any, task_overrides: Sequence[str]) -> Config:

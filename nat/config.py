@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from nat.agents import AgentConfig
+from nat.comparison import ReportConfig
 from nat.environments.arithmetic import ArithmeticConfig
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.mixing import MixingConfig, check_enough
@@ -54,6 +55,7 @@ class Config:
     training: TrainingConfig
     evaluation: EvaluationConfig
     tracking: TrackingConfig
+    report: ReportConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     format: Literal["terminal", "html"]
     examples: PositiveInt

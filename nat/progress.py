@@ -1,15 +1,34 @@
-"""A progress bar with an estimate of the time left; where stderr is no terminal, a line every ten seconds."""
+"""A progress bar with an estimate of the time left; where stderr is no terminal, a line every ten seconds.
+
+The cells of a sweep write theirs to a file instead (`kept_in`), from which the sweep's board reads it.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeAlias
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeAlias
 
 Advance: TypeAlias = Callable[[int, str], None]  # (done so far, a short status such as "loss 0.412")
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_WRITES = 1.0
+_file: ContextVar[Path | None] = ContextVar("progress file", default=None)
+
+
+@contextmanager
+def kept_in(path: Path) -> Iterator[None]:
+    """Inside, progress goes to this file: `{"what": ..., "done": ..., "total": ..., "unit": ..., "status": ...}`."""
+    token = _file.set(path)
+    try:
+        yield
+    finally:
+        _file.reset(token)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -19,7 +38,9 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Advanc
     Args:
         done: units finished before this call (a resumed training); the time left is estimated without them.
     """
-    if sys.stderr.isatty():
+    if (path := _file.get()) is not None:
+        yield _into(path, {"what": what, "unit": unit, "total": total})
+    elif sys.stderr.isatty():
         with _bar(total, what, unit, done) as advance:
             yield advance
     else:
@@ -64,5 +85,19 @@ def _lines(total: int, what: str, unit: str, first: int) -> Advance:
         written = now
         left = (now - start) / max(done - first, 1) * (total - done)
         print(f"{what}: {done}/{total} {unit}, about {left:.0f} s left {status}".rstrip(), file=sys.stderr, flush=True)
+
+    return advance
+
+
+def _into(path: Path, facts: dict[str, Any]) -> Advance:
+    written = 0.0
+
+    def advance(done: int, status: str) -> None:
+        nonlocal written
+        if time.monotonic() - written < SECONDS_BETWEEN_WRITES and done < facts["total"]:
+            return
+        written = time.monotonic()
+        with suppress(OSError):  # a full disk must not end a run for its progress bar
+            path.write_text(json.dumps({**facts, "done": done, "status": status}), encoding="utf-8")
 
     return advance

@@ -1,359 +1,416 @@
-"""Compare finished runs, from their files alone: a table in the terminal, `report.md` and `results.csv`."""
+"""What a directory of finished runs says, on one page: `report.md`, `report.html`, tables as CSV, and pictures.
+
+Everything comes from the runs' files alone (`nat.results`), so that it can be made again at any time and anywhere.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nat import pictures, report_page
+from nat.caveats import caveats_of
+from nat.comparison import (
+    Arm,
+    Comparison,
+    Contrast,
+    Pair,
+    ReportConfig,
+    RunResult,
+    arms_of,
+    contrasts_of,
+    mean_score,
+    mean_success,
+    paired,
+    reference_of,
+    split_of,
+    unmarked_of,
+)
 from nat.files import write_text
-from nat.pictures import draw_success
-from nat.questions import normalise
-from nat.statistics import PairedDifference, mean_interval, paired_difference
-from nat.types import RequestError
+from nat.findings import findings_of, p_text
+from nat.results import read
+from nat.statistics import wilson_interval
 
-METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
-REFERENCE = "positive_only"  # what every other method is compared with
-# Overrides that change where results go, not what they are.
-OF_NO_EFFECT = ("hydra", "sweep", "tracking", "training.save")
-SHOWN_FOLDERS = 8  # a larger sweep's are given by their number
-# Overrides in which a run and its reference may differ: they are what makes the method.
-OF_THE_METHOD = ("method", "mixing", "mixing.ratio", "mixing.negatives", "training")
+WIDTH = 110  # columns of the terminal's prose
+SHOWN_MISSING = 8  # lines in the terminal; report.md has all
+NO_RUN = "No finished run with roll-outs yet."
 
 
-@dataclass(frozen=True)
-class CellResult:
-    """What `results.json` and `rollouts.jsonl` of one run say. `scores` maps a question's text to 1 (success) or 0."""
+def write(directory: Path, config: ReportConfig | None = None) -> str:
+    """Write the report of all runs below a directory, or of a per-question results file; returns text for the terminal.
 
-    directory: Path
-    results: Mapping[str, Any]
-    scores: Mapping[str, float]
-    difference: PairedDifference | None = None
+    The report of a file goes into a directory beside it, `NAME_report`. Without a config the values of
+    conf/report/standard.yaml hold.
 
-    @property
-    def status(self) -> str:
-        return str(self.results.get("status", "running"))
-
-    @property
-    def is_evaluated(self) -> bool:
-        return self.status == "completed" and "success_rate" in self.results and bool(self.scores)
-
-    @property
-    def coordinates(self) -> dict[str, str]:
-        """Where the run stands in its sweep: its overrides, key to value."""
-        pairs = (override.lstrip("+").partition("=") for override in self.results.get("overrides", ()))
-        return {key: value.strip("'\"") for key, _, value in pairs if not key.startswith(OF_NO_EFFECT)}
-
-    @property
-    def method(self) -> str:
-        return str(self.results.get("method") or "unknown")
-
-
-def write(directory: Path) -> str:
-    """Write the report of all runs below `directory`; returns the same as text for the terminal.
-
-    Raises RequestError where there is no such directory or no run in it.
+    Raises RequestError where there is no such directory, no run in it, or a wrong line in a per-question file.
     """
-    if not directory.is_dir():
-        raise RequestError(f"nat report {directory}: there is no such directory.")
-    cells = read_cells(directory)
-    if not cells:
-        raise RequestError(f"nat report {directory}: no run below it (no results.json).")
-    finished = compared([cell for cell in cells if cell.is_evaluated])
-    missing = missing_cells(directory, cells)
-    rows = table(finished)
-    write_text(directory / "report.md", markdown(directory, rows, finished, missing))
-    write_text(directory / "results.csv", as_csv(finished))
-    pictures = (
-        draw_success(picture_rows(finished), _title(directory, finished), directory / "success") if finished else ()
-    )
-    lines = [aligned(rows)] if finished else ["no finished run with roll-outs yet"]
-    if means := seed_means(finished):
-        lines += ["", "over seeds:", aligned(means)]
-    lines += ["", *caveats(finished, missing)] if missing or finished else []
-    lines += ["", "written:", *(f"  {path}" for path in written_files(directory, cells, pictures))]
-    return "\n".join(lines)
+    config = standard() if config is None else config
+    comparison = compare(directory, config)
+    place = directory
+    if directory.is_file():
+        place = directory.with_name(f"{directory.stem}_report")
+        place.mkdir(exist_ok=True)
+    written = ["report.md"]
+    drawn: Mapping[str, tuple[Path, Path]] = {}
+    if comparison.runs:
+        drawn = pictures.draw(comparison, place)
+        write_text(place / "results.csv", as_csv(map(_run_row, comparison.runs)))
+        write_text(place / "arms.csv", as_csv(_arm_row(comparison, arm) for arm in comparison.arms))
+        write_text(place / "report.html", report_page.page(comparison, drawn, config.browser_questions))
+        written += ["report.html", "results.csv", "arms.csv", *(f"{files[0].stem}.png/svg" for files in drawn.values())]
+    write_text(place / "report.md", markdown(comparison, {name: files[1].name for name, files in drawn.items()}))
+    return terminal(comparison, f"written to {place}: {', '.join(written)}")
 
 
-def read_cells(directory: Path) -> list[CellResult]:
-    """All runs below a directory, in the order of the table."""
-    cells = []
-    for path in sorted(directory.rglob("results.json")):
-        if not (path.parent / "config.yaml").exists():
-            continue  # not a run's
-        try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RequestError(f"{path}: not valid JSON ({error}); delete the run or run it again.") from None
-        cells.append(CellResult(path.parent, results, _scores(path.parent)))
-    return sorted(cells, key=lambda cell: (_rank(cell.method), _sort_key(cell)))
+def standard() -> ReportConfig:
+    """The values of conf/report/standard.yaml."""
+    import json
+
+    import yaml
+    from pydantic import TypeAdapter
+
+    from nat.config import CONF_DIR  # not above: the configuration holds this one
+
+    values = yaml.safe_load((CONF_DIR / "report" / "standard.yaml").read_text(encoding="utf-8"))
+    return TypeAdapter(ReportConfig).validate_json(json.dumps(values), strict=True)
 
 
-def _rank(method: str) -> int:
-    return METHODS.index(method) if method in METHODS else len(METHODS)
-
-
-def _sort_key(cell: CellResult) -> tuple[Any, ...]:
-    results = cell.results
-    return (
-        str(results.get("strategy")),
-        results.get("negatives") or 0,
-        results.get("positives") or 0,
-        str(cell.directory),  # the swept values, the seed last
+def compare(directory: Path, config: ReportConfig) -> Comparison:
+    """Read, group into arms, compare, conclude. Raises RequestError as `write` does."""
+    external = [config.external] if isinstance(config.external, str) else config.external or []
+    found = read(directory, [Path(path) for path in external])
+    arms = arms_of(found.runs)
+    split = split_of(arms)
+    pairs, refused = _pairs(arms, [reference_of(arm, arms) for arm in arms], split)
+    text_pairs, text_refused = _pairs(arms, [unmarked_of(arm, arms) for arm in arms], split)
+    contrasts = contrasts_of(pairs, config.smallest_effect)
+    text_contrasts = contrasts_of(text_pairs, config.smallest_effect)
+    findings = findings_of(arms, text_contrasts, split, config)
+    remarks = [*refused, *text_refused, *_left_out([*pairs, *text_pairs])]
+    missing = tuple(without_paths(line) for line in found.missing)
+    return Comparison(
+        title=directory.resolve().stem if directory.is_file() else directory.resolve().name,
+        arms=arms,
+        contrasts=contrasts,
+        findings=findings,
+        caveats=caveats_of(arms, found.runs, findings, split, remarks, found.planned, missing, found.notes),
+        missing=missing,
+        runs=found.runs,
+        text_contrasts=text_contrasts,
+        split=split,
     )
 
 
-def _scores(run_dir: Path) -> dict[str, float]:
-    path = run_dir / "rollouts.jsonl"
-    if not path.exists():
-        return {}
-    from nat.rollouts import read_rollouts
-
-    # By text: two worlds, or two files, may give different questions the same id.
-    return {normalise(rollout.question.text): float(rollout.outcome.success) for rollout in read_rollouts(path)}
-
-
-def compared(cells: Sequence[CellResult]) -> list[CellResult]:
-    """Each cell with its paired difference to its reference, where it has one."""
-    return [
-        replace(cell, difference=paired_difference(cell.scores, reference.scores))
-        if (reference := reference_of(cell, cells))
-        else cell
-        for cell in cells
-    ]
-
-
-def reference_of(cell: CellResult, cells: Sequence[CellResult]) -> CellResult | None:
-    """The positives-only run to compare with: asked the same questions, and equal in all that is not the method.
-
-    The untrained base has neither seed nor positives: it is compared with the first such run.
-    """
-    if cell.method == REFERENCE or len(cell.scores) < 2:
-        return None
-    for other in cells:
-        if other.method == REFERENCE and other.scores.keys() == cell.scores.keys():
-            same = all(other.results.get(key) == cell.results.get(key) for key in ("seed", "model", "positives"))
-            if cell.method == "base" or (same and _setting(other) == _setting(cell)):
-                return other
-    return None
-
-
-def _setting(cell: CellResult) -> dict[str, str]:
-    """The overrides of a run that are not its method's."""
-    pairs = cell.coordinates.items()
-    return {key: value for key, value in pairs if key not in OF_THE_METHOD and not key.startswith("strategy")}
-
-
-def table(cells: Sequence[CellResult]) -> list[list[str]]:
-    """Header and one row a cell; coordinates that all cells share are left out."""
-    varying = varying_coordinates(cells)
-    asked_other = any(_as_other(cell) for cell in cells)
-    header = [
-        "method",
-        *(key.rpartition(".")[2] for key in varying),
-        "positives",
-        "negatives",
-        "success",
-        "95% interval",
-    ]
-    header += ["difference to positive_only"] + (["asked for the other class"] if asked_other else [])
-    rows = [header]
-    for cell in cells:
-        results = cell.results
-        low, high = results["ci95"]
-        rows.append(
-            [
-                cell.method,
-                *(text for _, text in _coordinates(cell, varying)),
-                str(results.get("positives", "")),
-                str(results.get("negatives", "")),
-                f"{results['success_rate']:.3f}",
-                f"[{low:.3f}, {high:.3f}]",
-                _difference(cell),
-                *([_as_other(cell) or "-"] if asked_other else []),
-            ]
-        )
-    return rows
-
-
-def seed_means(cells: Sequence[CellResult]) -> list[list[str]]:
-    """Header and one row for each group of cells that differ in their seed alone; empty where there is none.
-
-    The difference is the mean of the paired differences, its interval over seeds (Student's): it holds the variance
-    of training, and of the questions only as far as it differs between seeds.
-    """
-    keys = [key for key in varying_coordinates(cells) if key != "seed"]
-    groups: dict[tuple[str, ...], list[CellResult]] = {}
-    for cell in cells:
-        groups.setdefault((cell.method, *(text for _, text in _coordinates(cell, keys))), []).append(cell)
-    rows = []
-    for group, members in groups.items():
-        if len({cell.results.get("seed") for cell in members}) < 2:
+def _pairs(arms: Sequence[Arm], references: Sequence[Arm | None], split: str) -> tuple[list[Pair], list[str]]:
+    """Arms beside their references, and why some cannot be compared."""
+    pairs, refused = [], []
+    for arm, reference in zip(arms, references, strict=True):
+        if reference is None:
             continue
-        rates = [cell.results["success_rate"] for cell in members]
-        differences = [cell.difference.difference for cell in members if cell.difference is not None]
-        difference = "-"
-        if len(differences) == len(members):
-            mean, (low, high) = mean_interval(differences)
-            difference = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-        rows.append([*group, str(len(members)), f"{sum(rates) / len(rates):.3f}", difference])
-    header = [
-        "method",
-        *(key.rpartition(".")[2] for key in keys),
-        "seeds",
-        "mean success",
-        "difference to positive_only",
-    ]
-    return [header, *sorted(rows, key=lambda row: (row[1 : len(keys) + 1], _rank(row[0])))] if rows else []
+        pair = paired(arm, reference, split)
+        if isinstance(pair, Pair):
+            pairs.append(pair)
+        else:
+            refused.append(f"{arm.label} is not compared with {reference.label}: {pair}.")
+    return pairs, refused
 
 
-def varying_coordinates(cells: Sequence[CellResult]) -> list[str]:
-    """The override keys that tell the cells apart, besides those of the method, which has columns of its own."""
-    keys = dict.fromkeys(key for cell in cells for key in cell.coordinates)
-    return [
-        key
-        for key in keys
-        if key not in ("method", "mixing") and len({cell.coordinates.get(key) for cell in cells}) > 1
-    ]
-
-
-def _coordinates(cell: CellResult, keys: Sequence[str]) -> list[tuple[str, str]]:
-    return [(key.rpartition(".")[2], cell.coordinates.get(key, "-")) for key in keys]
-
-
-def _difference(cell: CellResult) -> str:
-    if cell.difference is None:
-        return "-"
-    low, high = cell.difference.ci95
-    return f"{cell.difference.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def _as_other(cell: CellResult) -> str:
-    prefix = "success_rate_as_"
-    others = {key.removeprefix(prefix): value for key, value in cell.results.items() if key.startswith(prefix)}
-    return ", ".join(f"{name} {value:.3f}" for name, value in others.items())
-
-
-def missing_cells(directory: Path, cells: Sequence[CellResult]) -> list[str]:
-    """One line for each cell that is not completed, also for those that a sweep planned and never started."""
-    lines = [_unfinished(cell) for cell in cells if not cell.is_evaluated]
-    planned = directory / "sweep.json"
-    if planned.exists():
-        started = {cell.directory.name for cell in cells}
-        try:
-            names = [cell["name"] for cell in json.loads(planned.read_text(encoding="utf-8"))["cells"]]
-        except (ValueError, KeyError, TypeError):
-            return [*lines, f"{planned.name} cannot be read: cells that never started are not known"]
-        lines += [f"{name}: not started" for name in names if name not in started]
-    return lines
-
-
-def _unfinished(cell: CellResult) -> str:
-    error = cell.results.get("error") or {}
-    message = str(error.get("message", "")).splitlines()
-    status = "completed without roll-outs" if cell.status == "completed" else cell.status
-    return f"{cell.directory.name}: {status}{': ' + message[0] if message else ''}"
-
-
-def caveats(cells: Sequence[CellResult], missing: Sequence[str]) -> list[str]:
-    """What a reader must know before believing the table."""
-    lines = []
-    if cells:
-        counts = sorted({len(cell.scores) for cell in cells})
-        lines.append(
-            f"{' / '.join(map(str, counts))} questions a run; intervals are Wilson's, differences are paired on the "
-            "same questions (Agresti-Min) and hold the variance over questions only, not that over training seeds."
+def _left_out(pairs: Sequence[Pair]) -> Iterator[str]:
+    some = [pair for pair in pairs if pair.left_out]
+    if some:
+        most = max(pair.left_out for pair in some)
+        yield (
+            f"{len(some)} of {len(pairs)} comparisons are on the questions that both sides answered; "
+            f"up to {most} questions are left out of one."
         )
-    if missing:
-        lines += [f"{len(missing)} runs are not in the table:", *(f"  {line}" for line in missing)]
+
+
+def without_paths(text: str) -> str:
+    """Absolute paths cut down to their last part: where a run lay tells a reader nothing and differs by machine."""
+    return re.sub(r"(?<![\w.~:/-])/(?:[^\s/'\",:;()]+/)+", "", text)
+
+
+# ---- rows ----
+
+
+def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and one row an arm; what is the same for all arms, or in none of them, is left out."""
+    arms, split = comparison.arms, comparison.split
+    versus = {contrast.treatment.label: contrast for contrast in comparison.contrasts}
+    text = {contrast.treatment.label: contrast for contrast in comparison.text_contrasts}
+    settings = list(dict.fromkeys(key for arm in arms for key in arm.setting))
+    graded = any(mean_score(arm, split) != mean_success(arm, split) for arm in arms)
+    header = ["method", "strategy", "positives", "negatives", *(key.rpartition(".")[2] for key in settings), "seeds"]
+    header += ["success"] + (["score"] if graded else [])
+    header += (["vs successes alone", "p"] if versus else []) + (["vs no text", "p"] if text else [])
+    rows = []
+    for arm in arms:
+        row = [arm.method, arm.strategy, _count(arm.positives), _count(arm.negatives)]
+        row += [str(arm.setting.get(key, "-")) for key in settings]
+        row += [str(len(arm.runs)), _rate(mean_success(arm, split))]
+        row += [_rate(mean_score(arm, split))] if graded else []
+        row += _difference(versus.get(arm.label)) if versus else []
+        row += _difference(text.get(arm.label)) if text else []
+        rows.append(row)
+    return header, rows
+
+
+def _count(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.3f}"
+
+
+def _difference(contrast: Contrast | None) -> list[str]:
+    if contrast is None:
+        return ["-", "-"]
+    low, high = contrast.difference.ci95
+    points = f"{100 * contrast.difference.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return [points, p_text(contrast.p_holm).lstrip("= ")]
+
+
+def legend(comparison: Comparison) -> list[str]:
+    """How to read the columns."""
+    lines = [f"success: share of the {comparison.split} questions solved, mean over seeds."]
+    families = ((comparison.contrasts, "vs successes alone", REFERENCE_MEANS),)
+    families += ((comparison.text_contrasts, "vs no text", TEXT_MEANS),)
+    for contrasts, name, means in families:
+        if contrasts:
+            seeds = "questions and seeds" if any(c.difference.n_seeds > 1 for c in contrasts) else "questions alone"
+            holm = f"; p adjusted over {len(contrasts)} comparisons (Holm)" if len(contrasts) > 1 else ""
+            lines.append(f"{name}: {means}, same questions; 95% interval over {seeds}{holm}.")
     return lines
 
 
-def markdown(
-    directory: Path, rows: Sequence[Sequence[str]], cells: Sequence[CellResult], missing: Sequence[str]
-) -> str:
-    lines = [f"# {directory.name}", ""]
-    if cells:
-        lines += markdown_table(rows)
-        if means := seed_means(cells):
-            lines += ["", "Over seeds (Student's interval of the paired differences):", "", *markdown_table(means)]
-        lines += ["", "Failures by kind:", ""]
-        lines += [f"- {cell.directory.name}: {_failures(cell)}" for cell in cells]
-    if cells:
-        lines += ["", "![success rates](success.svg)"]
-    lines += ["", *caveats(cells, missing), ""]
-    return "\n".join(lines)
+REFERENCE_MEANS = "points more than positive_only with as many positives"
+TEXT_MEANS = "points more than on the same trajectories without a text (NUT)"
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    header, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    return [header, "|" + "---|" * len(rows[0]), *body]
+def _run_row(run: RunResult) -> dict[str, Any]:
+    """All scalars of a run, those one level down with their key before them."""
+    row: dict[str, Any] = {"run": run.name, "method": run.method, "strategy": run.strategy}
+    row |= {"positives": run.positives, "negatives": run.negatives, "seed": run.seed, **run.setting}
+    for split, answers in run.answers.items():
+        n = len(answers)
+        row[f"{split}_success"] = round(sum(answer.success for answer in answers.values()) / n, 6)
+        row[f"{split}_score"] = round(sum(answer.score for answer in answers.values()) / n, 6)
+        row[f"{split}_questions"] = n
+    for key, value in run.results.items():
+        if isinstance(value, Mapping) and key in ("failures", "training", "timing"):
+            row |= {f"{key}.{name}": number for name, number in value.items() if _is_scalar(number)}
+        elif _is_scalar(value) and key not in ("tracking_id", *row):
+            row[key] = value
+    return row
 
 
-def _failures(cell: CellResult) -> str:
-    failures = cell.results.get("failures") or {}
-    return ", ".join(f"{kind} {count}" for kind, count in failures.items()) or "none"
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
-def as_csv(cells: Sequence[CellResult]) -> str:
-    """One row a cell, numbers in full precision; columns that some cells lack are empty there."""
-    columns: dict[str, None] = {}
-    rows = []
-    for cell in cells:
-        row: dict[str, Any] = {"run": cell.directory.name}
-        for key, value in cell.results.items():
-            if isinstance(value, str | int | float) or value is None:
-                row[key] = value
-        row["ci95_low"], row["ci95_high"] = cell.results["ci95"]
-        if cell.difference is not None:
-            row["difference"] = cell.difference.difference
-            row["difference_low"], row["difference_high"] = cell.difference.ci95
-            row["p_mcnemar"] = cell.difference.p_value
-        row |= {f"failures_{kind}": count for kind, count in (cell.results.get("failures") or {}).items()}
-        columns |= dict.fromkeys(row)
-        rows.append(row)
+def _arm_row(comparison: Comparison, arm: Arm) -> dict[str, Any]:
+    row: dict[str, Any] = {"arm": arm.label, "method": arm.method, "strategy": arm.strategy}
+    row |= {"positives": arm.positives, "negatives": arm.negatives, **arm.setting}
+    row |= {"n_seeds": len(arm.runs), "seeds": " ".join(str(run.seed) for run in arm.runs)}
+    for split in dict.fromkeys((comparison.split, "validation")):
+        row |= {f"{split}_success": mean_success(arm, split), f"{split}_score": mean_score(arm, split)}
+    for contrasts, prefix in ((comparison.contrasts, "difference"), (comparison.text_contrasts, "text_difference")):
+        for contrast in contrasts:
+            if contrast.treatment is arm:
+                row |= _contrast_row(contrast, prefix)
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def _contrast_row(contrast: Contrast, prefix: str) -> dict[str, Any]:
+    difference = contrast.difference
+    return {
+        prefix: difference.difference,
+        f"{prefix}_low": difference.ci95[0],
+        f"{prefix}_high": difference.ci95[1],
+        f"{prefix}_adjusted_low": contrast.adjusted_ci[0],
+        f"{prefix}_adjusted_high": contrast.adjusted_ci[1],
+        f"{prefix}_p": difference.p_value,
+        f"{prefix}_p_holm": contrast.p_holm,
+        f"{prefix}_verdict": contrast.verdict,
+        f"{prefix}_reference": contrast.reference.label,
+        f"{prefix}_questions": difference.n_questions,
+        f"{prefix}_seeds": difference.n_seeds,
+        f"{prefix}_question_se": difference.question_se,
+        f"{prefix}_seed_se": difference.seed_se,
+    }
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table whose columns some rows lack; they are empty there."""
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+# ---- report.md ----
+
+
+def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
+    """The whole report; `drawn` maps a picture's name to its file, beside the report."""
+    lines = [f"# {comparison.title}", ""]
+    if not comparison.runs:
+        lines += [NO_RUN, ""]
+    elif not comparison.findings:
+        lines += [no_verdict(comparison), ""]
+    for finding in comparison.findings:
+        lines += [f"**{finding.question}** {finding.answer}", ""]
+    first = [name for name in ("negatives", "strategies", "methods") if name in drawn][:1]
+    lines += [_picture(name, drawn) for name in first] + ([""] if first else [])
+    if comparison.arms:
+        header, rows = columns(comparison)
+        lines += ["## Arms", "", *markdown_table(header, rows), "", *(f"- {line}" for line in legend(comparison)), ""]
+    single = [arm for arm in comparison.arms if len(arm.runs) == 1]
+    if any(arm.method != "base" for arm in single):  # the untrained base needs no second seed
+        header, rows = _run_table(single, comparison.split)
+        lines += ["## Runs of arms with one seed", "", *markdown_table(header, rows), ""]
+    if comparison.findings:
+        header, rows = _evidence(comparison)
+        lines += ["## Evidence of the verdict", "", *markdown_table(header, rows), "", *EVIDENCE, ""]
+    if comparison.arms and (table := _failures(comparison)):
+        lines += ["## How episodes ended", "", *markdown_table(*table), ""]
+    if rest := [name for name in drawn if name not in first]:
+        lines += ["## Pictures", "", *(_picture(name, drawn) for name in rest), ""]
+    if comparison.caveats:
+        lines += ["## Before you believe it", "", *(f"- {line}" for line in comparison.caveats), ""]
+    if comparison.missing:
+        lines += ["## Missing", "", *(f"- {line}" for line in comparison.missing), ""]
+    return "\n".join(lines)
+
+
+EVIDENCE = [
+    "Interval of the family: simultaneous for the verdicts above, or for those elsewhere (Bonferroni). Standard errors",
+    "(s.e.): due to questions, and due to training seeds; each holds the noise of single answers too.",
+]
+
+
+def no_verdict(comparison: Comparison) -> str:
+    """Why the runs answer none of the three questions."""
+    methods = {arm.method for arm in comparison.arms}
+    if methods <= {"base", "positive_only"}:
+        return "No verdict: no run here was trained on failures (method nut, nat or nat_graded)."
+    if "positive_only" not in methods:
+        return "No verdict: no run on the successes alone (method=positive_only) to compare with."
+    return "No verdict: no two arms here differ in their failures, ratio or text alone."
+
+
+def _picture(name: str, drawn: Mapping[str, str]) -> str:
+    return f"![{name}]({drawn[name]})"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
+    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+
+
+def _run_table(arms: Sequence[Arm], split: str) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for arm in arms:
+        for run in arm.runs:
+            successes = [answer.success for answer in (run.answers.get(split) or {}).values()]
+            low, high = wilson_interval(sum(successes), len(successes)) if successes else (0.0, 1.0)
+            rate = sum(successes) / len(successes) if successes else None
+            rows.append([run.name, str(run.seed), str(len(successes)), _rate(rate), f"[{low:.3f}, {high:.3f}]"])
+    return ["run", "seed", "questions", "success", "95% interval (Wilson)"], rows
+
+
+def _evidence(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    header = ["question", "verdict", "arm", "against", "on", "difference", "interval of the family", "p", "p adjusted"]
+    header += ["s.e. questions", "s.e. seeds"]
+    rows = []
+    for finding in comparison.findings:
+        for contrast in (finding.evidence, *finding.also):
+            if contrast is None:
+                continue
+            difference = contrast.difference
+            low, high = contrast.adjusted_ci
+            seeds = "1 seed" if difference.n_seeds == 1 else f"{difference.n_seeds} seeds"
+            rows.append(
+                [
+                    finding.question if contrast is finding.evidence else "elsewhere",
+                    contrast.verdict,
+                    contrast.treatment.label,
+                    contrast.reference.label,
+                    f"{difference.n_questions} {contrast.split} questions, {seeds}",
+                    f"{difference.difference:+.3f}",
+                    f"[{low:+.3f}, {high:+.3f}]",
+                    p_text(difference.p_value).lstrip("= "),
+                    p_text(contrast.p_holm).lstrip("= "),
+                    f"{difference.question_se:.3f}",
+                    "-" if difference.seed_se is None else f"{difference.seed_se:.3f}",
+                ]
+            )
+    return header, rows
+
+
+def _failures(comparison: Comparison) -> tuple[list[str], list[list[str]]] | None:
+    """Share of the questions that ended in each way, over all seeds of an arm."""
+    counts: list[Counter[str]] = []
+    for arm in comparison.arms:
+        answers = [answer for run in arm.runs for answer in (run.answers.get(comparison.split) or {}).values()]
+        counts.append(Counter("solved" if answer.success else answer.failure or "unsolved" for answer in answers))
+    kinds = sorted({kind for count in counts for kind in count} - {"solved"})
+    if not kinds:
+        return None
+    rows = []
+    for arm, count in zip(comparison.arms, counts, strict=True):
+        total = count.total()
+        rows.append([arm.label, *(f"{count[kind] / total:.3f}" if total else "-" for kind in ("solved", *kinds))])
+    return ["arm", "solved", *kinds], rows
+
+
+# ---- the terminal ----
+
+
+def terminal(comparison: Comparison, written: str) -> str:
+    lines: list[str] = []
+    if not comparison.runs:
+        lines += [NO_RUN, ""]
+    elif not comparison.findings:
+        lines += [no_verdict(comparison), ""]
+    for finding in comparison.findings:
+        lines += [*textwrap.wrap(f"{finding.question} {finding.answer}", WIDTH, subsequent_indent="  "), ""]
+    if comparison.arms:
+        header, rows = columns(comparison)
+        lines += [*aligned(header, rows), *_wrapped(legend(comparison)), ""]
+    if comparison.caveats:
+        lines += ["Before you believe it:", *_wrapped(comparison.caveats), ""]
+    if comparison.missing:
+        lines += ["Missing:", *_wrapped(comparison.missing[:SHOWN_MISSING])]
+        more = len(comparison.missing) - SHOWN_MISSING
+        lines += [f"  ... and {more} more (report.md)", ""] if more > 0 else [""]
+    return "\n".join([*lines, written])
+
+
+def _wrapped(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A plain-text table: words to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    numeric = [all(row[column][:1] in "+-.<0123456789[" for row in rows) for column in range(len(header))]
     lines = []
-    for row in rows:
+    for row in (header, *rows):
         cells = [
-            text.rjust(width) if rows[-1][column][:1] in "+-.0123456789[" else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(row, widths, numeric, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _title(directory: Path, cells: Sequence[CellResult]) -> str:
-    splits = sorted({str(cell.results.get("split", "test")) for cell in cells})
-    return f"{directory.name}: success rate on {' and '.join(splits)} questions, with 95% Wilson interval"
-
-
-def picture_rows(cells: Sequence[CellResult]) -> list[tuple[str, str, float, tuple[float, float]]]:
-    """Label, method, success rate and interval of each cell, in the order of the table."""
-    varying = varying_coordinates(cells)
-    rows = []
-    for cell in cells:
-        label = ", ".join([cell.method, *(f"{key} {text}" for key, text in _coordinates(cell, varying) if text != "-")])
-        low, high = cell.results["ci95"]
-        rows.append((label, cell.method, cell.results["success_rate"], (low, high)))
-    return rows
-
-
-def written_files(directory: Path, cells: Sequence[CellResult], pictures: Sequence[Path]) -> list[Path]:
-    folders = [cell.directory for cell in cells]
-    if len(folders) > SHOWN_FOLDERS:
-        folders = [Path(f"{directory}/*/ ({len(folders)} runs)")]
-    return [directory / "report.md", directory / "results.csv", *pictures, *folders]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

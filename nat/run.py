@@ -11,17 +11,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from nat import cache
 from nat import questions as question_sets
 from nat import trajectories as trajectory_files
 from nat.config import Config, method_of
 from nat.environments import arithmetic, benchmarks
 from nat.files import write_json
 from nat.mixing import Mix, check_enough, mix, per_source, pools
+from nat.quality import leaks
 from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
+from nat.training import MEETING_PLACE
 from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
+
+Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
 
 SAVED_GROUPS = ("environment", "agent", "trajectories", "strategy", "evaluation", "tracking")
 
@@ -59,12 +64,14 @@ def prepare(config: Config) -> Prepared:
         (prompt_of(config, environment, trajectory.question, class_.name), trajectory, class_.name)
         for trajectory, class_ in zip(pool, classes, strict=True)
     ]
-    examples, dropped = tokenize_all(format, rows, config.model.max_length)
+    examples, dropped = tokenize_rows(format, rows, config.model.max_length)
     by_id = {example.trajectory_id: example for example in examples}
     usable = [trajectory for trajectory in pool if trajectory.id in by_id]
     mixed = mix(usable, config.mixing, config.seed, {e.trajectory_id: trained_token_count(e) for e in examples})
     chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
     manifest = make_manifest(config, mixed, chosen, held_out, dropped, pool)
+    if found := find_leaks(pool, [*questions, *validation]):
+        manifest["leaks"] = found
     return Prepared(environment, questions, validation, format, mixed, chosen, manifest)
 
 
@@ -97,6 +104,8 @@ def run(
     n_negatives = len(prepared.mixed.negatives) if prepared.mixed else 0
     method = method_of(config, n_negatives)
     results = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
+    if "leaks" in prepared.manifest:
+        results["leaks"] = prepared.manifest["leaks"]
     if method == "base":
         facts = facts_of_saved(config.model.path)
         results |= {key: value for key, value in facts.items() if key != "threads"}
@@ -110,24 +119,23 @@ def run(
         name=run_dir.name,
         tags=(method, config.environment.name, config.strategy.name),
         negatives_per_positive=n_negatives / n_positives if n_positives else None,
+        selected={"positives": n_positives, "negatives": n_negatives} if prepared.mixed else None,
         run_id=tracking_id,
+        say=report,
     ) as tracker:
-        with clock("load_model"):
-            device = resolve_device(config.training.device)
-            use_threads(config.model.threads)
-            model = load_model(config.model, device, config.seed)
-        with clock("training"):
-            trained = train(
-                model,
-                prepared.format,
-                prepared.examples,
-                config.training,
-                seed=config.seed,
-                device=device,
-                run_dir=run_dir,
-                tracker=tracker,
-                resume=resume,
-            )
+        how: Any = {"seed": config.seed, "run_dir": run_dir, "tracker": tracker, "resume": resume}
+        device = how["device"] = resolve_device(config.training.device)
+        use_threads(config.model.threads)
+        if config.training.processes > 1 and config.training.objective != "none":
+            from nat.distributed import train_in_processes
+
+            with clock("training"):
+                trained, model = train_in_processes(prepared.examples, config.model, config.training, **how)
+        else:
+            with clock("load_model"):
+                model = load_model(config.model, device, config.seed)
+            with clock("training"):
+                trained = train(model, prepared.format, prepared.examples, config.training, **how)
         model = merged(model)
         results |= {"steps": trained.steps, "trained_tokens": trained.trained_tokens, "training": trained.metrics}
         if save and config.training.objective != "none":
@@ -178,6 +186,17 @@ def read_trajectories(config: Config) -> list[Trajectory]:
 
 def earn_trajectories(config: Config) -> list[Trajectory]:
     """Let the scripted policy play until it has earned the configured numbers of successes and failures."""
+    numbers = [config.trajectories.successes, config.trajectories.failures]
+    return cache.cached(
+        "trajectories",
+        [asdict(config.environment), *numbers],
+        lambda: _earn_trajectories(config),
+        cache.encode_trajectories,
+        cache.decode_trajectories,
+    )
+
+
+def _earn_trajectories(config: Config) -> list[Trajectory]:
     assert isinstance(config.environment, arithmetic.ArithmeticConfig)
     wanted = {True: config.trajectories.successes or 0, False: config.trajectories.failures or 0}
     kept: list[Trajectory] = []
@@ -211,7 +230,7 @@ def set_questions_apart(
         unavailable = {t.question for t in pool if question_sets.is_held_out(t.question, environment.held_out)}
     else:
         if isinstance(environment, arithmetic.ArithmeticConfig):
-            found = arithmetic.make_questions(environment, evaluation.split, evaluation.n_questions)
+            found = generate_questions(environment, evaluation.split, evaluation.n_questions)
         else:
             benchmarks.check_split(environment.questions, evaluation.split)
             found = benchmarks.load_questions(environment.questions)
@@ -247,10 +266,44 @@ def validation_questions(config: Config, trajectories: Sequence[Trajectory]) -> 
     if not number or config.evaluation.split == "validation" or config.evaluation.kind == "none":
         return []
     if isinstance(environment, arithmetic.ArithmeticConfig):
-        return arithmetic.make_questions(environment, "validation", number)
+        return generate_questions(environment, "validation", number)
     if environment.questions == "held_out":
         return question_sets.hold_out(trajectories, environment.held_out, "validation")[:number]
     return []
+
+
+def generate_questions(environment: arithmetic.ArithmeticConfig, split: arithmetic.Split, n: int) -> list[Question]:
+    return cache.cached(
+        "questions",
+        [asdict(environment), split, n],
+        lambda: arithmetic.make_questions(environment, split, n),
+        cache.encode_questions,
+        cache.decode_questions,
+    )
+
+
+def tokenize_rows(format: ChatFormat, rows: Sequence[Row], max_length: int) -> tuple[list[Example], list[Dropped]]:
+    """`tokenize_all`, once for the cells that train on the same trajectories under the same texts."""
+    tokenizer = cache.tokenizer_fingerprint(format.tokenizer)
+    if tokenizer is None:
+        return tokenize_all(format, rows, max_length)
+    return cache.cached(
+        "tokens",
+        [tokenizer, cache.fingerprint(rows), max_length],
+        lambda: tokenize_all(format, rows, max_length),
+        cache.encode_examples,
+        cache.decode_examples,
+    )
+
+
+def find_leaks(pool: Sequence[Trajectory], questions: Sequence[Question]) -> list[str]:
+    return cache.cached(
+        "leaks",
+        [cache.fingerprint(pool), cache.fingerprint(question.text for question in questions)],
+        lambda: leaks(pool, questions),
+        cache.encode_json,
+        cache.decode_json,
+    )
 
 
 # ---- prompts ----
@@ -363,6 +416,7 @@ def remove_earlier_files(run_dir: Path) -> None:
     ):
         path.unlink(missing_ok=True)
     shutil.rmtree(run_dir / "model", ignore_errors=True)
+    shutil.rmtree(run_dir / MEETING_PLACE, ignore_errors=True)
 
 
 def _saved_hash(run_dir: Path) -> str | None:
@@ -457,6 +511,8 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
         yield f"dropped       {_counts_text(number)}: {reason} (listed in manifest.json)"
     tokens = ", ".join(f"{name} {count}" for name, count in manifest["trained_tokens"].items())
     yield f"trained tokens  {tokens}; manifest {manifest['hash']}"
+    for leak in manifest.get("leaks", ()):
+        yield f"warning: {leak}"
 
 
 def _counts_text(number: Mapping[str, int]) -> str:

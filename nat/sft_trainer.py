@@ -193,7 +193,8 @@ class _Reporter(TrainerCallback):
             return
         check_finite(logs["loss"], state.global_step)
         self.status = f"loss {logs['loss']:.3f}"
-        self.trainer.tracker.log(logs, step=state.global_step)
+        if state.is_world_process_zero:  # all processes have the same numbers
+            self.trainer.tracker.log(logs, step=state.global_step)
 
 
 def _pad_token_id(format: ChatFormat) -> int:

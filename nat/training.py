@@ -6,14 +6,15 @@ import difflib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.progress import progress
+from nat.progress import Advance, progress
 from nat.schema import STRICT
 from nat.tokenization import ChatFormat, trained_token_count
 from nat.types import Example, RequestError, StageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nat.tracking import Tracker
 
 CHECKPOINTS = "checkpoints"
+MEETING_PLACE = ".training"  # of several processes that train together (nat.distributed); removed when they have
 
 _SET_ELSEWHERE = {  # field of SFTConfig: why it is not free under training.sft
     "seed": "set the top-level `seed`",
@@ -65,6 +67,9 @@ _SET_ELSEWHERE = {  # field of SFTConfig: why it is not free under training.sft
     "eval_on_start": "nat evaluates by roll-outs; see `evaluation`",
     "load_best_model_at_end": "nat evaluates by roll-outs; see `evaluation`",
     "push_to_hub": "nat uploads nothing",
+    "fsdp": "each of training.processes holds the whole model; adapters (model.lora) need far less memory",
+    "fsdp_config": "each of training.processes holds the whole model; adapters (model.lora) need far less memory",
+    "deepspeed": "each of training.processes holds the whole model; adapters (model.lora) need far less memory",
 }
 
 
@@ -76,6 +81,7 @@ class TrainingConfig:
     max_steps: int | None
     epochs: float | None
     device: Literal["auto", "cpu", "cuda"]
+    processes: PositiveInt
     checkpoint_every: int | None
     save: bool | None
     sft: dict[str, Any]
@@ -191,6 +197,7 @@ def train(
     run_dir: Path,
     tracker: Tracker,
     resume: bool = False,
+    show: Callable[..., AbstractContextManager[Advance]] = progress,
 ) -> TrainingResult:
     """Fine-tune `model` in place on the examples' labels.
 
@@ -199,6 +206,10 @@ def train(
 
     Args:
         resume: go on from the last complete checkpoint in `run_dir/checkpoints`, where there is one.
+        show: what is told the progress, called as `nat.progress.progress`.
+
+    In one of several processes that train together (`nat.distributed`) this one takes its part of every step, and the
+    first process alone writes files.
 
     Raises:
         RequestError: a setting that cannot be used. StageError: the loss is no longer a number.
@@ -216,10 +227,11 @@ def train(
     with library_messages_to_log():
         arguments = sft_config(config, seed, output_dir, device)
     checkpoint = last_checkpoint(output_dir) if resume else None
-    if checkpoint is None and output_dir.exists():
-        shutil.rmtree(output_dir)  # of an earlier run in the same place: its files must not be taken for this one's
     first_step = 0 if checkpoint is None else _state(checkpoint)["global_step"]
-    tracker.rewind(first_step)
+    if arguments.process_index == 0:
+        if checkpoint is None and output_dir.exists():
+            shutil.rmtree(output_dir)  # of an earlier run in the same place: its files must not be taken for this one's
+        tracker.rewind(first_step)
 
     set_seed(seed)
     forward = model.__dict__.get("forward")  # TRL's fused head and accelerate's autocast are put in its place
@@ -228,7 +240,7 @@ def train(
         trainer = ClassLossTrainer(model=model, args=arguments, format=format, examples=examples, tracker=tracker)
         total = trainer.planned_steps()
         if first_step < total:
-            with only_trained_positions_scored(), progress(total, "training", "steps", done=first_step) as advance:
+            with only_trained_positions_scored(), show(total, "training", "steps", done=first_step) as advance:
                 trainer.report = advance
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         else:  # the training was finished when the run was cut off: Trainer would take one step more

@@ -1,171 +1,226 @@
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nat import report
-from nat.rollouts import save_rollouts
-from nat.statistics import wilson_interval
-from nat.types import Outcome, Question, RequestError, Rollout
+from nat.comparison import Comparison
+from nat.types import RequestError
+from tests.sweeps_for_tests import plan, write_cell, write_sweep
 
 
-def write_run(directory: Path, method: str, successes: str, **results) -> None:
-    """A run whose episodes are written as "10011": one digit a question."""
-    directory.mkdir(parents=True)
-    rollouts = [
-        Rollout(
-            Question(f"q{i}", f"text {i}", "7"),
-            (),
-            Outcome(digit == "1", float(digit), None if digit == "1" else "wrong_answer"),
-        )
-        for i, digit in enumerate(successes)
-    ]
-    save_rollouts(directory / "rollouts.jsonl", rollouts)
-    n, k = len(successes), successes.count("1")
-    values = {
-        "status": "completed",
-        "method": method,
-        "environment": "arithmetic",
-        "strategy": "none",
-        "ratio": None,
-        "seed": 0,
-        "positives": 10,
-        "negatives": 0,
-        "success_rate": k / n,
-        "ci95": list(wilson_interval(k, n)),
-        "n_questions": n,
-        "failures": {"wrong_answer": n - k},
+@pytest.fixture(autouse=True)
+def pages(monkeypatch) -> list[tuple[Comparison, list[str], int]]:
+    """What the page is made of; drawing and laying it out is tested in test_pictures.py and test_report_page.py."""
+    made = []
+
+    def draw(comparison: Comparison, directory: Path) -> dict[str, tuple[Path, Path]]:
+        return {name: (directory / f"{name}.png", directory / f"{name}.svg") for name in ("methods", "negatives")}
+
+    def page(comparison: Comparison, drawn: dict[str, tuple[Path, Path]], browser_questions: int) -> str:
+        made.append((comparison, list(drawn), browser_questions))
+        return "<!doctype html>"
+
+    monkeypatch.setattr(report.pictures, "draw", draw)
+    monkeypatch.setattr(report.report_page, "page", page)
+    return made
+
+
+def three_seeds(directory: Path) -> Path:
+    """Ten questions, three seeds; NUT solves 6, 7, 7 of them, the successes alone 4."""
+    nut, nat = ("1111110000", "1111111000", "1111111000"), ("1111111000", "1111110000", "1111111000")
+    for seed in range(3):
+        write_cell(directory / f"p{seed}", "positive_only", "1111000000", "10", seed=seed)
+        write_cell(directory / f"u{seed}", "nut", nut[seed], "11", negatives=400, seed=seed)
+        write_cell(directory / f"n{seed}", "nat", nat[seed], "10", negatives=400, seed=seed)
+    return directory
+
+
+def test_the_page_in_markdown(tmp_path):
+    text = report.write(three_seeds(tmp_path / "s"))
+    lines = (tmp_path / "s" / "report.md").read_text().splitlines()
+    assert lines[0] == "# s"
+    assert lines[2].startswith("**Use the failures?** ")
+    assert "NUT with 1:4 (100 + 400), best on validation, solves 0.667 of the test questions, 26.7 points [" in lines[2]
+    assert lines[4].startswith("**With which text?** Undecided. NAT (suffix) with 1:4 (100 + 400) solves 0.667")
+    assert lines[6] == "![negatives](negatives.svg)"
+    table = lines[lines.index("## Arms") + 2 :]
+    assert table[0] == (
+        "| method | strategy | positives | negatives | seeds | success | vs successes alone | p | vs no text | p |"
+    )
+    assert table[2] == "| positive_only | none | 100 | 0 | 3 | 0.400 | - | - | - | - |"
+    assert re.fullmatch(
+        r"\| nut \| none \| 100 \| 400 \| 3 \| 0\.667 \| \+26\.7 \[[-+][\d.]+, \+[\d.]+\] \| [\d.]+ \| - \| - \|",
+        table[3],
+    )
+    assert re.fullmatch(r"\| nat \| suffix .* \| \+0\.0 \[-[\d.]+, \+[\d.]+\] \| 1\.000 \|", table[4])
+    ended = lines[lines.index("## How episodes ended") + 4 :]
+    assert ended[0] == "| positive_only, 100 positives | 0.400 | 0.600 |"
+    assert ended[1] == "| nut 1:4, 100 positives | 0.667 | 0.333 |"
+    assert "![methods](methods.svg)" in lines
+    assert "- 3 training seeds are few: intervals allow for it (Student's t) and are wide." in lines
+    assert "## Missing" not in lines
+    assert "## Runs of arms with one seed" not in lines
+    assert str(tmp_path) not in "\n".join(lines)
+    assert f"written to {tmp_path / 's'}: report.md, report.html, results.csv, arms.csv, methods.png/svg" in text
+    assert "Before you believe it:\n  3 training seeds are few" in text
+
+
+def test_the_same_runs_give_the_same_files(tmp_path):
+    for name in ("a", "b"):
+        report.write(three_seeds(tmp_path / name / "s"))
+    for name in ("report.md", "results.csv", "arms.csv"):
+        assert (tmp_path / "a" / "s" / name).read_text() == (tmp_path / "b" / "s" / name).read_text()
+
+
+def test_tables_for_machines(tmp_path):
+    report.write(three_seeds(tmp_path))
+    header, first, *_ = (tmp_path / "results.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    assert {key: row[key] for key in ("run", "method", "negatives", "seed", "test_success", "validation_success")} == {
+        "run": "n0",
+        "method": "nat",
+        "negatives": "400",
+        "seed": "0",
+        "test_success": "0.7",
+        "validation_success": "0.5",
     }
-    (directory / "results.json").write_text(json.dumps({**values, **results}))
-    (directory / "config.yaml").write_text("")
+    assert (row["steps"], row["timing.training"], row["failures.wrong_answer"]) == ("300", "1.5", "3")
+    assert "tracking_id" not in row
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 10
+    header, *rows = (tmp_path / "arms.csv").read_text().splitlines()
+    names = header.split(",")
+    assert [line.split('"')[1] for line in rows] == [
+        "positive_only, 100 positives",
+        "nut 1:4, 100 positives",
+        "nat suffix 1:4, 100 positives",
+    ]
+    nut = dict(zip(names[1:], rows[1].split('"', 2)[2].lstrip(",").split('"')[0].split(","), strict=False))
+    assert (nut["n_seeds"], nut["seeds"], nut["test_success"], nut["difference"]) == (
+        "3",
+        "0 1 2",
+        "0.666667",
+        "0.266667",
+    )
 
 
-def test_a_table_of_methods_with_paired_differences(tmp_path):
-    write_run(tmp_path / "b", "nat", "1111110000" * 5, negatives=90, success_rate_as_incorrect=0.125)
-    write_run(tmp_path / "a", "positive_only", "1111000000" * 5)
-    write_run(tmp_path / "c", "base", "0000000000" * 5, positives=0)
+def test_the_page_gets_the_comparison_and_the_pictures(tmp_path, pages):
+    report.write(three_seeds(tmp_path))
+    ((comparison, drawn, browser_questions),) = pages
+    assert (len(comparison.arms), len(comparison.runs), drawn, browser_questions) == (
+        3,
+        9,
+        ["methods", "negatives"],
+        40,
+    )
+    assert (tmp_path / "report.html").read_text() == "<!doctype html>"
+
+
+def test_a_partial_sweep_is_reported_with_what_is_missing(tmp_path):
+    write_sweep(tmp_path, {("positive_only", 0): 0.3, ("nut", 400): 0.7}, seeds=2)
+    lost = [f"nut-100-800-{seed}" for seed in range(10)]
+    plan(tmp_path, [*(path.name for path in tmp_path.iterdir()), *lost])
+    (tmp_path / lost[0]).mkdir()
+    error = {"kind": "stage", "message": f"OSError: {tmp_path}/data/x.jsonl: no space left\nmore"}
+    results = {"status": "failed", "cell": f"{lost[0]:->16}"[-16:], "error": error}
+    (tmp_path / lost[0] / "results.json").write_text(json.dumps(results))
     text = report.write(tmp_path)
-    lines = text.splitlines()
-    assert [line.split()[0] for line in lines[2:5]] == ["base", "positive_only", "nat"]
-    # nat is right on ten questions more of 50: 0.2, and Wald+2 gives (11 - 0.5 ... by hand:
-    # b = 10.5, c = 0.5, n = 52: centre 10/52 = 0.1923, half 1.96 * sqrt(11 - 100/52) / 52 = 0.1136.
-    assert "+0.200 [+0.079, +0.306]" in lines[4]
-    assert "incorrect 0.125" in lines[4]
-    assert "[0.462, 0.724]" in lines[4]  # Wilson's interval of 30 in 50
-    assert "-0.400" in lines[2]
-    assert " - " in lines[3] or lines[3].rstrip().endswith("-")
+    assert "10 of 14 runs are missing" in text
+    assert "  nut-100-800-0: failed: OSError: x.jsonl: no space left\n  nut-100-800-1: not started\n" in text
+    assert "  ... and 2 more (report.md)" in text
     written = (tmp_path / "report.md").read_text()
-    assert "| nat | 10 | 90 | 0.600 | [0.462, 0.724] | +0.200 [+0.079, +0.306] | incorrect 0.125 |" in written
-    assert "- b: wrong_answer 20" in written
-    rows = (tmp_path / "results.csv").read_text().splitlines()
-    assert len(rows) == 4
-    assert rows[0].startswith("run,status,method,")
-    assert str(tmp_path / "report.md") in text
-    assert str(tmp_path / "b") in text
+    assert written.endswith("- nut-100-800-8: not started\n- nut-100-800-9: not started\n")
+    assert str(tmp_path) not in written
 
 
-def test_a_run_is_compared_with_the_reference_of_its_seed(tmp_path):
-    write_run(tmp_path / "p0", "positive_only", "1000", seed=0, overrides=["seed=0", "method=positive_only"])
-    write_run(tmp_path / "p1", "positive_only", "0111", seed=1, overrides=["seed=1", "method=positive_only"])
-    write_run(tmp_path / "n1", "nut", "0111", seed=1, negatives=5, overrides=["seed=1", "method=nut"])
-    cells = report.compared(report.read_cells(tmp_path))
-    (nut,) = [cell for cell in cells if cell.method == "nut"]
-    assert nut.difference is not None
-    assert (nut.difference.only_first, nut.difference.only_second) == (0, 0)
-    header, *rows = report.table(cells)
-    assert header[:2] == ["method", "seed"]
-    assert [row[:2] for row in rows] == [["positive_only", "0"], ["positive_only", "1"], ["nut", "1"]]
-
-
-def test_a_run_is_compared_with_the_reference_of_its_failure_rate(tmp_path):
-    for rate, successes in (("0.1", "1000"), ("0.3", "0111")):
-        overrides = [f"environment.failure_rate={rate}", "seed=0"]
-        write_run(tmp_path / f"p{rate}", "positive_only", successes, overrides=[*overrides, "method=positive_only"])
-        write_run(tmp_path / f"n{rate}", "nat", successes, negatives=9, overrides=[*overrides, "method=nat"])
-    cells = report.compared(report.read_cells(tmp_path))
-    assert [cell.difference.difference for cell in cells if cell.difference is not None] == [0.0, 0.0]
-    assert report.table(cells)[0][:2] == ["method", "failure_rate"]
+def test_one_seed_shows_its_runs(tmp_path):
+    write_cell(tmp_path / "p", "positive_only", "1111000000" * 5)
+    write_cell(tmp_path / "n", "nut", "1111110000" * 5, negatives=400)
     report.write(tmp_path)
-    assert (tmp_path / "success.png").read_bytes()[:4] == b"\x89PNG"
-    assert "nat, failure_rate 0.1" in (tmp_path / "success.svg").read_text()
+    written = (tmp_path / "report.md").read_text()
+    assert "**Use the failures?** Undecided. NUT with 1:4 (100 + 400) solves 0.600" in written
+    assert "| n | 0 | 50 | 0.600 | [0.462, 0.724] |" in written  # Wilson's interval of 30 in 50
+    # Agresti and Min: b = 10.5, c = 0.5, n = 52: centre 10/52, half 1.96 * sqrt(11 - 100/52) / 52 = 0.1136.
+    assert "| nut | none | 100 | 400 | 1 | 0.600 | +20.0 [+7.9, +30.6] | 0.002 |" in written
 
 
-def test_other_questions_are_not_compared(tmp_path):
-    write_run(tmp_path / "p", "positive_only", "1000")
-    write_run(tmp_path / "n", "nut", "10001", negatives=5)
-    (nut,) = [cell for cell in report.compared(report.read_cells(tmp_path)) if cell.method == "nut"]
-    assert nut.difference is None
+def test_a_score_that_is_not_success_has_a_column(tmp_path):
+    cell = write_cell(tmp_path / "p", "positive_only", "1000")
+    outcomes = cell / "outcomes.csv"
+    outcomes.write_text(outcomes.read_text().replace(",0,0,wrong_answer", ",0,0.4,wrong_answer"))
+    report.write(tmp_path)
+    assert "| positive_only | none | 100 | 0 | 1 | 0.250 | 0.550 |" in (tmp_path / "report.md").read_text()
 
 
-def test_what_is_missing_is_said(tmp_path):
-    write_run(tmp_path / "done-1", "positive_only", "1000")
-    for name in ("dead-1", "bad-1"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text("")
-    (tmp_path / "dead-1" / "results.json").write_text(json.dumps({"status": "running"}))
-    error = {"kind": "stage", "message": "the loss is nan\nmore"}
-    (tmp_path / "bad-1" / "results.json").write_text(json.dumps({"status": "failed", "error": error}))
-    cells = [{"name": name} for name in ("done-1", "dead-1", "bad-1", "never-1")]
-    (tmp_path / "sweep.json").write_text(json.dumps({"cells": cells}))
+def test_a_directory_without_a_finished_run_says_so(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "results.json").write_text('{"status": "running"}')
     text = report.write(tmp_path)
-    assert "3 runs are not in the table" in text
-    for line in ("dead-1: running", "bad-1: failed: the loss is nan", "never-1: not started"):
-        assert f"  {line}\n" in text
+    assert text.startswith("No finished run with roll-outs yet.")
+    assert "a: running, or killed" in text
+    assert "No finished run with roll-outs yet." in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "report.html").exists()
 
 
-def test_nothing_to_report_is_an_error(tmp_path):
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (("positive_only", "base"), "No verdict: no run here was trained on failures (method nut, nat or nat_graded)."),
+        (("nut", "base"), "No verdict: no run on the successes alone (method=positive_only) to compare with."),
+    ],
+)
+def test_runs_that_answer_no_question_say_why(tmp_path, methods, said):
+    for method in methods:
+        write_cell(tmp_path / method, method, "1100", negatives=100 if method == "nut" else 0)
+    assert report.write(tmp_path).startswith(said)
+    assert said in (tmp_path / "report.md").read_text()
+
+
+def test_a_file_of_results_is_reported_beside_it(tmp_path):
+    lines = [
+        {"run": f"{m}{s}", "method": m, "seed": s, "question": f"q{q}", "success": q < solved}
+        for m, solved in (("positive_only", 4), ("nat", 9))
+        for s in range(3)
+        for q in range(10)
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    text = report.write(path)
+    assert text.startswith("Use the failures? ")
+    assert "NAT (unnamed) solves 0.900 of the test questions, 50.0 points [" in text.replace("\n  ", " ")
+    assert (tmp_path / "mine_report" / "report.md").read_text().startswith("# mine\n")
+
+
+def test_runs_of_others_are_compared_with_ones_own(tmp_path):
+    three_seeds(tmp_path / "s")
+    answers = [
+        {"run": f"theirs-{seed}", "method": "nat", "seed": seed, "question": f"test question {q}", "success": q < 9}
+        for seed in range(3)
+        for q in range(10)
+    ]
+    (tmp_path / "theirs.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    config = replace(report.standard(), external=str(tmp_path / "theirs.jsonl"))
+    comparison = report.compare(tmp_path / "s", config)
+    (contrast,) = [c for c in comparison.contrasts if c.treatment.strategy == "unnamed"]
+    assert contrast.reference.label == "positive_only, 100 positives"
+    assert (contrast.difference.difference, contrast.difference.n_seeds) == (0.5, 3)
+
+
+def test_there_must_be_something_to_report(tmp_path):
     with pytest.raises(RequestError, match="no run below it"):
         report.write(tmp_path)
     with pytest.raises(RequestError, match="no such directory"):
         report.write(tmp_path / "nowhere")
-    (tmp_path / "config.yaml").write_text("")
-    (tmp_path / "results.json").write_text("{")
-    with pytest.raises(RequestError, match=r"results\.json: not valid JSON"):
-        report.write(tmp_path)
 
 
-def test_budgets_are_compared_with_their_own_reference_and_never_across_seeds(tmp_path):
-    for steps, successes in (("100", "0001"), ("400", "0011")):
-        setting = [f"training.max_steps={steps}"]
-        write_run(tmp_path / f"p{steps}", "positive_only", successes, overrides=[*setting, "method=positive_only"])
-        write_run(tmp_path / f"n{steps}", "nat", "0111", negatives=9, overrides=[*setting, "method=nat"])
-    write_run(tmp_path / "other", "nat", "1111", seed=1, overrides=["training.max_steps=100", "seed=1", "method=nat"])
-    cells = {cell.directory.name: cell for cell in report.compared(report.read_cells(tmp_path))}
-    assert cells["n100"].difference is not None
-    assert cells["n100"].difference.difference == 0.5
-    assert cells["n400"].difference is not None
-    assert cells["n400"].difference.difference == 0.25
-    assert cells["other"].difference is None
+def test_paths_are_cut_and_addresses_are_not():
+    assert report.without_paths("at /a/b c/d.py, see https://x.org/y/z.html: 1/2 of a/b") == (
+        "at b c/d.py, see https://x.org/y/z.html: 1/2 of a/b"
+    )
 
 
-def test_equal_ids_of_different_questions_are_not_paired(tmp_path):
-    write_run(tmp_path / "p", "positive_only", "0011")
-    write_run(tmp_path / "n", "nat", "0111", negatives=9)
-    path = tmp_path / "n" / "rollouts.jsonl"
-    path.write_text(path.read_text().replace("text ", "another text "))
-    assert all(cell.difference is None for cell in report.compared(report.read_cells(tmp_path)))
-
-
-def test_a_run_without_roll_outs_is_listed_not_fatal(tmp_path):
-    write_run(tmp_path / "p", "positive_only", "0011")
-    write_run(tmp_path / "n", "nat", "0111")
-    results = json.loads((tmp_path / "n" / "results.json").read_text())
-    del results["success_rate"], results["ci95"]
-    (tmp_path / "n" / "results.json").write_text(json.dumps(results))
-    (tmp_path / "sweep.json").write_text("[")
-    text = report.write(tmp_path)
-    assert "n: completed without roll-outs" in text
-    assert "sweep.json cannot be read" in text
-
-
-def test_seeds_are_summed_up_with_students_interval(tmp_path):
-    for seed, nat_successes in ((0, "1100"), (1, "1110"), (2, "1111")):
-        where = ["tracking=none"] if seed else []  # an override that changes no result
-        write_run(tmp_path / f"p{seed}", "positive_only", "1000", seed=seed, overrides=[f"seed={seed}", *where])
-        write_run(tmp_path / f"n{seed}", "nat", nat_successes, seed=seed, negatives=9, overrides=[f"seed={seed}"])
-    text = report.write(tmp_path)
-    # Differences 0.25, 0.5, 0.75: mean 0.5, standard error 0.25 / sqrt(3) = 0.1443, t(2 df) = 4.3027, half 0.621.
-    summary = text.split("over seeds:\n", 1)[1]
-    (row,) = [line for line in summary.splitlines() if line.startswith("nat")]
-    assert row.split()[1:] == ["3", "0.750", "+0.500", "[-0.121,", "+1.121]"]
-    assert "| nat | 3 | 0.750 | +0.500 [-0.121, +1.121] |" in (tmp_path / "report.md").read_text()
+def test_the_standard_values_are_those_of_the_configuration():
+    config = report.standard()
+    assert (config.smallest_effect, config.power, config.browser_questions, config.external) == (0.02, 0.8, 40, None)

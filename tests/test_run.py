@@ -6,15 +6,16 @@ import re
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import yaml
 
-from nat import cli, composition, run
+from nat import cache, cli, composition, run
 from nat import questions as question_sets
 from nat.trajectories import native
-from nat.types import Question
+from nat.types import Message, Question
 from tests.conftest import ROOT, make_trajectory
 
 QUICK = ("training.max_steps=3", "evaluation.n_questions=6", "tracking=none", "trajectories.failures=100")
@@ -241,20 +242,6 @@ def test_real_gsm8k_solutions_from_end_to_end(here, data):
     assert results(here / "r")["status"] == "completed"
 
 
-def test_a_killed_run_is_resumed_and_another_is_not(here):
-    from nat.cells import as_yaml, is_unfinished_run_of
-
-    config = composition.plan(["seed=1"]).cells[0].config
-    other = composition.plan(["seed=2"]).cells[0].config
-    assert not is_unfinished_run_of(config, here)
-    (here / "config.yaml").write_text(as_yaml(config))
-    (here / "results.json").write_text(json.dumps({"status": "running"}))
-    assert is_unfinished_run_of(config, here)
-    assert not is_unfinished_run_of(other, here)
-    (here / "results.json").write_text(json.dumps({"status": "completed"}))
-    assert not is_unfinished_run_of(config, here)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["nut", "nat"])
 def test_a_saved_model_is_evaluated_as_in_its_own_run(here, capsys, method):
@@ -449,3 +436,83 @@ def test_own_files_in_the_built_in_world_are_warned_of(here, capsys):
     own = ("trajectories=jsonl", "trajectories.path=mine.jsonl", "evaluation=none", "tracking=none", "training=sft")
     config = composition.plan([*own]).cells[0].config
     assert any(line.startswith("warning: trained on your files") for line in run.describe(config, run.prepare(config)))
+
+
+@pytest.fixture
+def shared_work(tmp_path, monkeypatch) -> Path:
+    """A cache of this test's own."""
+    monkeypatch.setenv("NAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_memory", OrderedDict())
+    return tmp_path / "cache"
+
+
+def test_selections_are_those_of_the_measured_cells(shared_work):
+    """Figures under experiments/ can be made again only as long as these hashes stay."""
+    found = {}
+    for ratio in ("1:0", "1:1"):
+        arguments = ["experiment=ratio_sweep", "hydra.mode=RUN", "method=nat", "mixing.positives=50", "seed=0"]
+        config = composition.plan([*arguments, f"mixing.ratio={ratio}", "evaluation.n_questions=1"]).cells[0].config
+        found[ratio] = run.prepare(config).manifest["hash"]
+    assert found == {"1:0": "5af05c5a4195b52c", "1:1": "e068e4102a5d9861"}
+
+
+def test_prepared_cells_are_the_same_with_and_without_a_cache(shared_work, monkeypatch):
+    small = ["trajectories.successes=15", "trajectories.failures=30", "evaluation.n_questions=5", "mixing.ratio=1:2"]
+    config = composition.plan([*small, "evaluation.n_validation=4"]).cells[0].config
+
+    def prepared(**environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        made = run.prepare(config)
+        return made.manifest, made.examples, made.mixed, made.questions, made.validation
+
+    computed = prepared(NAT_CACHE="off")
+    written = prepared(NAT_CACHE=str(shared_work))
+    assert {path.name.partition("-")[0] for path in shared_work.iterdir()} == {
+        "trajectories",
+        "questions",
+        "tokens",
+        "leaks",
+    }
+    for name in ("endless_trajectories", "make_questions"):  # nothing of it is done again
+        monkeypatch.setattr(run.arithmetic, name, None)
+    monkeypatch.setattr(run, "tokenize_all", None)
+    monkeypatch.setattr(run, "leaks", None)
+    from_memory = prepared()
+    cache._memory.clear()
+    from_disk = prepared()
+    assert computed == written == from_memory == from_disk
+
+
+def test_leaks_are_told_and_kept_in_the_manifest(here):
+    def write(verdict: str) -> None:
+        pool = []
+        for i in range(40):
+            for success in (True, False):
+                made = make_trajectory(f"{'p' if success else 'n'}{i}", success, question=f"What is {i} + 7?")
+                turns = (Message("assistant", f"finish[{i}]"), Message("user", f"Episode finished{verdict}{success}"))
+                pool.append(dataclasses.replace(made, messages=turns if verdict else turns[:1]))
+        native.write(here / "mine.jsonl", pool)
+
+    write(", reward = ")
+    config = composition.plan([*MINE, "environment.held_out=0.1", "mixing=all"]).cells[0].config
+    prepared = run.prepare(config)
+    (leak,) = prepared.manifest["leaks"]
+    assert leak.startswith("labels leak: the last observation tells them; 'reward = True' stands in")
+    assert f"warning: {leak}" in list(run.describe(config, prepared))
+    write("")
+    assert "leaks" not in run.prepare(config).manifest
+
+
+@pytest.mark.slow
+def test_a_cell_trained_by_two_processes_is_evaluated_and_saved_like_any_other(here):
+    arguments = ("mixing.positives=10", "training.max_steps=4", "evaluation.n_questions=4", "tracking=none")
+    batches = ("training.sft.per_device_train_batch_size=2", "training.sft.logging_steps=2")
+    assert nat("train", *arguments, *batches, "training.processes=2", "hydra.run.dir=r") == 0
+    found = results(here / "r")
+    assert (found["status"], found["steps"], found["n_questions"]) == ("completed", 4, 4)
+    assert found["training"]["loss"] > 0
+    metrics = [json.loads(line) for line in (here / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == [2, 4]
+    assert (here / "r" / "model" / "inference.json").exists()
+    assert not {".training", "checkpoints"} & {path.name for path in (here / "r").iterdir()}

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import wandb
 
-from nat.tracking import Tracker, TrackingConfig, track, wandb_mode
+from nat import tracking
+from nat.tracking import Tracker, TrackingConfig, track, tracking_id, wandb_mode
+
+ROOT = Path(__file__).parent.parent
 
 OFFLINE = TrackingConfig(
     kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=["mine"], rollouts=5
@@ -17,6 +22,7 @@ NONE = TrackingConfig(kind="none", mode="auto", project="nat", entity=None, grou
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracking, "_unreachable", set())
     for name in ("WANDB_MODE", "WANDB_DISABLED", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -27,6 +33,7 @@ def clean_environment(monkeypatch, tmp_path):
 
 def tracked(config, directory, **keywords):
     arguments = {"group": "my_sweep", "job_type": "nat", "name": "cell", "negatives_per_positive": 2.0}
+    arguments["selected"] = {"positives": 50, "negatives": 100}
     return track(config, directory, {"seed": 3, "mixing": {"ratio": "1:2"}}, **{**arguments, **keywords})
 
 
@@ -54,13 +61,29 @@ def test_offline_run_reads_back_with_config_group_class_losses_and_summary(tmp_p
     assert [line.split(":")[0] for line in err.splitlines()] == ["W&B offline run"]
 
     summary = json.loads(inspect(tmp_path, "--summary"))
-    assert summary["config"] == {"nat": {"seed": 3, "mixing": {"ratio": "1:2", "negatives_per_positive": 2}}}
+    assert summary["config"] == {
+        "nat": {
+            "seed": 3,
+            "method": "nat",
+            "mixing": {"ratio": "1:2", "negatives_per_positive": 2},
+            "selected": {"positives": 50, "negatives": 100},
+        }
+    }
     assert summary["state"] == "finished"
     assert summary["name"] == "cell"
     assert summary["tags"] == ["mine", "nat"]
     values = summary["summary"]
     assert values["success_rate"] == 0.46
-    assert values["failures.wrong_answer"] == 7
+    assert values["ci95"] == [0.4, 0.5]
+    assert values["failures"] == {
+        "wrong_answer": 7,
+        "abstained": 0,
+        "unparsed_action": 0,
+        "tool_error": 0,
+        "out_of_turns": 0,
+        "no_answer": 0,
+        "infrastructure": 0,
+    }
     assert values["loss/incorrect"] == {"min": 0.75, "last": 0.75}
     assert values["token_accuracy"] == {"max": 0.75, "last": 0.75}
     assert values["rollouts"]["nrows"] == 1
@@ -69,7 +92,13 @@ def test_offline_run_reads_back_with_config_group_class_losses_and_summary(tmp_p
     run = next(record["run"] for record in records if record["type"] == "run")
     assert (run["run_group"], run["job_type"], run["project"]) == ("my_sweep", "nat", "nat")
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
-    assert [(item["_step"], item["loss/correct"]) for item in history] == [(10, 1.0), (20, 0.25)]
+    assert [(item["training_step"], item["loss/correct"]) for item in history[:2]] == [(10, 1.0), (20, 0.25)]
+    assert history[2]["success_rate"] == 0.46  # bar charts offer what was logged
+    assert history[2]["failures.wrong_answer"] == 7
+    defined = {record["metric"]["name"]: record["metric"] for record in records if "metric" in record}
+    assert {name for name, metric in defined.items() if metric.get("step_metric") == "training_step"} == {
+        *("loss", "loss/correct", "loss/incorrect", "token_accuracy")
+    }
     assert any(record["type"] == "artifact" and record["artifact"]["type"] == "manifest" for record in records)
 
 
@@ -134,8 +163,10 @@ def test_wandb_that_fails_to_start_is_one_warning(tmp_path, monkeypatch, capsys)
 class BrokenRun:
     id = "broken"
 
+    error: Exception = RuntimeError("broken")
+
     def __getattr__(self, name):
-        raise ConnectionError("gone")
+        raise self.error
 
 
 def test_wandb_that_breaks_on_the_way_warns_once_for_each_kind_and_never_fails(tmp_path, monkeypatch, capsys):
@@ -155,6 +186,169 @@ def test_wandb_that_breaks_on_the_way_warns_once_for_each_kind_and_never_fails(t
         "warning: tracking: W&B artifact",
         "warning: tracking: W&B finish",
     ]
+
+
+def test_the_process_beside_ours_that_has_ended_is_one_warning(tmp_path, monkeypatch, capsys):
+    class Gone(BrokenRun):
+        error = ConnectionResetError("lost")
+
+    monkeypatch.setattr("nat.tracking._init_wandb", lambda *_: Gone())
+    with tracked(OFFLINE, tmp_path) as tracker:
+        tracker.log({"loss": 1.0}, step=1)
+        tracker.log({"loss": 0.5}, step=2)
+        tracker.summary({"a": 1})
+    assert [line["loss"] for line in metrics(tmp_path)] == [1.0, 0.5]
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: tracking: W&B log failed (ConnectionResetError: lost); the run goes on"
+    ]
+
+
+def test_waiting_for_the_server_is_bounded(tmp_path, monkeypatch):
+    asked = {}
+
+    def init(**arguments):
+        asked.update(arguments)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(wandb, "init", init)
+    with tracked(OFFLINE, tmp_path):
+        pass
+    settings = asked["settings"]
+    assert (settings.init_timeout, settings.finish_timeout, settings.finish_timeout_raises) == (30, 60, True)
+
+
+def run_cells(directory, mode, seconds, during="", **environment):
+    """Two tracked cells in one process of their own, with `seconds` to start; returns what they said on stderr.
+
+    WANDB_SERVICE would lead them to the process that another test's wandb runs beside this one.
+    """
+    program = f"""
+import sys
+from pathlib import Path
+from nat import tracking
+tracking.START_SECONDS = {seconds}
+config = tracking.TrackingConfig(
+    kind="wandb", mode="{mode}", project="nat", entity="me", group=None, tags=[], rollouts=5
+)
+for name in ("a", "b"):
+    with tracking.track(
+        config, Path(sys.argv[1]) / name, {{}}, group="g", job_type="nat", name=name, run_id="cell-" + name
+    ) as tracker:
+        tracker.log({{"loss": 1.0}}, step=10)
+        {during}
+        tracker.log({{"loss": 0.5}}, step=20)
+        tracker.summary({{"success_rate": 0.5}})
+        tracker.rollouts([{{"question": "2 + 3?"}}])
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={name: value for name, value in {**os.environ, **environment}.items() if name != "WANDB_SERVICE"},
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == ""
+    for name in ("a", "b"):
+        assert [line["step"] for line in metrics(directory / name)] == [10, 20]
+    return process.stderr.splitlines()
+
+
+@pytest.mark.slow
+def test_server_that_is_not_there_is_waited_for_once_and_the_runs_are_kept_offline(tmp_path):
+    said = run_cells(tmp_path, "online", 5, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_API_KEY="k" * 40)
+    assert [line.split(" (")[0].split(": /")[0] for line in said] == [
+        "warning: tracking: W&B init failed",
+        "W&B offline run",
+        "W&B offline run",
+    ]
+    assert said[0].endswith(f"kept offline, to be sent by: wandb sync {tmp_path}/a/wandb/offline-run-*")
+    for name in ("a", "b"):
+        summary = json.loads(inspect(tmp_path / name, "--summary"))
+        assert (summary["run_id"], summary["state"]) == (f"cell-{name}", "finished")
+        assert summary["summary"]["success_rate"] == 0.5
+
+
+@pytest.mark.slow
+def test_killed_process_beside_ours_costs_one_cell_its_tracking_and_nothing_else(tmp_path):
+    kill = """
+        if name == "a":
+            import psutil
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+                child.wait()
+"""
+    said = run_cells(tmp_path, "offline", 30, during=kill.strip())
+    assert [line.split(" (")[0].split(": /")[0] for line in said] == [
+        "W&B offline run",
+        "warning: tracking: W&B log failed",
+        "W&B offline run",
+    ]
+    assert json.loads(inspect(tmp_path / "b", "--summary"))["summary"]["success_rate"] == 0.5
+
+
+@pytest.mark.slow
+def test_whole_sweep_is_sent_by_one_command_and_what_was_sent_is_left_out(tmp_path):
+    cells = [tmp_path / name for name in ("method=nat,ratio=1to2,seed=0-a1b2", "method=nut,ratio=1to2,seed=0-c3d4")]
+    for cell in cells:
+        with tracked(OFFLINE, cell, run_id=tracking_id("0123456789abcdef", cell.name)) as tracker:
+            tracker.log({"loss": 1.0}, step=10)
+
+    def dry_run():  # as in the README: wandb sync --dry-run outputs/sweeps/NAME/*/wandb/offline-run-*
+        command = f"{sys.executable} -m wandb sync --dry-run ./*/wandb/offline-run-*"
+        return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+
+    first = dry_run()
+    assert first.returncode == 0, first.stderr
+    lines = first.stderr.replace("wandb: ", "").splitlines()
+    assert lines[0] == "Would sync 2 run(s):"
+    files = [str(next(cell.glob("wandb/offline-run-*/*.wandb")).relative_to(tmp_path)) for cell in cells]
+    assert [line.strip() for line in lines[1:]] == files
+
+    (tmp_path / f"{files[0]}.synced").touch()  # what `wandb sync` leaves beside a run that it has sent
+    second = dry_run().stderr.replace("wandb: ", "").splitlines()
+    assert second[0].startswith("Skipped 1 synced run(s).")
+    assert second[1] == "Would sync 1 run(s):"
+    assert second[2].strip() == files[1]
+
+
+@pytest.mark.slow
+def test_cell_that_is_run_again_keeps_its_id_and_every_row(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+from nat import tracking
+config = tracking.TrackingConfig(
+    kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=[], rollouts=5
+)
+directory, id = Path(sys.argv[1]), tracking.tracking_id("0123456789abcdef", "my_sweep")
+with tracking.track(config, directory, {}, group="my_sweep", job_type="nat", name="cell", run_id=id) as tracker:
+    tracker.rewind(int(sys.argv[2]))
+    for step in range(int(sys.argv[2]) + 10, int(sys.argv[3]) + 10, 10):
+        tracker.log({"loss": 1 / step}, step=step)
+"""
+    for first, last in ((0, 30), (10, 50)):  # stopped at 30, resumed from the checkpoint of 10
+        command = [sys.executable, "-c", program, str(tmp_path), str(first), str(last)]
+        subprocess.run(command, check=True, timeout=60, cwd=ROOT, capture_output=True)
+    assert [line["step"] for line in metrics(tmp_path)] == [10, 20, 30, 40, 50]
+    runs = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert [path.name.partition("-0123")[2] for path in runs] == ["456789abcdef-5249b8ad"] * 2
+    steps = []
+    for path in runs:
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        records = [json.loads(line) for line in out.splitlines()]
+        steps.append([r["history"]["item"]["training_step"] for r in records if r["type"] == "history"])
+    assert steps == [[10, 20, 30], [20, 30, 40, 50]]
+
+
+def test_id_is_the_cell_s_and_the_group_s():
+    # sha256("my_sweep") begins with 5249b8ad
+    assert tracking_id("0123456789abcdef", "my_sweep") == "0123456789abcdef-5249b8ad"
+    assert tracking_id("0123456789abcdef", None) == "0123456789abcdef"
+    assert tracking_id("0123456789abcdef", "other") != tracking_id("0123456789abcdef", "my_sweep")
+    assert tracking_id("0123456789abcdef", "a/b: c?") == "0123456789abcdef-ffa60210"
 
 
 def test_broken_tracking_does_not_hide_the_run_s_own_error(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -32,6 +33,7 @@ def config(max_steps=6, epochs=None, checkpoint_every=None, objective="sft", **s
         max_steps=max_steps,
         epochs=epochs,
         device="cpu",
+        processes=1,
         checkpoint_every=checkpoint_every,
         save=False,
         sft={**SFT, **sft},
@@ -289,6 +291,7 @@ def test_terminal_stays_quiet_but_for_the_progress(tmp_path, capfd):
         ({"max_length": 3}, r"sft\.max_length: is set by nat; set `model\.max_length`"),
         ({"packing": True}, r"sft\.packing: is set by nat"),
         ({"report_to": "wandb"}, r"sft\.report_to: is set by nat"),
+        ({"fsdp": "full_shard"}, r"sft\.fsdp: is set by nat; each of training\.processes holds the whole model"),
         ({"hub_model_id": "me/mine"}, r"sft\.hub_model_id: is set by nat; nat uploads nothing"),
         ({"checkpoint_every": 3}, r"checkpoint_every=3: must be a multiple of training\.sft\.logging_steps=2"),
         ({"checkpoint_every": 0}, "must be at least 1 step"),
@@ -366,3 +369,9 @@ def test_masked_positions_are_left_out_of_the_head_for_the_training_only():
     with only_trained_positions_scored():
         assert utils._use_triton(torch.device("cpu"))
     assert utils._use_triton is before
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_at_least_one_process_trains(number):
+    with pytest.raises(ValidationError, match="processes"):
+        dataclasses.replace(config(), processes=number)

@@ -112,6 +112,7 @@ def main() -> None:
         max_steps=arguments.steps,
         epochs=None,
         device=device,
+        processes=1,
         checkpoint_every=None,
         save=False,
         sft={

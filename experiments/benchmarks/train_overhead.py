@@ -86,6 +86,7 @@ def sft_trainer(format: ChatFormat, examples: Sequence[Example], steps: int, sam
             max_steps=n,
             epochs=None,
             device="cpu",
+            processes=1,
             checkpoint_every=None,
             save=False,
             sft={

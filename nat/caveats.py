@@ -1,0 +1,132 @@
+"""What a reader must know before believing a report: one line for each thing, and only what applies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from nat.comparison import Arm, Finding, RunResult
+from nat.findings import BEST_OF_HALF
+
+FEW_SEEDS = 5  # fewer than this are worth a word
+
+
+def caveats_of(
+    arms: Sequence[Arm],
+    runs: Sequence[RunResult],
+    findings: Sequence[Finding],
+    split: str,
+    refused: Sequence[str],
+    planned: int,
+    missing: Sequence[str],
+    notes: Sequence[str],
+) -> tuple[str, ...]:
+    """The lines, the gravest first.
+
+    Args:
+        refused: comparisons that could not be made, or not on all questions, with the reason.
+        planned: number of cells that the sweeps planned.
+        notes: what was left out on purpose.
+    """
+    trained = [arm for arm in arms if arm.method != "base"]
+    lines = [
+        *_leaks(runs),
+        *_seeds(trained),
+        *_choice(findings, split),
+        *_partial(planned, len(runs), missing),
+        *refused,
+        *_provenance(runs),
+        *_compute(trained),
+        *_infrastructure(runs, split),
+        *notes,
+    ]
+    return tuple(dict.fromkeys(lines))
+
+
+def _leaks(runs: Sequence[RunResult]) -> Iterator[str]:
+    by_leak: dict[str, int] = {}
+    for run in runs:
+        for leak in run.results.get("leaks") or ():
+            by_leak[str(leak)] = by_leak.get(str(leak), 0) + 1
+    for leak, count in by_leak.items():
+        yield f"Leak in the data: {leak}" + (f" ({count} of {len(runs)} runs)" if count < len(runs) else "")
+
+
+def _seeds(trained: Sequence[Arm]) -> Iterator[str]:
+    counts = sorted({len(arm.runs) for arm in trained})
+    if not counts:
+        return
+    if counts == [1]:
+        yield (
+            "One training seed: the intervals hold the variance over questions only, so every verdict is undecided; "
+            "three seeds are the least that can give one."
+        )
+    elif counts[0] == 1:
+        single = sum(len(arm.runs) == 1 for arm in trained)
+        yield f"{single} of {len(trained)} arms have one training seed: their comparisons are undecided."
+    elif counts[0] < FEW_SEEDS:
+        seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        yield f"{seeds} training seeds are few: intervals allow for it (Student's t) and are wide."
+
+
+def _choice(findings: Sequence[Finding], split: str) -> Iterator[str]:
+    if any(BEST_OF_HALF in finding.answer for finding in findings):
+        yield (
+            f"No validation answers to choose on: half of the {split} questions (by hash) chose what is best, the "
+            "other half states its effect."
+        )
+
+
+def _partial(planned: int, n_runs: int, missing: Sequence[str]) -> Iterator[str]:
+    if missing:
+        of = f" of {planned}" if planned == len(missing) + n_runs else ""
+        are = "runs are" if len(missing) > 1 else "run is"
+        yield f"{len(missing)}{of} {are} missing (listed at the end): the comparison may change when they are there."
+
+
+def _provenance(runs: Sequence[RunResult]) -> Iterator[str]:
+    states = [run.results.get("git") for run in runs if run.directory is not None]
+    known = [state for state in states if isinstance(state, dict)]
+    commits = sorted({str(state.get("commit"))[:7] for state in known})
+    if len(commits) > 1:
+        shown = ", ".join(commits[:4]) + (", ..." if len(commits) > 4 else "")
+        yield f"The runs were made at {len(commits)} commits ({shown})."
+    if dirty := sum(bool(state.get("dirty")) for state in known):
+        yield f"{dirty} of {len(runs)} runs were made with uncommitted changes in the working directory."
+    versions: dict[str, set[str]] = {}
+    for run in runs:
+        found = run.results.get("versions")
+        for library, version in found.items() if isinstance(found, dict) else ():
+            versions.setdefault(library, set()).add(str(version))
+    for library, different in versions.items():
+        if len(different) > 1:
+            yield f"The runs used different versions of {library}: {', '.join(sorted(different))}."
+
+
+def _compute(trained: Sequence[Arm]) -> Iterator[str]:
+    """Adding failures at equal steps means fewer passes over the data; at equal passes more steps."""
+    runs = [run for arm in trained for run in arm.runs]
+    steps, tokens = (_numbers(run.results.get(key) for run in runs) for key in ("steps", "trained_tokens"))
+    epochs = _numbers((run.results.get("training") or {}).get("epoch") for run in runs)
+    if not runs or len(steps) < len(runs) or len(tokens) < len(runs) or min(tokens) == max(tokens):
+        return
+    low, high = int(min(tokens)), int(max(tokens))
+    if min(steps) == max(steps):
+        passes = ""
+        if len(epochs) == len(runs) and max(epochs) > 1.02 * min(epochs):
+            passes = f"{min(epochs):.2g} to {max(epochs):.2g} passes over the data, "
+        yield f"Equal steps ({steps[0]:g}), not equal passes: {passes}{low:,} to {high:,} trained tokens a run."
+    elif high > 1.02 * low:
+        yield f"Not equal steps: {min(steps):g} to {max(steps):g} a run, {low:,} to {high:,} trained tokens."
+
+
+def _numbers(values: Iterable[Any]) -> list[float]:
+    return [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _infrastructure(runs: Sequence[RunResult], split: str) -> Iterator[str]:
+    broken = sum(
+        answer.failure == "infrastructure" for run in runs for answer in (run.answers.get(split) or {}).values()
+    )
+    if broken:
+        yield f"{broken} episodes broke for reasons that are not the policy's (infrastructure); they count as unsolved."

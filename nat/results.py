@@ -1,0 +1,383 @@
+"""Finished runs, read back from their files: `nat`'s own cells, and runs that others made (`nat.external`)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nat.comparison import OF_THE_METHOD, Answer, RunResult
+from nat.external import read_external
+from nat.questions import question_id
+from nat.types import RequestError
+
+# Keys without effect on what a run's answers are worth, nor on which it gave.
+OF_NO_EFFECT = (
+    *("sweep", "tracking", "report", "format", "examples", "hydra", "experiment", "seed"),
+    *("training.save", "training.checkpoint_every"),
+)
+# Keys that change results by rounding at most, only which questions were asked, or what an arm's counts say already:
+# they part two runs of the same seed where nothing else does.
+OF_LITTLE_EFFECT = (
+    *("training.device", "model.threads", "evaluation.decoding.batch_size", "training.sft.logging_steps"),
+    *("evaluation.n_questions", "evaluation.n_validation", "evaluation.also_as", "evaluation.split"),
+    *("method", "mixing.kind", "mixing.ratio", "mixing.positives", "mixing.negatives", "mixing.total", "mixing.tokens"),
+)
+OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no meaning for a run that trains nothing
+OUTCOME_COLUMNS = ("split", "asked_for", "question", "success", "score", "failure", "turns")  # of outcomes.csv
+PRUNED = ("wandb", "model", "checkpoints")  # folders of a run that hold no runs
+
+
+@plain_dataclass(frozen=True)
+class Found:
+    """What lies below a directory."""
+
+    runs: tuple[RunResult, ...]  # completed ones with answers
+    missing: tuple[str, ...]  # one line each, with the reason
+    planned: int  # cells that the sweeps planned; 0 where there is no plan
+    notes: tuple[str, ...]  # what was left out on purpose
+
+
+@plain_dataclass(frozen=True)
+class _Cell:
+    run: RunResult
+    config: Mapping[str, str] | None  # flattened config.yaml; None where there is none
+    problem: str | None = None  # why it counts as missing
+
+    @property
+    def hash(self) -> str | None:
+        return self.run.results.get("cell")
+
+
+def read_runs(directory: Path, external: Sequence[Path] = ()) -> tuple[list[RunResult], list[str]]:
+    """Completed runs below a directory (or of a per-question results file), and one line for each that is missing.
+
+    Raises RequestError where there is no such directory, no run in it, or a wrong line in a per-question file.
+    """
+    found = read(directory, external)
+    return list(found.runs), list(found.missing)
+
+
+def read(directory: Path, external: Sequence[Path] = ()) -> Found:
+    """As `read_runs`, with the number of planned cells and what was left out on purpose."""
+    files = list(external)
+    cells: list[_Cell] = []
+    missing: list[str] = []
+    notes: list[str] = []
+    planned = 0
+    if directory.is_file():
+        files.insert(0, directory)
+    elif not directory.is_dir():
+        raise RequestError(f"nat report {directory}: there is no such directory.")
+    else:
+        found, problems = _read_cells(directory)
+        cells, notes = _once(found)
+        done = [cell for cell in cells if cell.problem is None]
+        missing = [*problems, *(f"{cell.run.name}: {cell.problem}" for cell in cells if cell.problem is not None)]
+        never, planned = _never_started(directory, found)
+        missing += never
+        cells = _told_apart(done)
+        if not found and not problems and not planned and not files:
+            raise RequestError(
+                f"nat report {directory}: no run below it (no results.json).\n"
+                "Name the directory of a run or of a sweep, or a file of per-question results (.jsonl)."
+            )
+    runs = [cell.run for cell in cells]
+    names = {run.name for run in runs}
+    for path in files:
+        for run in read_external(path):
+            # Two files, or a file and a cell, may use the same name; and whose runs they are tells arms apart.
+            name = run.name if run.name not in names else f"{path.stem}/{run.name}"
+            setting = {"from": path.name} if cells or len(files) > 1 else {}
+            runs.append(replace(run, name=name, setting=setting))
+            names.add(name)
+    return Found(tuple(runs), tuple(sorted(missing)), planned, tuple(notes))
+
+
+# ---- cells ----
+
+
+def _read_cells(directory: Path) -> tuple[list[_Cell], list[str]]:
+    cells, problems = [], []
+    for path in _results_files(directory):
+        name = path.parent.relative_to(directory).as_posix() if path.parent != directory else directory.resolve().name
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            reason = f"cannot be read ({str(error).splitlines()[0]})"
+            problems.append(f"{name}: results.json {reason}; delete the run, or run it again")
+            continue
+        if not isinstance(results, dict) or "status" not in results:
+            if (path.parent / "config.yaml").exists():
+                problems.append(f"{name}: results.json was not written by nat (it has no status)")
+            continue  # another program's file of the same name
+        cells.append(_read_cell(name, path.parent, results))
+    return cells, problems
+
+
+def _results_files(directory: Path) -> Iterator[Path]:
+    for folder, _, files in _folders(directory):
+        if "results.json" in files:
+            yield folder / "results.json"
+
+
+def _folders(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """All folders that may hold runs, links followed, each once; as `os.walk`, whose list of subfolders can be cut."""
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(directory, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back, which has no end
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name not in PRUNED)
+        yield Path(folder), subfolders, files
+
+
+def _read_cell(name: str, directory: Path, results: dict[str, Any]) -> _Cell:
+    status = str(results["status"])
+    problem = None
+    answers: dict[str, dict[str, Answer]] = {}
+    if status == "completed":
+        try:
+            answers = read_answers(directory, str(results.get("split") or "test"))
+            problem = None if answers else "completed without roll-outs"
+        except RequestError as error:
+            problem = str(error)
+    else:
+        error = results.get("error")
+        message = str(error.get("message", "") if isinstance(error, dict) else error or "").splitlines()
+        status_words = {"running": "running, or killed", "planned": "not started"}.get(status, status)
+        problem = f"{status_words}{': ' + message[0] if message else ''}"
+    leaks = [*_leaks(results), *(leak for leak in _leaks(_json(directory / "manifest.json")))]
+    if leaks:
+        results = {**results, "leaks": list(dict.fromkeys(leaks))}
+    run = RunResult(
+        name=name,
+        directory=directory,
+        status=status,
+        method=str(results.get("method") or "unknown"),
+        strategy=str(results.get("strategy") or "none"),
+        positives=_count(results.get("positives")),
+        negatives=_count(results.get("negatives")),
+        seed=_count(results.get("seed")) or 0,
+        setting={},
+        answers=answers,
+        results=results,
+    )
+    return _Cell(run, _flat_config(directory / "config.yaml"), problem)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _leaks(source: Any) -> list[str]:
+    leaks = source.get("leaks") if isinstance(source, Mapping) else None
+    return [str(leak) for leak in leaks] if isinstance(leaks, list) else []
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+
+
+def read_answers(directory: Path, split: str) -> dict[str, dict[str, Answer]]:
+    """Split to question to answer, asked for the inference class: of `outcomes.csv`, or of a cell's roll-outs.
+
+    Raises RequestError where a file cannot be understood.
+    """
+    path = directory / "outcomes.csv"
+    if path.exists():
+        return _answers_of_csv(path)
+    from nat.rollouts import read_rollouts  # not above: a report needs none of what it imports
+
+    answers: dict[str, dict[str, Answer]] = {}
+    for of_split, name in ((split, "rollouts.jsonl"), ("validation", "rollouts_validation.jsonl")):
+        if of_split not in answers and (directory / name).exists():
+            answers[of_split] = {
+                # By text: two worlds, or two files, may give different questions the same id.
+                question_id(rollout.question.text): Answer(
+                    rollout.outcome.success,
+                    rollout.outcome.score,
+                    rollout.outcome.failure,
+                    sum(message.role == "assistant" for message in rollout.messages),
+                )
+                for rollout in read_rollouts(directory / name)
+            }
+    return {of_split: given for of_split, given in answers.items() if given}
+
+
+def _answers_of_csv(path: Path) -> dict[str, dict[str, Answer]]:
+    answers: dict[str, dict[str, Answer]] = {}
+    asked_for: str | None = None  # the inference class, which comes first in the file
+    same: dict[tuple[str, ...], Answer] = {}  # most rows say the same as another
+    number = 1
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if (header := tuple(next(rows))) != OUTCOME_COLUMNS:
+                raise ValueError(f"its columns are {','.join(header)}")
+            for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
+                split, class_name, question, *told = row
+                if asked_for is None:
+                    asked_for = class_name
+                if class_name != asked_for:
+                    continue
+                told = tuple(told)
+                if told not in same:
+                    success, score, failure, turns = told
+                    same[told] = Answer({"0": False, "1": True}[success], float(score), failure or None, int(turns))
+                answers.setdefault(split, {})[question] = same[told]
+    except (OSError, ValueError, KeyError, IndexError, StopIteration, csv.Error) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RequestError(f"outcomes.csv cannot be read (line {number}, {reason}); run the cell again") from None
+    return answers
+
+
+def _flat_config(path: Path) -> dict[str, str] | None:
+    """`config.yaml` as full key to value; None where it is missing, empty or no mapping."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return dict(_flat(tree)) if isinstance(tree, dict) and tree else None
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _once(cells: Sequence[_Cell]) -> tuple[list[_Cell], list[str]]:
+    """Each cell once by its hash, a completed one before others; and a note on those left out."""
+    by_hash: dict[str, _Cell] = {}
+    for cell in cells:
+        if cell.hash is not None:
+            kept = by_hash.setdefault(cell.hash, cell)
+            if kept.problem is not None and cell.problem is None:
+                by_hash[cell.hash] = cell
+    kept = [cell for cell in cells if cell.hash is None or by_hash[cell.hash] is cell]
+    twice = [
+        f"{cell.run.name} is the same cell as {by_hash[cell.hash].run.name} and counts once."
+        for cell in cells
+        if cell.hash is not None and by_hash[cell.hash] is not cell and cell.problem is None
+    ]
+    return kept, twice
+
+
+def _never_started(directory: Path, cells: Sequence[_Cell]) -> tuple[list[str], int]:
+    """One line for each planned cell of which there is no trace, and how many cells were planned.
+
+    A planned cell is known by its hash; one without a hash, from an older file, by its name.
+    """
+    hashes = {cell.hash for cell in cells if cell.hash is not None}
+    names = {cell.run.directory for cell in cells}
+    lines, planned = [], 0
+    for folder, subfolders, files in _folders(directory):
+        subfolders[:] = [name for name in subfolders if folder / name not in names]
+        if "sweep.json" not in files:
+            continue
+        prefix = "" if folder == directory else f"{folder.relative_to(directory).as_posix()}/"
+        plan = _json(folder / "sweep.json")
+        try:
+            for cell in plan["cells"]:
+                planned += 1
+                known = cell["cell"] in hashes if cell.get("cell") else folder / cell["name"] in names
+                if not known:
+                    lines.append(f"{prefix}{cell['name']}: not started")
+        except (KeyError, TypeError, AttributeError):
+            lines.append(f"{prefix}sweep.json cannot be read: cells that never started are not known")
+    return lines, planned
+
+
+# ---- in what runs differ besides their method and seed ----
+
+
+def _told_apart(cells: Sequence[_Cell]) -> list[_Cell]:
+    """The cells with `setting` filled in: the fewest keys that part those which differ in more than method and seed."""
+    # Where a cell's config is gone, the overrides have to do for all of them.
+    complete = all(cell.config is not None for cell in cells)
+    configs = [_masked(cell, cell.config if complete and cell.config else _overrides(cell.run)) for cell in cells]
+    swept = {key for cell in cells for key in _overrides(cell.run)}
+    keys = dict.fromkeys(key for config in configs for key in config if not _is_under(key, OF_NO_EFFECT))
+    # A group's name says more than its values; what was swept more than what follows from it.
+    order = sorted(keys, key=lambda key: (not key.endswith(".name"), key not in swept))
+    settings: list[dict[str, str]] = [{} for _ in cells]
+
+    def part(key: str, apart: Sequence[Any]) -> None:
+        """Take the key in if runs that are the same so far differ in it."""
+        values: dict[str, set[str]] = {}
+        for place, config in enumerate(configs):
+            if key in config:
+                values.setdefault(repr((apart[place], settings[place])), set()).add(config[key])
+        if any(len(different) > 1 for different in values.values()):
+            for setting, config in zip(settings, configs, strict=True):
+                if key in config:
+                    setting[key.removesuffix(".name")] = _readable(config[key])
+
+    for key in order:
+        if not _is_under(key, OF_LITTLE_EFFECT):
+            # What makes the method counts only where the same method, strategy and counts hide a difference.
+            of_method = _is_under(key, OF_THE_METHOD)
+            part(key, [_identity(cell) if of_method else None for cell in cells])
+    for config, setting in zip(configs, settings, strict=True):
+        if config.get("mixing.hold") == "tokens":  # the counts then follow from the tokens, and differ by the seed
+            setting |= {key: config[key] for key in ("mixing.tokens", "mixing.ratio") if key in config}
+    # Two runs of the same seed: whatever else there is must part them.
+    for key in order:
+        if _is_under(key, OF_LITTLE_EFFECT):
+            part(key, [(_identity(cell), cell.run.seed) for cell in cells])
+    taken: dict[str, int] = {}
+    for place, cell in enumerate(cells):
+        arm = repr((_identity(cell), cell.run.seed, settings[place]))
+        if arm in taken:
+            settings[place]["cell"] = (cell.hash or "")[:6] or cell.run.name
+        taken[arm] = place
+    return [
+        replace(cell, run=replace(cell.run, setting=setting)) for cell, setting in zip(cells, settings, strict=True)
+    ]
+
+
+def _identity(cell: _Cell) -> tuple[Any, ...]:
+    run = cell.run
+    counts = (
+        None if (cell.config or {}).get("mixing.hold") == "tokens" else (run.positives, run.negatives)
+    )  # `hold=tokens`: see above
+    return run.method, run.strategy, counts
+
+
+def _masked(cell: _Cell, config: Mapping[str, str]) -> dict[str, str]:
+    """Without what means nothing for this run: the training of a model that was only evaluated."""
+    if config.get("training.objective") != "none" and cell.run.method != "base":
+        return dict(config)
+    unknown = OF_TRAINING if cell.run.method == "base" else (*OF_TRAINING, "model")  # a saved model's own folder
+    return {key: value for key, value in config.items() if not _is_under(key, unknown)}
+
+
+def _overrides(run: RunResult) -> dict[str, str]:
+    overrides = run.results.get("overrides") or ()
+    pairs = (str(override).lstrip("+").partition("=") for override in overrides)
+    return {key: value.strip("'\"") for key, _, value in pairs}
+
+
+def _is_under(key: str, groups: Iterable[str]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in groups)
+
+
+def _readable(value: str) -> str:
+    """A path by its last part: where a file lies differs between machines, and tells a reader nothing."""
+    return value.rstrip("/").rpartition("/")[2] if value.startswith(("/", "~")) else value

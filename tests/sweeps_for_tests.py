@@ -1,0 +1,131 @@
+"""Sweeps as `nat` leaves them on disk, with answers that a test has planted."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nat.questions import question_id
+from nat.rollouts import save_outcomes
+
+STEPS = 300
+
+
+def outcome_lines(successes: Iterable[int | str], split: str, asked_for: str = "correct") -> list[dict[str, object]]:
+    """Rows of `outcomes.csv` from "10011": one digit a question."""
+    return [
+        {
+            "split": split,
+            "asked_for": asked_for,
+            "question": question_id(f"{split} question {place}"),
+            "success": int(success),
+            "score": int(success),
+            "failure": "" if int(success) else "wrong_answer",
+            "turns": 3,
+        }
+        for place, success in enumerate(successes)
+    ]
+
+
+def write_cell(
+    directory: Path,
+    method: str,
+    test: Iterable[int | str] = "1100",
+    validation: Iterable[int | str] = "",
+    strategy: str | None = None,
+    positives: int = 100,
+    negatives: int = 0,
+    seed: int = 0,
+    setting: Mapping[str, object] | None = None,
+    **results: object,
+) -> Path:
+    """A completed cell. `setting` is what its config.yaml says besides the seed, full keys (`training.max_steps`)."""
+    directory.mkdir(parents=True)
+    strategy = strategy or ("suffix" if method in ("nat", "nat_graded") else "none")
+    rows = [*outcome_lines(test, "test"), *outcome_lines(validation, "validation")]
+    save_outcomes(directory / "outcomes.csv", rows)
+    successes = [int(row["success"]) for row in rows if row["split"] == "test"]  # type: ignore[call-overload]
+    values = {
+        "status": "completed",
+        "cell": f"{directory.name:->16}"[-16:],
+        "overrides": [f"seed={seed}"],
+        "method": method,
+        "environment": "arithmetic",
+        "strategy": strategy,
+        "positives": positives,
+        "negatives": negatives,
+        "seed": seed,
+        "split": "test",
+        "steps": STEPS,
+        "trained_tokens": 1000,
+        "success_rate": sum(successes) / max(1, len(successes)),
+        "failures": {"wrong_answer": len(successes) - sum(successes)},
+        "timing": {"training": 1.5},
+        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "versions": {"nat": "0.1.0"},
+    }
+    (directory / "results.json").write_text(json.dumps({**values, **results}))
+    config: dict[str, object] = {"seed": seed, "sweep": {"name": directory.parent.name}}
+    for key, value in {"training.objective": "none" if method == "base" else "sft", **(setting or {})}.items():
+        node = config
+        *groups, last = key.split(".")
+        for group in groups:
+            node = node.setdefault(group, {})  # type: ignore[assignment]
+        node[last] = value
+    (directory / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    return directory
+
+
+def planted(
+    rates: Mapping[tuple[str, int], float],
+    seeds: int = 3,
+    n_questions: int = 200,
+    seed_sd: float = 0.01,
+    random_state: int = 0,
+) -> Iterator[tuple[tuple[str, int], int, dict[str, list[int]]]]:
+    """Arm, seed and answers (split to 0/1 a question) of runs whose mean success rates are given by arm.
+
+    Questions differ in difficulty and are the same for all runs; a run's rate varies by `seed_sd` between seeds.
+    """
+    random = np.random.default_rng(random_state)
+    ease = {split: random.normal(0, 1.5, n_questions) for split in ("test", "validation")}
+    for arm, rate in rates.items():
+        for seed in range(seeds):
+            rate_here = min(max(rate + random.normal(0, seed_sd), 0.02), 0.98)
+            answers = {}
+            for split, given in ease.items():
+                # The success rate of a logistic mixture with spread 1.5 is about that of a logit shrunk by 1.35.
+                chance = 1 / (1 + np.exp(-(1.35 * np.log(rate_here / (1 - rate_here)) + given)))
+                answers[split] = (random.random(n_questions) < chance).astype(int).tolist()
+            yield arm, seed, answers
+
+
+def write_sweep(
+    directory: Path,
+    rates: Mapping[tuple[str, int], float],
+    positives: int = 100,
+    validation: bool = True,
+    **of_planted: Any,
+) -> Path:
+    """Cells of planted success rates, by (method or "method/strategy", negatives)."""
+    for (name, negatives), seed, answers in planted(rates, **of_planted):
+        method, _, strategy = name.partition("/")
+        write_cell(
+            directory / f"{method}{strategy}-{positives}-{negatives}-{seed}",
+            method,
+            answers["test"],
+            answers["validation"] if validation else (),
+            strategy or None,
+            positives,
+            negatives,
+            seed,
+        )
+    return directory
+
+
+def plan(directory: Path, names: Iterable[str], hashes: bool = True) -> None:
+    """A `sweep.json` that plans these cells."""
+    cells = [{"name": name, **({"cell": f"{name:->16}"[-16:]} if hashes else {})} for name in names]
+    (directory / "sweep.json").write_text(json.dumps({"cells": cells}))

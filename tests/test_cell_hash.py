@@ -1,0 +1,86 @@
+"""What makes a cell another cell, and what does not."""
+
+import pytest
+
+from nat import composition
+from nat.cell_hash import cell_hash
+from nat.config import settled
+from nat.types import RequestError
+
+MINE = ("environment=gsm8k", "trajectories=jsonl", "mixing=all")
+
+
+def hash_of(*overrides: str, is_sweep: bool = False) -> str:
+    return cell_hash(settled(composition.checked(composition.compose(overrides), overrides), is_sweep))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sweep.name=other",
+        "tracking=none",
+        "tracking.project=other",
+        "training.save=false",
+        "training.checkpoint_every=10",
+        "report.smallest_effect=0.05",
+        "format=html",
+    ],
+)
+def test_what_changes_no_result_makes_no_other_cell(override):
+    assert hash_of(override) == hash_of()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "environment.seed=1",
+        "mixing.ratio=1:2",
+        "strategy=inverse",
+        "training.max_steps=7",
+        "training.sft.learning_rate=0.002",
+        "evaluation.n_questions=7",
+        "evaluation.decoding.temperature=0.5",
+        "model.path=somebody/model",
+    ],
+)
+def test_what_can_change_a_result_makes_another_cell(override):
+    assert hash_of(override) != hash_of()
+
+
+def test_the_same_values_in_other_words_are_the_same_cell():
+    assert hash_of("mixing.ratio=1:2", "seed=3") == hash_of("seed=3", "mixing.ratio='1:2'", "method=nat")
+
+
+def test_a_cell_of_a_sweep_asks_validation_questions_too():
+    assert hash_of(is_sweep=True) == hash_of("evaluation.n_validation=300") != hash_of()
+
+
+def test_an_edited_file_makes_another_cell_and_a_moved_one_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = '{"question": "1+1?", "messages": [], "outcome": {"success": true}}\n'
+    (tmp_path / "mine.jsonl").write_text(line)
+    arguments = (*MINE, "trajectories.path=mine.jsonl")
+    before = hash_of(*arguments)
+    (tmp_path / "mine.jsonl").write_text(line * 2)
+    assert hash_of(*arguments) != before
+    (tmp_path / "mine.jsonl").write_text(line)
+    assert hash_of(*arguments) == before
+    (tmp_path / "questions.jsonl").write_text('{"question": "2+2?", "answer": "4"}\n')
+    asked = hash_of(*arguments, "environment.questions=questions.jsonl")
+    (tmp_path / "questions.jsonl").write_text('{"question": "2+3?", "answer": "5"}\n')
+    assert hash_of(*arguments, "environment.questions=questions.jsonl") != asked
+
+
+def test_a_local_models_weights_count(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    arguments = ("model=hub", f"model.path={tmp_path / 'model'}")
+    before = hash_of(*arguments)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    assert hash_of(*arguments) != before
+
+
+def test_a_missing_file_is_an_error_before_anything_is_hashed():
+    with pytest.raises(RequestError, match="no_such"):
+        hash_of(*MINE, "trajectories.path=no_such.jsonl")

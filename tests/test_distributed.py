@@ -1,0 +1,258 @@
+"""Training in two processes on the CPU, under torchrun as on GPUs (gloo in the place of nccl)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nat import distributed
+from nat.distributed import MEETING_PLACE, check_gpus, train_in_processes
+from nat.model import LoraConfig, ModelConfig, load_model, load_tokenizer, merged
+from nat.tokenization import MASKED, chat_format
+from nat.tracking import Tracker
+from nat.training import TrainingConfig, train
+from nat.types import Example, RequestError, StageError
+
+TINY = ModelConfig(
+    name="tiny",
+    path="tiny",
+    revision=None,
+    chat_template=None,
+    max_length=256,
+    dtype="float32",
+    attention="sdpa",
+    threads=1,
+    lora=None,
+)
+TWO = TrainingConfig(
+    objective="sft",
+    max_steps=6,
+    epochs=None,
+    device="cpu",
+    processes=2,
+    checkpoint_every=2,
+    save=False,
+    sft={
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 0.001,
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 1,
+    },
+)
+# The same examples at each step: a process takes every second batch of two, one that accumulates takes both.
+ONE = dataclasses.replace(TWO, processes=1, sft={**TWO.sft, "gradient_accumulation_steps": 2})
+
+
+def examples(n=16) -> list[Example]:
+    made = []
+    for i in range(n):
+        ids = [100 + (i * 7 + k) % 26 for k in range(6 + i % 5)]
+        made.append(Example(ids, [MASKED] * 3 + ids[3:], "incorrect" if i % 3 == 2 else "correct", f"t{i}"))
+    return made
+
+
+class Run:
+    """Stands in for a W&B run."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict] = []
+
+    def log(self, metrics, **_) -> None:
+        self.logged.append(metrics)
+
+
+def in_two(run_dir: Path, model=TINY, config=TWO, resume=False, run=None):
+    return train_in_processes(
+        examples(),
+        model,
+        config,
+        seed=0,
+        device="cpu",
+        run_dir=run_dir,
+        tracker=Tracker(run_dir / "metrics.jsonl", run),
+        resume=resume,
+    )
+
+
+def in_one(run_dir: Path, model_config=TINY, config=ONE):
+    torch.set_num_threads(1)
+    model = load_model(model_config, "cpu", 0)
+    tracker = Tracker(run_dir / "metrics.jsonl")
+    format = chat_format(load_tokenizer(model_config))
+    result = train(model, format, examples(), config, seed=0, device="cpu", run_dir=run_dir, tracker=tracker)
+    return result, merged(model)
+
+
+def lines(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def compare(run_dir: Path, other_dir: Path) -> None:
+    ours, theirs = lines(run_dir), lines(other_dir)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        for name in ("loss", "loss/correct", "loss/incorrect", "token_accuracy", "grad_norm", "learning_rate"):
+            assert mine.get(name) == pytest.approx(other.get(name), abs=1e-5), (name, mine["step"])
+        assert (mine["tokens"], mine["trained_tokens"]) == (other["tokens"], other["trained_tokens"])
+
+
+FAILS = """
+import os
+if os.environ.get("RANK") == "1":
+    import itertools
+    from transformers import Trainer
+    step, counter = Trainer.training_step, itertools.count(1)
+    def training_step(self, *arguments, **keywords):
+        if next(counter) == 6:
+            raise ValueError("boom\\nsecond line")
+        return step(self, *arguments, **keywords)
+    Trainer.training_step = training_step
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch_also_when_one_fails_and_all_resume(
+    tmp_path, monkeypatch, caplog, capfd
+):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir(), two.mkdir()
+    expected, reference = in_one(one)
+
+    patched = tmp_path / "patched"
+    patched.mkdir()
+    (patched / "sitecustomize.py").write_text(FAILS)
+    monkeypatch.setenv("PYTHONPATH", str(patched))
+    run = Run()
+    with caplog.at_level(logging.ERROR), pytest.raises(StageError) as failed:
+        in_two(two, run=run)
+    assert str(failed.value) == "training: process 1 of 2: ValueError: boom (traceback in the log)"
+    assert "in training_step" in caplog.text and "second line" in caplog.text
+    assert not (two / MEETING_PLACE).exists()
+    assert [line["step"] for line in lines(two)] == [1, 2, 3, 4, 5]
+    logged = [values["loss"] for values in run.logged]
+    assert logged == [line["loss"] for line in lines(two)]
+
+    monkeypatch.delenv("PYTHONPATH")
+    capfd.readouterr()
+    result, model = in_two(two, resume=True, run=run)
+    assert (result.steps, result.resumed_from) == (6, 4)
+    assert [values["loss"] for values in run.logged[5:]] == [line["loss"] for line in lines(two)[4:]]
+    compare(two, one)
+    assert result.tokens == expected.tokens
+    assert result.metrics["loss"] == pytest.approx(expected.metrics["loss"], abs=1e-5)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert not (two / MEETING_PLACE).exists()
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert all(line.startswith("training: ") for line in err.splitlines()) and "6/6 steps" in err
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_in_two_processes_and_come_back_merged(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir(), two.mkdir()
+    adapted = dataclasses.replace(TINY, lora=LoraConfig(r=4, alpha=8, dropout=0.0, target_modules="all-linear"))
+    sft = {**TWO.sft, "gradient_checkpointing": True, "train_sampling_strategy": "random"}
+    config = dataclasses.replace(TWO, max_steps=2, checkpoint_every=None, sft=sft)
+    _, model = in_two(two, adapted, config)
+    alone = dataclasses.replace(config, processes=1, sft={**sft, "gradient_accumulation_steps": 2})
+    _, reference = in_one(one, adapted, alone)
+    compare(two, one)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def workers(run_dir: Path) -> list[int]:
+    """The processes whose command line names this run directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"nat.distributed" in command and str(run_dir).encode() in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_no_worker_outlives_its_cell(tmp_path, ending):
+    code = (
+        "import dataclasses, sys; from pathlib import Path; from tests.test_distributed import TWO, in_two\n"
+        "in_two(Path(sys.argv[1]), config=dataclasses.replace(TWO, max_steps=100_000, checkpoint_every=None))"
+    )
+    cell = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parent.parent)
+    try:
+        wait_until(lambda: (tmp_path / "metrics.jsonl").exists() or cell.poll() is not None)
+        assert cell.poll() is None
+        started = workers(tmp_path)
+        assert len(started) == 3  # torchrun and its two
+        cell.send_signal(ending)
+        cell.wait()
+        wait_until(lambda: not workers(tmp_path))
+    finally:
+        cell.kill()
+        for pid in workers(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+    assert (tmp_path / MEETING_PLACE).exists() == (ending == signal.SIGKILL)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RequestError, match=r"training\.processes=2: each needs a GPU of its own, and 1 can be seen"):
+        check_gpus(2, "cuda")
+    check_gpus(2, "cpu")
+
+
+def error(place: Path, rank: int, seconds: float, kind: str, message: str) -> None:
+    told = {"rank": rank, "time": seconds, "kind": kind, "message": message, "traceback": f"Traceback of {rank}"}
+    (place / f"error-{rank}.json").write_text(json.dumps(told))
+
+
+def test_the_first_error_of_any_process_is_the_reason(tmp_path, caplog):
+    error(tmp_path, 0, 20.0, "RuntimeError", "Connection closed by peer")
+    error(tmp_path, 1, 10.0, "RequestError", "training.sft: no such optimiser")
+    found = distributed._failure(tmp_path, 1, 2)
+    assert isinstance(found, RequestError) and str(found) == "training.sft: no such optimiser"
+    assert "Traceback of 1" in caplog.text
+    error(tmp_path, 1, 10.0, "StageError", "training: the loss is nan at step 2")
+    assert isinstance(distributed._failure(tmp_path, 1, 2), StageError)
+
+
+def test_a_process_that_says_nothing_was_killed(tmp_path, caplog):
+    (tmp_path / "output.log").write_text("exitcode: -9")
+    found = distributed._failure(tmp_path, 1, 2)
+    assert isinstance(found, StageError)
+    assert "one of 2 processes was killed or could not start (torchrun ended with code 1)" in str(found)
+    assert "exitcode: -9" in caplog.text
+
+
+def test_only_finished_lines_are_read(tmp_path):
+    path = tmp_path / "events.jsonl"
+    assert distributed._complete_lines(path, 0) == ([], 0)
+    path.write_text('{"a": 1}\n{"b"')
+    assert distributed._complete_lines(path, 0) == ([b'{"a": 1}'], 9)
+    path.write_text('{"a": 1}\n{"b": 2}\n')
+    assert distributed._complete_lines(path, 9) == ([b'{"b": 2}'], 18)

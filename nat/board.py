@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,10 @@ class CellState:
 
 def look(cell: Cell) -> CellState:
     """The state of one cell, from its directory."""
-    state, results = cells.state(cell), cells.read_results(cell.directory)
+    return _as_state(cell, cells.state(cell), cells.read_results(cell.directory))
+
+
+def _as_state(cell: Cell, state: str, results: Mapping[str, Any]) -> CellState:
     error = str((results.get("error") or {}).get("message", "")).splitlines()
     return CellState(
         cell.directory.name,
@@ -94,10 +97,17 @@ def ending(state: CellState) -> str | None:
 
 
 @contextmanager
-def shown(planned: Sequence[Cell]) -> Iterator[None]:
-    """Show the board on stderr while the cells run: live in a terminal, lines elsewhere."""
+def shown(planned: Sequence[Cell], completed: Mapping[str, Path] | None = None) -> Iterator[None]:
+    """Show the board on stderr while the cells run: live in a terminal, lines elsewhere.
+
+    Args:
+        completed: where the cells lie that were completed before, by hash; a cell's directory may have another name.
+    """
     stop = threading.Event()
     states = {cell.hash: look(cell) for cell in planned}
+    for cell in planned:
+        if (directory := (completed or {}).get(cell.hash)) is not None:
+            states[cell.hash] = _as_state(cell, "completed", cells.read_results(directory))
     thread = threading.Thread(target=_watch, args=(planned, states, stop), daemon=True, name="board")
     thread.start()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import logging
 import platform
@@ -10,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +53,8 @@ def run_cell(composed: Any) -> None:
             return
         with kept_in(run_dir / PROGRESS) if is_sweep else nullcontext():
             _run_locked(composed, run_dir, list(hydra.overrides.task), is_sweep, hydra.verbose is True)
+        if is_sweep:
+            return_memory()
 
 
 def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bool, verbose: bool) -> None:
@@ -103,6 +107,21 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
         first_line = (str(error).splitlines() or [""])[0]
         message = f"{type(error).__name__}: {first_line}\nTraceback: {run_dir / 'nat.log'}"
         _fail(run_dir, results, is_sweep, "stage", message)
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system between two cells of one process.
+
+    glibc keeps freed blocks of every size that roll-outs used: a serial sweep of thirty cells had grown to 3.4 GB of
+    which 0.6 GB were in use.
+    """
+    gc.collect()
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # another C library has no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _fail(run_dir: Path, results: Mapping[str, Any], is_sweep: bool, kind: str, message: str) -> None:

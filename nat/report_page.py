@@ -17,9 +17,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from nat.arm_means import Mean, arm_mean
 from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
 from nat.findings import p_text
-from nat.pictures import Mean, arm_mean
 from nat.questions import question_id
 
 BADGES = {"yes": "✓ yes", "no": "✗ no", "undecided": "? undecided"}

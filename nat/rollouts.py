@@ -289,7 +289,7 @@ def save_rollouts(path: Path, rollouts: Iterable[Rollout]) -> None:
     write_text(Path(path), "".join(lines))
 
 
-OUTCOME_COLUMNS = ("split", "asked_for", "question", "success", "score", "failure", "turns")
+OUTCOME_COLUMNS: tuple[str, ...] = ("split", "asked_for", "question", "success", "score", "failure", "turns")
 
 
 def outcome_rows(rollouts: Iterable[Rollout], split: str, asked_for: str) -> list[dict[str, Any]]:
@@ -313,7 +313,7 @@ def outcome_rows(rollouts: Iterable[Rollout], split: str, asked_for: str) -> lis
 
 def save_outcomes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(OUTCOME_COLUMNS), lineterminator="\n")
+    writer = csv.DictWriter(text, OUTCOME_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

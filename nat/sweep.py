@@ -38,7 +38,7 @@ def run(plan: Plan, config_dir: str | None) -> int:
     if left:
         for cell in left:
             cells.announce(cell)
-        with board.shown(plan.cells):
+        with board.shown(plan.cells, done):
             launch(plan, left, config_dir)
     return conclude(plan)
 

@@ -77,3 +77,13 @@ def test_where_stderr_is_no_terminal_every_end_is_a_line(tmp_path, capsys, monke
     assert "done    cell-11111111  success 0.500  3 s" in lines
     assert "failed  cell-22222222: no room" in lines
     assert lines[-1] == "1 of 2 cells done, 0 running, 1 failed, best so far 0.500 (cell-11111111)"
+
+
+def test_a_cell_completed_before_counts_wherever_it_lies(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(board, "SECONDS_BETWEEN_LOOKS", 0.01)
+    here = cell(tmp_path, "1" * 16)
+    other = cell(tmp_path, "2" * 16, status="completed", cell="1" * 16, success_rate=0.5, seconds=3.0)
+    with board.shown([here], {here.hash: other.directory}):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "1 of 1 cells done, 0 running, best so far 0.500 (cell-11111111)"

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from nat.arm_means import arm_mean, outcome_shares
 from nat.comparison import Answer, Arm, Comparison, Contrast, Finding, RunResult
-from nat.pictures import arm_mean, draw, outcome_shares, read_losses, series_looks
+from nat.pictures import draw, read_losses, series_looks
 from nat.questions import question_id
 from nat.rollouts import save_rollouts
 from nat.statistics import CrossedDifference

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,8 @@ class CellState:
 
 def look(cell: Cell) -> CellState:
     """The state of one cell, from its directory."""
-    return _as_state(cell, cells.state(cell), cells.read_results(cell.directory))
+    results = cells.read_results(cell.directory)
+    return _as_state(cell, cells.state(cell, results), results)
 
 
 def _as_state(cell: Cell, state: str, results: Mapping[str, Any]) -> CellState:
@@ -57,6 +58,8 @@ def _as_state(cell: Cell, state: str, results: Mapping[str, Any]) -> CellState:
 def _doing(path: Path) -> str:
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if "done" not in facts:
+            return str(facts["what"])
         return f"{facts['what']} {facts['done']}/{facts['total']} {facts['unit']} {facts['status']}".strip()
     except (OSError, ValueError, KeyError):
         return "starting"  # or between two stages
@@ -151,7 +154,8 @@ def _watch(planned: Sequence[Cell], states: dict[str, CellState], stop: threadin
         live.start()
     try:
         while not stop.wait(SECONDS_BETWEEN_LOOKS):
-            refresh()
+            with suppress(OSError):  # a directory that cannot be read for a moment must not end the board
+                refresh()
         refresh()
     finally:
         if live is not None:

@@ -31,25 +31,42 @@ def cell_hash(config: Config) -> str:
         del tree["training"][key]
     if tree["training"].get("processes") == 1:
         del tree["training"]["processes"]  # cells measured before there was the key stay the same cells
-    inputs = {str(place): digest for place, digest in _inputs(config)}
-    text = json.dumps({"config": tree, "inputs": inputs}, sort_keys=True)
+    inputs = []
+    for keys, label, path in _inputs(config):
+        inputs.append([label, content_hash(path)])
+        for group, key in keys:
+            tree[group][key] = None  # the content stands for the path
+    parts: dict[str, Any] = {"config": tree, "inputs": dict(inputs)}
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _inputs(config: Config) -> Iterator[tuple[str, str]]:
+def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]:
+    """Every input file: the keys that name it, what it is called in the hash, and where it lies.
+
+    Trajectory and question files keep their short names, which make ids where a record has none.
+    """
     if config.trajectories.path is not None:
-        for path in trajectory_files.paths(config.trajectories.path):
-            yield f"trajectories {path.name}", content_hash(path)
+        paths = trajectory_files.paths(config.trajectories.path)
+        for place, (path, label) in enumerate(zip(paths, trajectory_files.labels(paths), strict=True)):
+            yield [("trajectories", "path")], f"trajectories {place} {label}", path
     questions: Any = config.environment.questions
     if isinstance(questions, str) and Path(questions).is_file():
-        yield "questions", content_hash(Path(questions))
-    model = ASSETS / config.model.path if config.model.path == "tiny" else Path(config.model.path)
-    if model.is_dir():
-        for path in sorted(p for p in model.rglob("*") if p.is_file()):
-            yield f"model {path.relative_to(model).as_posix()}", content_hash(path)
+        yield [("environment", "questions")], f"questions {Path(questions).stem}", Path(questions)
+    model = Path(config.model.path).expanduser()
+    if config.model.path == "tiny":
+        for path in _files(ASSETS / "tiny"):
+            yield [], f"model {path.name}", path
+    elif model.is_dir():
+        for path in _files(model):
+            yield [("model", "path")], f"model {path.relative_to(model).as_posix()}", path
     template = config.model.chat_template
-    if template is not None and Path(template).is_file():
-        yield "chat_template", content_hash(Path(template))
+    if template is not None and Path(template).expanduser().is_file():
+        yield [("model", "chat_template")], "chat_template", Path(template).expanduser()
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def content_hash(path: Path) -> str:

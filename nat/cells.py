@@ -22,7 +22,7 @@ from nat import composition, run
 from nat.cell_hash import cell_hash
 from nat.config import Config, settled
 from nat.files import write_json, write_text
-from nat.progress import kept_in
+from nat.progress import begin, kept_in
 from nat.tracking import tracking_id
 from nat.types import RequestError, StageError
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PROGRESS = ".progress.json"  # in a cell's directory while it runs
+unwritten: dict[str, str] = {}  # by hash: why cells of this process failed that could not write it down
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core", "wandb")
 
 
@@ -45,6 +46,7 @@ def run_cell(composed: Any) -> None:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     is_sweep = hydra.mode == RunMode.MULTIRUN
+    logging.raiseExceptions = False  # where nat.log cannot be written, a traceback for every line would bury the reason
     with lock(run_dir, patience=2.0) as is_ours:
         if not is_ours:
             # In a sweep the cell is left to the other process, whose results the board and the report find.
@@ -59,6 +61,7 @@ def run_cell(composed: Any) -> None:
 
 def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bool, verbose: bool) -> None:
     start = time.monotonic()
+    begin("starting")
     results: dict[str, Any] = {"status": "running", "overrides": overrides, "warnings": []}
 
     def say(line: str) -> None:
@@ -89,7 +92,10 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
             save=bool(config.training.save),
             tracking_id=results["tracking_id"],
         )
-        results |= {"versions": versions(), "git": git_state(), "status": "completed"}
+        import torch
+
+        results |= {"versions": versions(), "git": git_state(), "threads": torch.get_num_threads()}
+        results["status"] = "completed"
         results["seconds"] = round(time.monotonic() - start, 3)
         write_json(run_dir / "results.json", {key: value for key, value in results.items() if value != []})
     except KeyboardInterrupt:
@@ -133,6 +139,7 @@ def _fail(run_dir: Path, results: Mapping[str, Any], is_sweep: bool, kind: str, 
         if is_sweep:
             return  # the board reads it there
     except OSError as error:  # a full disk: the cell then counts as killed because it has no results
+        unwritten[str(results.get("cell"))] = message.splitlines()[0]
         message += f"\n{run_dir / 'results.json'} cannot be written either ({error.strerror})"
     if kind != "interrupted":
         print(f"{word}: {run_dir.name + ': ' if is_sweep else ''}{message}", file=sys.stderr, flush=True)
@@ -150,7 +157,7 @@ def lock(run_dir: Path, patience: float = 0.0) -> Iterator[bool]:
     guard = FileLock(run_dir / ".lock")
     try:
         guard.acquire(timeout=patience)
-    except Timeout:
+    except (Timeout, PermissionError):  # another process's, or in another user's directory
         yield False
         return
     try:
@@ -159,9 +166,13 @@ def lock(run_dir: Path, patience: float = 0.0) -> Iterator[bool]:
         guard.release()
 
 
-def state(cell: Cell) -> str:
-    """`planned`, `running`, `completed`, `failed`, or `killed`: it says that it runs, and no process holds its lock."""
-    results = read_results(cell.directory)
+def state(cell: Cell, results: Mapping[str, Any] | None = None) -> str:
+    """`planned`, `running`, `completed`, `failed`, or `killed`: it says that it runs, and no process holds its lock.
+
+    Args:
+        results: what `read_results` gave, where they have just been read.
+    """
+    results = read_results(cell.directory) if results is None else results
     if results.get("cell") != cell.hash:
         return "planned"
     status = str(results.get("status"))
@@ -179,7 +190,7 @@ def announce(cell: Cell) -> None:
 
     What an earlier attempt left stays for the cell to resume from.
     """
-    with lock(cell.directory, patience=2.0) as is_ours:
+    with lock(cell.directory) as is_ours:
         if is_ours and read_results(cell.directory).get("status") != "completed":
             planned = {"status": "planned", "cell": cell.hash, "overrides": list(cell.overrides)}
             write_json(cell.directory / "results.json", planned)
@@ -208,17 +219,18 @@ def read_results(run_dir: Path) -> dict[str, Any]:
         return {}
 
 
-def check_data(plan: Plan) -> None:
-    """Read the trajectories of every cell of a sweep and count them, before the first cell starts.
+def check_data(plan: Plan, done: Container[str] = ()) -> None:
+    """Read the trajectories of every cell of a sweep that is not in `done` and count them, before the first one starts.
 
     Raises RequestError, which names the cell, where a cell asks for more than there is.
     """
     pools: dict[str, Any] = {}
     for cell in plan.cells:
         config = cell.config
-        if config.training.objective == "none" or config.trajectories.kind == "scripted":
+        if cell.hash in done or config.training.objective == "none" or config.trajectories.kind == "scripted":
             continue  # counted by `nat.config.check`
-        key = repr((config.trajectories, config.environment, config.evaluation.split, config.evaluation.n_questions))
+        asked = config.evaluation
+        key = repr((config.trajectories, config.environment, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
             pools[key] = run.set_questions_apart(config, run.read_trajectories(config))[1]
         try:

@@ -109,7 +109,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"failed: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"failed: {error.filename}: {error.strerror}" if error.filename else f"failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; what was written stays where it is", file=sys.stderr)
@@ -156,9 +156,10 @@ def _train(argv: Sequence[str]) -> int:
     if planned.is_sweep:
         from nat import sweep
 
-        cells.check_data(planned)
-        cells.make_directories(planned, sweep.completed(planned.directory))
-        return sweep.run(planned, request.config_dir)
+        done = sweep.completed(planned.directory)
+        cells.check_data(planned, done)
+        cells.make_directories(planned, done)
+        return sweep.run(planned, done, request.config_dir)
     cells.make_directories(planned)
     _hydra([*flags, *planned.arguments])
     return cells.conclude(planned)

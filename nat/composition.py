@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from nat.config import CONF_DIR, Config, field_names, load, settled
 from nat.types import RequestError
 
 QUOTES = "'\""
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+WORTH_A_WORD = 30  # cells; more take some seconds to compose
 MAX_NAME = 120  # characters of a cell's directory name before its hash; file systems stop at 255
 
 
@@ -165,6 +168,11 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
     axes = [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items() if key not in named]
     if "hydra.sweep.subdir" in named:
         raise RequestError("hydra.sweep.subdir: nat names the cells' directories itself; set hydra.sweep.dir.")
+    if first.hydra.sweeper._target_ != BASIC_SWEEPER or first.hydra.sweeper.max_batch_size is not None:
+        raise RequestError(
+            "hydra.sweeper: nat runs every combination of the values, as many at once as the launcher does\n"
+            "(hydra.launcher.n_jobs); other sweepers and hydra.sweeper.max_batch_size are not for it."
+        )
     directory = Path(first.hydra.sweep.dir)
     fixed_here = [f"hydra.sweep.dir={quote(directory)}", f"sweep.name={quote(first.sweep.name)}"]
     arguments = [*_without([*axes, *overrides], *(o.partition("=")[0] for o in fixed_here)), *fixed_here]
@@ -172,7 +180,10 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
         o.key_or_group for o in _parse(arguments) if o.is_sweep_override()
     }
     cells = []
-    for batch in _batches(arguments):
+    batches = _batches(arguments)
+    if len(batches) > WORTH_A_WORD:
+        print(f"composing and checking {len(batches)} cells ...", file=sys.stderr, flush=True)
+    for batch in batches:
         task = _task_overrides(batch)
         config = settled(checked(compose(batch, config_dir), task), is_sweep=True)
         cell = cell_hash(config)
@@ -181,7 +192,8 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
     if len({cell.hash for cell in cells}) < len(cells):
         raise RequestError("two cells of this sweep are the same; name every value of an axis once.")
     # What the launcher is configured by: all that holds for every cell.
-    here = [*fixed_here, "hydra.mode=MULTIRUN"]
+    # Hydra would write its own copy of the configuration, and break the sweep where a cell's disk is full.
+    here = [*fixed_here, "hydra.mode=MULTIRUN", "hydra.output_subdir=null"]
     shared = [*_without(fixed, *(o.partition("=")[0] for o in here)), *here]
     return Plan(tuple(cells), True, directory, tuple(shared))
 

@@ -37,9 +37,13 @@ def spans(example: Example, format: ChatFormat) -> Iterator[Span]:
 
 def inspect(config: Config) -> None:
     """Print (or write as HTML) `config.examples` examples of each class of the mix that `nat train` would train on."""
-    from nat.run import prepare
+    from nat.run import describe, prepare
 
     prepared = prepare(config)
+    if config.mixing.ratio is not None and config.mixing.kind == "ratio":
+        print(f"mixing.ratio={config.mixing.ratio}:")
+    for line in describe(config, prepared):
+        print(line)
     rows = class_rows(prepared.examples)
     chosen = [(name, _first(prepared.examples, name, config.examples)) for name, *_ in rows]
     if config.format == "html":

@@ -29,6 +29,12 @@ class RowCache(Cache):
         self.row_layers = [_RowLayer(self) for _ in range(n_layers)]
         super().__init__(layers=list(self.row_layers))
 
+    def clear(self) -> None:
+        """Let go of the tensors now: cache and layers hold each other, and the collector of cycles comes late."""
+        for layer in self.row_layers:
+            layer.keys = layer.values = None
+            layer.remembered = None
+
     def aim(self, rows: torch.Tensor, positions: torch.Tensor, seen: int, whole: bool) -> None:
         """Say what the next forward pass computes.
 
@@ -69,7 +75,7 @@ class _RowLayer(CacheLayerMixin):
     def __init__(self, cache: RowCache):
         super().__init__()
         self.cache = cache
-        self.remembered: tuple[torch.Tensor, torch.Tensor]
+        self.remembered: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         # Zeros, because a masked position still takes part as 0 x value, and what is not a number would spread.
@@ -102,7 +108,7 @@ class _RowLayer(CacheLayerMixin):
         self.remembered = self.keys[0, :, :length].clone(), self.values[0, :, :length].clone()
 
     def recall(self, rows: torch.Tensor) -> None:
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None and self.values is not None and self.remembered is not None
         keys, values = self.remembered
         self.keys[rows, :, : keys.shape[1]] = keys
         self.values[rows, :, : keys.shape[1]] = values

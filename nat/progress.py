@@ -31,6 +31,13 @@ def kept_in(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+def begin(stage: str) -> None:
+    """Note in a cell's progress file which stage begins; the stages that count their work say more."""
+    if (path := _file.get()) is not None:
+        with suppress(OSError):
+            path.write_text(json.dumps({"what": stage}), encoding="utf-8")
+
+
 @contextmanager
 def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Advance]:
     """Show `done` of `total` units of `what` on stderr, as the yielded function is told them.

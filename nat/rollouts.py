@@ -151,6 +151,7 @@ def roll_out(
                     rows.release(int(row))
                 elif rows.turn_start[row] == rows.known[row]:
                     _draw(rows, int(row), episode, decoding)
+        rows.cache.clear()
     return [finished[place] for place in range(len(episodes))]
 
 

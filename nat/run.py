@@ -20,6 +20,7 @@ from nat.config import Config, method_of
 from nat.environments import arithmetic, benchmarks
 from nat.files import write_json
 from nat.mixing import Mix, check_enough, mix, per_source, pools
+from nat.progress import begin
 from nat.quality import leaks
 from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
@@ -537,6 +538,9 @@ def coordinates(
     }
 
 
+STAGES = {"prepare": "reading and tokenizing", "load_model": "loading the model", "save": "saving the model"}
+
+
 @dataclass
 class Clock:
     """Seconds per stage."""
@@ -545,6 +549,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        begin(STAGES.get(stage, stage))
         start = time.monotonic()
         try:
             yield

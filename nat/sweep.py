@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat import board, cells, composition
 from nat.config import CONF_DIR
 from nat.files import write_json
+from nat.types import RequestError
 
 if TYPE_CHECKING:
     from nat.composition import Cell, Plan
 
 logger = logging.getLogger(__name__)
 PLAN = "sweep.json"
+ATTEMPTS = 2  # for a cell whose process is killed: once may be its neighbour's fault, as where memory runs out
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
-def run(plan: Plan, config_dir: str | None) -> int:
-    """Run what is left of a sweep; returns the exit code: 0 if every cell is completed, else 1."""
-    done = completed(plan.directory)
+def run(plan: Plan, done: Mapping[str, Path], config_dir: str | None) -> int:
+    """Run what is left of a sweep; returns the exit code: 0 if every cell is completed, else 1.
+
+    Args:
+        done: the cells that are completed already (`completed`).
+    """
+    external = plan.cells[0].config.report.external or []
+    for path in [external] if isinstance(external, str) else external:
+        if not Path(path).is_file():
+            raise RequestError(f"report.external={path}: there is no such file.")
     left = [cell for cell in plan.cells if cell.hash not in done]
     write_plan(plan)
     n_done = len(plan.cells) - len(left)
@@ -35,12 +46,27 @@ def run(plan: Plan, config_dir: str | None) -> int:
     for line in advice(plan):
         print(line)
     sys.stdout.flush()
+    errors: dict[str, str] = {}
     if left:
-        for cell in left:
-            cells.announce(cell)
-        with board.shown(plan.cells, done):
-            launch(plan, left, config_dir)
-    return conclude(plan)
+        left = [cell for cell in left if _announced(cell, errors)]
+        try:
+            with board.shown(plan.cells, done):
+                launch(plan, left, config_dir, errors)
+        except KeyboardInterrupt:
+            name = plan.cells[0].config.sweep.name
+            print(f"\nthe same command with sweep.name={name} goes on with the cells that are left", file=sys.stderr)
+            raise
+    return conclude(plan, errors)
+
+
+def _announced(cell: Cell, errors: dict[str, str]) -> bool:
+    try:
+        cells.announce(cell)
+    except OSError as error:  # its disk is full: the others must run all the same
+        errors[cell.hash] = f"{cell.directory}: {error.strerror}"
+        print(f"failed  {cell.directory.name}: {error.strerror}", file=sys.stderr)
+        return False
+    return True
 
 
 def advice(plan: Plan) -> list[str]:
@@ -59,11 +85,12 @@ def advice(plan: Plan) -> list[str]:
     return planning_advice(config.evaluation.n_questions, len(seeds), assumed, n_findings, wanted)
 
 
-def launch(plan: Plan, left: Sequence[Cell], config_dir: str | None) -> None:
+def launch(plan: Plan, left: Sequence[Cell], config_dir: str | None, errors: dict[str, str]) -> None:
     """Hand the cells that are left to Hydra's launcher, as they were composed and checked.
 
     (Hydra's own sweeper knows products of value lists only, not a product with the completed cells taken out.) Where
-    the launcher breaks, say because a worker was killed, those that never began go to a new one.
+    the launcher breaks, say because a worker was killed, the cells that it took along go to a new one: a cell that was
+    killed gets a second attempt, and one at which nothing moves on is given up, with its reason in `errors`.
     """
     from hydra import initialize_config_dir
     from hydra._internal.callbacks import Callbacks
@@ -77,25 +104,54 @@ def launch(plan: Plan, left: Sequence[Cell], config_dir: str | None) -> None:
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         config = hydra.compose_config("config", arguments, run_mode=RunMode.MULTIRUN)
-        context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+        callbacks = Callbacks(config)
+        callbacks.on_multirun_start(config=config, config_name="config")
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+        is_queue = "submitit" in str(config.hydra.launcher._target_)
+        killed: Counter[str] = Counter()
         while left:
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=context, task_function=cells.run_cell, config=config
             )
-            batches = [
-                [*cell.overrides, f"hydra.sweep.subdir={composition.quote(cell.directory.name)}"] for cell in left
-            ]
             try:
-                launcher.launch(batches, initial_job_idx=0)
-                return
+                launcher.launch([_overrides_of(cell) for cell in left], initial_job_idx=0)
+                break
             except Exception as error:
                 logger.exception("the launcher broke")
-                print(f"warning: the launcher ended early ({type(error).__name__}: {error})", file=sys.stderr)
-            never_began = [cell for cell in left if cells.state(cell) == "planned"]
-            # A queue's jobs go on by themselves: starting them again would run them twice.
-            if "submitit" in str(config.hydra.launcher._target_) or len(never_began) == len(left):
-                return
-            left = never_began
+                reason = f"the launcher ended early ({type(error).__name__}: {error})"
+                print(f"warning: {reason}", file=sys.stderr)
+            if is_queue:
+                _wait_for_jobs(left)
+                break
+            left = _after_a_break(left, killed, errors, reason)
+        callbacks.on_multirun_end(config=config, config_name="config")
+
+
+def _overrides_of(cell: Cell) -> list[str]:
+    return [*cell.overrides, f"hydra.sweep.subdir={composition.quote(cell.directory.name)}"]
+
+
+def _after_a_break(left: Sequence[Cell], killed: Counter[str], errors: dict[str, str], reason: str) -> list[Cell]:
+    """The cells for the next launcher, those that never began first."""
+    states = {cell.hash: cells.state(cell) for cell in left}
+    planned = [cell for cell in left if states[cell.hash] == "planned"]
+    again = []
+    for cell in left:
+        if states[cell.hash] == "killed":
+            killed[cell.hash] += 1
+            if killed[cell.hash] < ATTEMPTS and _announced(cell, errors):
+                again.append(cell)
+    if len(planned) == len(left):  # the first one cannot even begin
+        errors[planned[0].hash] = reason
+        planned = planned[1:]
+    return [*planned, *again]
+
+
+def _wait_for_jobs(left: Sequence[Cell]) -> None:
+    """One job of a queue ended badly: the others go on by themselves, and starting them again would run them twice."""
+    print("waiting for the cells that are running; Ctrl-C ends the waiting, not the jobs", file=sys.stderr)
+    while any(cells.state(cell) == "running" for cell in left):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def completed(directory: Path) -> dict[str, Path]:
@@ -117,8 +173,12 @@ def write_plan(plan: Plan) -> None:
     write_json(plan.directory / PLAN, {"cells": planned})
 
 
-def conclude(plan: Plan) -> int:
-    """Print the report and every cell that did not come to its end; returns the exit code."""
+def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
+    """Print the report and every cell that did not come to its end; returns the exit code.
+
+    Args:
+        errors: by cell hash, why cells ended that could not write it down themselves.
+    """
     from nat import report
 
     done = completed(plan.directory)
@@ -128,21 +188,28 @@ def conclude(plan: Plan) -> int:
     if results:
         try:
             print(report.write(plan.directory, plan.cells[0].config.report))
-        except OSError as error:  # a full disk: what failed must still be said
-            print(f"failed: the report: {error.filename}: {error.strerror}", file=sys.stderr)
+        except Exception as error:  # a full disk, a wrong report.external: what failed must still be said
+            logger.exception("no report")
+            print(f"failed: no report ({str(error) or type(error).__name__})", file=sys.stderr)
+            print(f"nat report {plan.directory} writes it again", file=sys.stderr)
         print("\n".join(_overhead(results)))
     for line, number in Counter(line for one in results for line in one.get("warnings", ())).items():
         print(f"{line} ({number} cells)", file=sys.stderr)
     for cell in unfinished:
-        print(f"{cells.state(cell)}: {cell.directory.name}{_reason(cell)}", file=sys.stderr)
+        reason = errors.get(cell.hash) or cells.unwritten.get(cell.hash) or _reason(cell)
+        print(f"{cells.state(cell)}: {cell.directory.name}{f': {reason}' if reason else ''}", file=sys.stderr)
     if unfinished:
-        print(f"{len(unfinished)} of {len(plan.cells)} cells are not completed; the same command runs them again.")
+        name = plan.cells[0].config.sweep.name
+        print(
+            f"{len(unfinished)} of {len(plan.cells)} cells are not completed; "
+            f"the same command with sweep.name={name} runs them again."
+        )
     return 1 if unfinished else 0
 
 
 def _reason(cell: Cell) -> str:
     message = str((cells.read_results(cell.directory).get("error") or {}).get("message", ""))
-    return f": {message.splitlines()[0]}" if message else ""
+    return message.splitlines()[0] if message else ""
 
 
 def _overhead(results: Sequence[dict[str, Any]]) -> Iterator[str]:

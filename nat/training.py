@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import json
 import shutil
 import time
@@ -253,11 +254,13 @@ def train(
     model.eval()
     if arguments.gradient_checkpointing:  # it forbids the key-value cache in roll-outs
         getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)()
+    metrics, steps = trainer.last_metrics(), trainer.state.global_step
+    del trainer  # with the optimiser's state, which roll-outs have no room for on a GPU
+    gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
-    metrics = trainer.last_metrics()
     return TrainingResult(
-        steps=trainer.state.global_step,
+        steps=steps,
         resumed_from=first_step,
         seconds=time.monotonic() - start,
         tokens=int(metrics.get("tokens", 0)),

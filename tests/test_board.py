@@ -35,6 +35,8 @@ def test_a_cell_that_says_it_runs_while_nobody_holds_its_lock_was_killed(tmp_pat
             json.dumps({"what": "training", "done": 7, "total": 9, "unit": "steps", "status": "loss 0.4"})
         )
         assert (look(running).state, look(running).doing) == ("running", "training 7/9 steps loss 0.4")
+        (running.directory / cells.PROGRESS).write_text('{"what": "loading the model"}')
+        assert look(running).doing == "loading the model"
         (running.directory / cells.PROGRESS).write_text('{"what": "tr')
         assert look(running).doing == "starting"
 

@@ -68,8 +68,16 @@ def test_there_are_commands_of_every_verb():
 @pytest.mark.parametrize("command", NAT)
 def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys):
     arguments = shlex.split(command, comments=True)[1:]
+    if arguments[0] == "dashboard":  # of a tracked sweep; the tests have no login
+        assert cli.run(["train", "-m", "seed=0,1", "sweep.name=demo", *SMALL[:-1]]) == 0
+        pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
+        assert cli.run(arguments) == 2
+        assert "not logged in to W&B" in capsys.readouterr().err
+        assert Path("outputs/sweeps/demo/dashboard.json").is_file()
+        return
     if arguments[0] in ("report", "evaluate"):  # they come after a run or a sweep
-        assert cli.run(["train", "-m", "seed=0,1", "sweep.name=demo", *SMALL]) == 0
+        name = Path(arguments[1]).name if arguments[0] == "report" else "demo"
+        assert cli.run(["train", "-m", "seed=0,1", f"sweep.name={name}", *SMALL]) == 0
         assert cli.run(["train", "hydra.run.dir=outputs/runs/NAME", *SMALL]) == 0
     small = () if arguments[0] == "report" else SMALL
     if "model=hub" in arguments or "model=llama2_7b" in arguments:

@@ -96,7 +96,7 @@ def test_a_failing_cell_is_printed_as_it_happens_and_again_at_the_end(here, caps
     lines = [line for line in captured.err.splitlines() if "no_such_optimiser" in line and "optim=" in line]
     assert [line.partition(" ")[0] for line in lines] == ["failed", "failed:"]
     assert "Traceback (most recent call last)" not in captured.err
-    assert "1 of 2 cells are not completed; the same command runs them again." in captured.out
+    assert "1 of 2 cells are not completed; the same command with sweep.name=s runs them again." in captured.out
     assert sorted(one["status"] for one in found(here / "outputs/sweeps/s").values()) == ["completed", "failed"]
 
 
@@ -133,52 +133,84 @@ def test_a_sweep_says_what_it_can_show_before_it_starts(here, capsys, monkeypatc
     assert "2 points" in out[2]
 
 
-def test_where_the_launcher_breaks_the_cells_that_never_began_get_another(here, capsys, monkeypatch):
+def test_where_the_launcher_breaks_the_other_cells_get_another(here, capsys, monkeypatch):
+    """A worker that is killed at its cell takes the launcher along; every killed cell has two attempts."""
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    tried: list[list[str]] = []
+
+    def launch(self, batches, initial_job_idx):
+        names = [batch[-1].partition("=")[2].strip("'") for batch in batches]
+        tried.append([name.partition("-")[0] for name in names])
+        path = Path("outputs/sweeps/s") / names[0] / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "status": "running"}))
+        raise MemoryError("a worker was killed")
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    assert nat("train", "-m", *CELLS, "seed=0,1", "sweep.name=s") == 1
+    assert tried == [["seed=0", "seed=1"], ["seed=1", "seed=0"], ["seed=0", "seed=1"], ["seed=1"]]
+    err = capsys.readouterr().err
+    assert err.count("warning: the launcher ended early (MemoryError: a worker was killed)") == 4
+    assert err.count("\nkilled: seed=") == 2
+
+
+def test_a_cell_at_which_the_launcher_cannot_begin_is_given_up_with_its_reason(here, capsys, monkeypatch):
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
     tried: list[int] = []
 
     def launch(self, batches, initial_job_idx):
         tried.append(len(batches))
-        directory = Path("outputs/sweeps/s") / batches[0][-1].partition("=")[2].strip("'")
-        results = json.loads((directory / "results.json").read_text())
-        (directory / "results.json").write_text(json.dumps({**results, "status": "running"}))
-        raise MemoryError("a worker was killed")
+        raise OSError("no room")
 
     monkeypatch.setattr(BasicLauncher, "launch", launch)
-    assert nat("train", "-m", *CELLS, "seed=0,1,2", "sweep.name=s") == 1
-    assert tried == [3, 2, 1]
-    err = capsys.readouterr().err
-    assert err.count("warning: the launcher ended early (MemoryError: a worker was killed)") == 3
-    assert err.count("\nkilled: seed=") == 3
+    assert nat("train", "-m", *CELLS, "seed=0,1", "sweep.name=s") == 1
+    assert tried == [2, 1]
+    assert capsys.readouterr().err.splitlines()[-1].endswith("the launcher ended early (OSError: no room)")
+
+
+def test_a_missing_external_file_is_found_before_the_first_cell(here, capsys):
+    assert nat("train", "-m", *CELLS, "seed=0,1", "report.external=nowhere.jsonl") == 2
+    assert "report.external=nowhere.jsonl: there is no such file." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["hydra.sweeper.max_batch_size=2", "hydra.sweeper._target_=somebodys.Sweeper"])
+def test_other_sweepers_are_refused(here, capsys, override):
+    assert nat("train", "-m", *CELLS, "seed=0,1", override) == 2
+    assert "hydra.sweeper: nat runs every combination" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_launchers_run_every_cell(here, capsys, launcher):
+def test_launchers_run_every_cell_and_joblib_shares_the_threads(here, capsys, monkeypatch, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher", reason="extra not installed")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     arguments = (*CELLS, "seed=0,1", "sweep.name=s", f"hydra/launcher={launcher}")
-    more = ("hydra.launcher.n_jobs=2",) if launcher == "joblib" else ()
+    more = ("hydra.launcher.n_jobs=2", "model.threads=null") if launcher == "joblib" else ()
     assert nat("train", "-m", *arguments, *more) == 0
     assert len(finished(here / "outputs/sweeps/s")) == 2
+    if launcher == "joblib":
+        threads = {results["threads"] for results in found(here / "outputs/sweeps/s").values()}
+        assert threads == {max(1, (os.cpu_count() or 1) // 2)}
     assert capsys.readouterr().err.count("done    seed=") == 2
 
 
 @pytest.mark.slow
-def test_a_cell_that_runs_out_of_disk_fails_and_the_others_finish(here, capsys):
+@pytest.mark.parametrize("size", ["4k", "8k", "24k"])
+def test_a_cell_that_runs_out_of_disk_fails_and_the_others_finish(here, capsys, size):
     arguments = ("-m", *CELLS, "seed=0,1", "sweep.name=s")
     full = composition.plan(arguments[1:], multirun=True).cells[0].directory
     full.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", full], capture_output=True, check=False
-    )
-    if mounted.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", full]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no small file system can be mounted here (mount -t tmpfs needs root)")
     try:
         assert nat("train", *arguments) == 1
         captured = capsys.readouterr()
-        assert "No space left on device" in captured.err
-        assert f"{full.name}" in captured.err.splitlines()[-1]
+        assert captured.err.count("No space left on device") >= 2  # as it happens, and again at the end
+        assert full.name in captured.err.splitlines()[-1]
+        assert "No space left on device" in captured.err.splitlines()[-1]
+        assert "Traceback (most recent call last)" not in captured.err
         assert len(finished(here / "outputs/sweeps/s")) == 1
     finally:
         subprocess.run(["umount", full], check=True)
@@ -238,4 +270,5 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_is_done(here):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted; what was written stays where it is" in err
+    assert "the same command with sweep.name=s goes on with the cells that are left" in err
     assert 1 <= len(finished(sweep_dir)) < 40

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/sweep_kills.py
 
-Each cell trains the tiny model for ten steps and rolls it out on eight questions. A kill goes to the whole process
+Each cell trains the tiny model for thirty steps, with a checkpoint every ten, and rolls it out on eight questions. A kill goes to the whole process
 group, after a uniformly drawn time up to MAX_SECONDS, so that planning, training, roll-outs and the moments between two
 cells are all hit. Prints, and writes beside itself as sweep_kills.json: how often each cell was completed (a completed
 cell whose results are written again would count twice), and whether losses and answers equal the unbroken sweep's.
@@ -25,7 +25,7 @@ KILLS = 30
 MAX_SECONDS = 25.0
 SWEEP = (
     *("train", "-m", "method=nut,nat", "mixing.ratio='1:0','1:2'", "seed=0,1,2", "mixing.positives=20"),
-    *("training.max_steps=10", "training.checkpoint_every=10", "evaluation.n_questions=8", "tracking=none"),
+    *("training.max_steps=30", "training.checkpoint_every=10", "evaluation.n_questions=8", "tracking=none"),
 )
 
 

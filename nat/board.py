@@ -27,7 +27,10 @@ SHOWN_RUNNING = 8  # running cells on the board; a cluster may run hundreds
 
 @dataclass(frozen=True)
 class CellState:
-    """`state` as `nat.cells.state` tells it; `doing` is the stage's progress; `rate` the success rate to choose by."""
+    """`state` as `nat.cells.state` tells it; `doing` is the stage's progress; `rate` the success rate to choose by.
+
+    That is the one on the validation questions, where there are any; `split` says which it is.
+    """
 
     name: str
     state: str
@@ -35,6 +38,7 @@ class CellState:
     rate: float | None = None
     seconds: float | None = None
     error: str = ""
+    split: str = "test"
 
 
 def look(cell: Cell) -> CellState:
@@ -52,6 +56,7 @@ def _as_state(cell: Cell, state: str, results: Mapping[str, Any]) -> CellState:
         (results.get("validation") or results).get("success_rate"),
         results.get("seconds") if state == "completed" else None,
         error[0] if error and state == "failed" else "",
+        "validation" if "validation" in results else str(results.get("split", "test")),
     )
 
 
@@ -79,7 +84,7 @@ def summary(states: Sequence[CellState]) -> str:
     rated = [state for state in states if state.state == "completed" and state.rate is not None]
     if rated:
         best = max(rated, key=lambda state: state.rate or 0.0)
-        parts.append(f"best so far {best.rate:.3f} ({best.name})")
+        parts.append(f"best so far {best.rate:.3f} on {best.split} ({best.name})")
     return ", ".join(parts)
 
 
@@ -92,7 +97,7 @@ def _span(seconds: float) -> str:
 def ending(state: CellState) -> str | None:
     """What is printed once when a cell comes to its end."""
     if state.state == "completed":
-        rate = f"success {state.rate:.3f}" if state.rate is not None else "not evaluated"
+        rate = f"success {state.rate:.3f} on {state.split}" if state.rate is not None else "not evaluated"
         return f"done    {state.name}  {rate}  {_span(state.seconds or 0.0)}"
     if state.state in ("failed", "killed"):
         return f"{state.state:7} {state.name}: {state.error or 'ended without a result'}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nat.comparison import Arm, Finding, RunResult
-from nat.findings import BEST_OF_HALF
+from nat.comparison import METHODS, Arm, Finding, Pair, RunResult, is_external, paired, setting_of
+from nat.findings import OTHER_HALF, has_failures, mean_of, points_of, who
+from nat.statistics import crossed_difference
 
 FEW_SEEDS = 5  # fewer than this are worth a word
+SHOWN_RUNS = 5  # names in a line
 
 
 def caveats_of(
@@ -31,9 +33,11 @@ def caveats_of(
     trained = [arm for arm in arms if arm.method != "base"]
     lines = [
         *_leaks(runs),
+        *_harm(arms, findings, split),
         *_seeds(trained),
-        *_choice(findings, split),
+        *_choice(trained, findings, split),
         *_partial(planned, len(runs), missing),
+        *_of_others(arms, runs),
         *refused,
         *_provenance(runs),
         *_compute(trained),
@@ -69,11 +73,65 @@ def _seeds(trained: Sequence[Arm]) -> Iterator[str]:
         yield f"{seeds} training seeds are few: intervals allow for it (Student's t) and are wide."
 
 
-def _choice(findings: Sequence[Finding], split: str) -> Iterator[str]:
-    if any(BEST_OF_HALF in finding.answer for finding in findings):
+def _harm(arms: Sequence[Arm], findings: Sequence[Finding], split: str) -> Iterator[str]:
+    """Which of the arms that the verdict rests on are worse than the model before its training."""
+    chosen = [each.treatment for finding in findings for each in (finding.evidence, *finding.also) if each is not None]
+    for arm in {arm.label: arm for arm in chosen}.values():
+        bases = [
+            base
+            for base in arms
+            if base.method == "base"
+            and (
+                is_external(arm)
+                or is_external(base)
+                or all(setting_of(arm).get(key, value) == value for key, value in setting_of(base).items())
+            )
+        ]
+        pair = paired(bases[0], arm, split) if bases else None
+        if not isinstance(pair, Pair):
+            continue
+        difference = crossed_difference(pair.first, pair.second)
+        if difference.difference > 0:
+            yield (
+                f"The untrained model ({mean_of(pair.first):.3f}) solves {points_of(difference)} than {who(arm)} "
+                f"({mean_of(pair.second):.3f}): this training lowers success."
+            )
+
+
+def _choice(trained: Sequence[Arm], findings: Sequence[Finding], split: str) -> Iterator[str]:
+    runs = [run for arm in trained for run in arm.runs]
+    without = sorted(run.name for run in runs if not run.answers.get("validation"))
+    is_half = any(OTHER_HALF in finding.answer for finding in findings)
+    if is_half and len(without) == len(runs):
         yield (
             f"No validation answers to choose on: half of the {split} questions (by hash) chose what is best, the "
             "other half states its effect."
+        )
+    elif without and len(without) < len(runs) and findings:
+        has = "has" if len(without) == 1 else "have"
+        named = ", ".join(without[:SHOWN_RUNS]) + (", ..." if len(without) > SHOWN_RUNS else "")
+        instead = "the seeds that all arms have them of choose."
+        if is_half:
+            instead = (
+                f"where an arm has none, half of the {split} questions (by hash) choose and the other half states."
+            )
+        yield f"{len(without)} of {len(runs)} runs {has} no validation answers ({named}): {instead}"
+
+
+def _of_others(arms: Sequence[Arm], runs: Sequence[RunResult]) -> Iterator[str]:
+    unknown = [arm.label for arm in arms if arm.method not in METHODS and not has_failures(arm)]
+    if unknown:
+        is_said = "it is" if len(unknown) == 1 else "they are"
+        yield (
+            f"No verdict counts {', '.join(unknown)}: {is_said} not said to be trained on failures (`negatives` above "
+            "0)."
+        )
+    others = [run for run in runs if run.directory is None]
+    if others and len(others) < len(runs):
+        files = ", ".join(dict.fromkeys(run.setting["from"] for run in others if "from" in run.setting))
+        yield (
+            f"{len(others)} of {len(runs)} runs were not made by nat ({files}): their settings, and what counts the "
+            "file does not state, are not known, so what differs may be more than the method."
         )
 
 
@@ -81,7 +139,7 @@ def _partial(planned: int, n_runs: int, missing: Sequence[str]) -> Iterator[str]
     if missing:
         of = f" of {planned}" if planned == len(missing) + n_runs else ""
         are = "runs are" if len(missing) > 1 else "run is"
-        yield f"{len(missing)}{of} {are} missing (listed at the end): the comparison may change when they are there."
+        yield f"{len(missing)}{of} {are} missing (named below): the comparison may change when they are there."
 
 
 def _provenance(runs: Sequence[RunResult]) -> Iterator[str]:

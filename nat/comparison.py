@@ -19,6 +19,7 @@ METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of 
 REFERENCE = "positive_only"  # what every other method is compared with
 UNMARKED = "nut"  # what the effect of a text is measured against
 MARKED = ("nat", "nat_graded")
+UNNAMED = "unnamed"  # the strategy of a text that others' file does not name
 LEVEL = 0.05  # of the tests; the intervals hold 1 - LEVEL
 SHARED = 0.9  # of the questions of either side; with fewer in common two arms are not compared
 ALIKE = 0.05  # counts this close are the same for a comparison: a longer prompt may push out a few long trajectories
@@ -108,6 +109,7 @@ class Finding:
     answer: str  # one or two sentences with the figures
     evidence: Contrast | None
     also: tuple[Contrast, ...] = ()  # the same question at other numbers of positives or in other settings
+    depends: bool = False  # whether those give another answer; `verdict` is then the one of `evidence` alone
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,27 @@ def reference_of(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     if arm.method != "base":
         candidates = [other for other in candidates if is_alike(arm, other)]
     return _closest(arm, candidates, ("none", arm.strategy))
+
+
+def references_of(arm: Arm, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """All arms on the successes alone that a user could have instead: `reference_of`'s, and the same with other texts.
+
+    A text may help the successes alone just as much: what the failures add shows against the best of these.
+    """
+    closest = reference_of(arm, arms)
+    if closest is None or arm.method == "base":
+        return () if closest is None else (closest,)
+    others = [
+        other
+        for other in arms
+        if other.method == REFERENCE
+        and other is not arm
+        and other is not closest
+        and is_alike(arm, other)
+        and setting_of(other) == setting_of(closest)
+        and is_external(other) == is_external(closest)
+    ]
+    return closest, *others
 
 
 def unmarked_of(arm: Arm, arms: Sequence[Arm]) -> Arm | None:

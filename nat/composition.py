@@ -154,9 +154,10 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
     parsed = _parse(overrides)
     fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
     swept = [o for o in parsed if o.is_sweep_override()]
-    # Without -m Hydra itself refuses a list of values.
-    first = compose(fixed if multirun or not swept else list(overrides), config_dir)
+    first = compose(fixed, config_dir)
     if not (multirun or first.hydra.mode == RunMode.MULTIRUN):
+        if swept:
+            compose(list(overrides), config_dir)  # Hydra itself refuses a list of values in a single run
         directory = Path(first.hydra.run.dir)
         task = _task_overrides(overrides)
         config = settled(checked(first, task), is_sweep=False)

@@ -7,42 +7,50 @@ One run's answer to one question is a line,
      "failure": null, "turns": 3}
 
 (on one line). The first five are needed. `question` is the question's text, or its id as it stands in an
-`outcomes.csv`: runs are compared where they share questions. `split` is test (the default) or validation, `score` lies
-in [0, 1] (by default 1 on success, else 0), `failure` is a kind of `nat.types.Failure` or a word of your own. `method`
-and `strategy` may be words of your own too; `positive_only`, the successes alone, is what others are compared with.
+`outcomes.csv` (twelve hexadecimal digits; without a letter among them it is an id only if a run of `nat` beside it was
+asked that question): runs are compared where they share questions. `split` is test (the default) or validation, `score`
+lies in [0, 1] (by default 1 on success, else 0), `failure` is a kind of `nat.types.Failure` or a word of your own.
+`method` and `strategy` may be words of your own too; `positive_only`, the successes alone, is what others are compared
+with. A method of your own counts as trained on failures if its `negatives` are above 0.
 All lines of a run have the same method, seed, strategy, positives and negatives.
 """
 
 from __future__ import annotations
 
+import codecs
+import math
 import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from nat.comparison import MARKED, Answer, RunResult
+from nat.comparison import MARKED, UNNAMED, Answer, RunResult
 from nat.questions import question_id
 from nat.schema import STRICT
 from nat.types import RequestError
+
+# Names stand in tables and headings, on one line.
+Name: TypeAlias = Annotated[str, Field(min_length=1, pattern=r"^[^\p{Cc}\u{2028}\u{2029}]*$")]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class _Line:
     """One line of a per-question results file; see the module's docstring."""
 
-    run: Annotated[str, Field(min_length=1)]
-    method: Annotated[str, Field(min_length=1)]
+    run: Name
+    method: Name
     seed: NonNegativeInt
     question: Annotated[str, Field(min_length=1)]
     success: bool
     split: Literal["test", "validation"] = "test"
     score: Annotated[float, Field(ge=0, le=1)] | None = None
-    strategy: str | None = None
+    strategy: Name | None = None
     positives: NonNegativeInt | None = None
     negatives: NonNegativeInt | None = None
-    failure: str | None = None
+    failure: Name | None = None
     turns: NonNegativeInt | None = None
 
     @property
@@ -53,10 +61,13 @@ class _Line:
 COORDINATES = ("method", "seed", "strategy", "positives", "negatives")
 
 
-def read_external(path: Path) -> list[RunResult]:
-    """The runs of a per-question results file. Raises RequestError with file:line, the value and the remedy."""
+def read_external(path: Path, known: Collection[str] = ()) -> list[RunResult]:
+    """The runs of a per-question results file. Raises RequestError with file:line, the value and the remedy.
+
+    `known`: ids of the questions that other runs were asked; a number of twelve digits is an id only if it is there.
+    """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
     adapter = TypeAdapter(_Line)
@@ -83,7 +94,10 @@ def read_external(path: Path) -> list[RunResult]:
                 f"{path}:{number}: run {line.run!r} has the same method, strategy, positives, negatives and seed as "
                 f"run {same!r}.\nGive it a seed of its own, or say in its method or strategy what differs."
             )
-        question = line.question if re.fullmatch("[0-9a-f]{12}", line.question) else question_id(line.question)
+        is_id = re.fullmatch("[0-9a-f]{12}", line.question) and (
+            not line.question.isdecimal() or line.question in known
+        )
+        question = line.question if is_id else question_id(line.question)
         given = answers.setdefault(line.run, {}).setdefault(line.split, {})
         if question in given:
             raise RequestError(
@@ -100,7 +114,7 @@ def read_external(path: Path) -> list[RunResult]:
             directory=None,
             status="completed",
             method=line.method,
-            strategy=line.strategy or ("unnamed" if line.method in MARKED else "none"),
+            strategy=line.strategy or (UNNAMED if line.method in MARKED else "none"),
             positives=line.positives,
             negatives=line.negatives,
             seed=line.seed,
@@ -121,6 +135,12 @@ def _wrong(error: dict[str, Any], text: bytes) -> str:
             return f"{key}: is missing; run, method, seed, question and success must be given."
         case "unexpected_keyword_argument" | "extra_forbidden":
             return f"{key}={error['input']!r}: there is no such key; there are {known}."
+        case "string_pattern_mismatch":
+            return f"{key}={error['input']!r}: it must be on one line, without control characters; correct the line."
+        case "string_too_short":
+            return f"{key}='': it must hold at least one character; correct the line."
+    if isinstance(error["input"], float) and not math.isfinite(error["input"]):
+        return f"{key}={error['input']}: it must be a number; leave {key} out where there is none."
     wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     words = {"boolean": "true or false", "integer": "a whole number", "string": "text", "number": "a number"}
     return f"{key}={error['input']!r}: it must be {words.get(wanted, wanted)}; correct the line."

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nat.arm_means import Mean, arm_mean, outcome_shares
-from nat.comparison import ALIKE, Arm, Comparison, setting_of
+from nat.comparison import ALIKE, REFERENCE, Arm, Comparison, references_of, setting_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 5.2  # inches
 MOST_ROWS = 24  # arms in a picture with a row each
-MOST_BARS = 12  # more arms than this are drawn at each method's most negatives only
+MOST_BARS = 12  # of more arms than this the verdict's are drawn; without a verdict each method's most negatives
 MOST_PANELS = 6  # arms with a loss curve
 MOST_STEPS = 200  # points of a loss curve
 
@@ -109,7 +109,7 @@ def draw(comparison: Comparison, directory: Path) -> dict[str, tuple[Path, Path]
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may hold any script; the SVG keeps them
         figures = {
             "negatives": _negatives(rows),
-            "methods": _methods(rows, comparison.split),
+            "methods": _methods(rows, comparison),
             "strategies": _strategies(rows),
             "failures": _failures(rows, comparison.split),
             "loss": _loss(rows),
@@ -217,23 +217,32 @@ def _apart(ticks: Sequence[int], labels: Sequence[str]) -> tuple[list[int], list
     return [tick for tick, _ in shown], [label for _, label in shown]
 
 
-def _methods(rows: Sequence[Row], split: str) -> Figure | None:
+def _methods(rows: Sequence[Row], comparison: Comparison) -> Figure | None:
     """A bar an arm: success, and below it the mean score where it differs."""
     n_arms = len(rows)
-    if n_arms > MOST_BARS:
+    head = "Success by method"
+    if labels := verdict_arms(comparison):
+        rows = [row for row in rows if row[0].label in labels]
+        head = "Success of the verdict's arms and their references"
+    elif n_arms > MOST_BARS:
         rows = _with_most_negatives(rows)
+        head += ", each with its most negatives" if len(rows) < n_arms else ""
     rows = _spread(list(rows), MOST_ROWS)
     if not rows:
         return None
-    scores = [arm_mean(arm, split, "score") for arm, _ in rows]
-    graded = any(s is not None and abs(s.value - mean.value) > 5e-4 for s, (_, mean) in zip(scores, rows, strict=True))
+    scores = [arm_mean(arm, comparison.split, "score") for arm, _ in rows]
+    scores = [
+        score if score is not None and abs(score.value - mean.value) > 5e-4 else None
+        for score, (_, mean) in zip(scores, rows, strict=True)
+    ]
+    graded = any(scores)
     figure = _figure(1.0 + (0.72 if graded else 0.5) * len(rows))
     axes = figure.subplots()
     looks = series_looks(arm for arm, _ in rows)
     for place, ((arm, mean), score) in enumerate(zip(rows, scores, strict=True)):
         look = looks[arm.method, arm.strategy]
         _bar(axes, place, 0.4 if not graded else 0.3, mean, look, 0.85, "")
-        if graded and score is not None:
+        if score is not None:
             _bar(axes, place + 0.32, 0.22, score, look, 0.4, "F1 ")
         _row_label(axes, place - (0.24 if not graded else 0.19), arm.label)
     axes.set_ylim(len(rows) - (0.65 if not graded else 0.45), -0.6)
@@ -242,8 +251,25 @@ def _methods(rows: Sequence[Row], split: str) -> Figure | None:
     axes.set_xlabel(
         _success_label(rows, "success rate (exact match) and mean score (F1)" if graded else "success rate")
     )
-    _head(figure, "Success by method" + (", each with its most negatives" if len(rows) < n_arms else ""))
+    _head(figure, head)
     return figure
+
+
+def verdict_arms(comparison: Comparison) -> frozenset[str]:
+    """Labels of the arms that a bar each is drawn of where there are too many: the findings' and their references.
+
+    With few arms, and without findings, none.
+    """
+    if len(comparison.arms) <= MOST_BARS:
+        return frozenset()
+    labels = set()
+    for finding in comparison.findings:
+        for contrast in (finding.evidence, *finding.also):
+            if contrast is not None:
+                labels |= {contrast.treatment.label, contrast.reference.label}
+                if contrast.reference.method == REFERENCE:  # all of the successes alone that it could be held against
+                    labels |= {arm.label for arm in references_of(contrast.treatment, comparison.arms)}
+    return frozenset(labels)
 
 
 def _with_most_negatives(rows: Sequence[Row]) -> list[Row]:
@@ -416,8 +442,13 @@ def _class_looks(count: int) -> list[Look]:
 
 
 def _cost(rows: Sequence[Row]) -> Figure | None:
-    """Success against what it cost: trained tokens, and seconds of training and evaluation."""
-    measures = (("trained tokens", _trained_tokens), ("seconds of training and evaluation", _seconds))
+    """Success against what it cost: steps, trained tokens, and seconds of training and evaluation."""
+    steps = {cost for arm, _ in rows if arm.method != "base" and (cost := _mean_cost(arm, _steps)) is not None}
+    measures = [("trained tokens", _trained_tokens), ("seconds of training and evaluation", _seconds)]
+    if len(steps) == 1:  # a panel would show one line
+        measures[0] = (f"trained tokens ({min(steps):,g} optimiser steps each)", _trained_tokens)
+    else:
+        measures.insert(0, ("optimiser steps", _steps))
     panels = []
     for name, read in measures:
         points = [(arm, mean, cost) for arm, mean in rows if (cost := _mean_cost(arm, read)) is not None]
@@ -469,6 +500,10 @@ def _cost(rows: Sequence[Row]) -> Figure | None:
 def _mean_cost(arm: Arm, read: Any) -> float | None:
     costs = [cost for run in arm.runs if (cost := read(run.results)) is not None]
     return sum(costs) / len(costs) if costs else None
+
+
+def _steps(results: Mapping[str, Any]) -> float | None:
+    return results.get("steps")
 
 
 def _trained_tokens(results: Mapping[str, Any]) -> float | None:

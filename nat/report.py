@@ -9,14 +9,15 @@ import csv
 import io
 import re
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nat import pictures, report_page
+from nat.arm_means import outcome_shares
 from nat.caveats import caveats_of
 from nat.comparison import (
+    UNNAMED,
     Arm,
     Comparison,
     Contrast,
@@ -33,7 +34,7 @@ from nat.comparison import (
     unmarked_of,
 )
 from nat.files import write_text
-from nat.findings import findings_of, p_text
+from nat.findings import findings_of, interval_note, no_verdict, p_text
 from nat.results import read
 from nat.statistics import wilson_interval
 
@@ -180,18 +181,27 @@ def _difference(contrast: Contrast | None) -> list[str]:
 def legend(comparison: Comparison) -> list[str]:
     """How to read the columns."""
     lines = [f"success: share of the {comparison.split} questions solved, mean over seeds."]
+    if any(arm.strategy == UNNAMED for arm in comparison.arms):
+        lines.append(f"{UNNAMED}: a text that the file of results does not name.")
     families = ((comparison.contrasts, "vs successes alone", REFERENCE_MEANS),)
     families += ((comparison.text_contrasts, "vs no text", TEXT_MEANS),)
     for contrasts, name, means in families:
         if contrasts:
-            seeds = "questions and seeds" if any(c.difference.n_seeds > 1 for c in contrasts) else "questions alone"
-            holm = f"; p adjusted over {len(contrasts)} comparisons (Holm)" if len(contrasts) > 1 else ""
-            lines.append(f"{name}: {means}, same questions; 95% interval over {seeds}{holm}.")
+            several = {contrast.difference.n_seeds > 1 for contrast in contrasts}
+            over = "questions and seeds" if True in several else "questions alone"
+            over += " (questions alone where an arm has one seed)" if len(several) > 1 else ""
+            lines.append(f"{name}: {means}, same questions; 95% interval over {over}.")
+    counts = [f"{len(contrasts)} of {name!r}" for contrasts, name, _ in families if len(contrasts) > 1]
+    if counts:
+        lines.append(f"{EXPLORATORY} p is adjusted over the comparisons of its column: {', '.join(counts)} (Holm).")
     return lines
 
 
-REFERENCE_MEANS = "points more than positive_only with as many positives"
+REFERENCE_MEANS = (
+    "points more than positive_only (of as many positives where the arm has any; without a text if there is)"
+)
 TEXT_MEANS = "points more than on the same trajectories without a text (NUT)"
+EXPLORATORY = "The table is exploratory and holds no verdict: a verdict's own comparisons are another family."
 
 
 def _run_row(run: RunResult) -> dict[str, Any]:
@@ -238,7 +248,6 @@ def _contrast_row(contrast: Contrast, prefix: str) -> dict[str, Any]:
         f"{prefix}_adjusted_high": contrast.adjusted_ci[1],
         f"{prefix}_p": difference.p_value,
         f"{prefix}_p_holm": contrast.p_holm,
-        f"{prefix}_verdict": contrast.verdict,
         f"{prefix}_reference": contrast.reference.label,
         f"{prefix}_questions": difference.n_questions,
         f"{prefix}_seeds": difference.n_seeds,
@@ -263,13 +272,15 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     """The whole report; `drawn` maps a picture's name to its file, beside the report."""
-    lines = [f"# {comparison.title}", ""]
+    lines = [f"# {_safe(comparison.title)}", ""]
     if not comparison.runs:
         lines += [NO_RUN, ""]
     elif not comparison.findings:
-        lines += [no_verdict(comparison), ""]
+        lines += [no_verdict(comparison.arms), ""]
     for finding in comparison.findings:
-        lines += [f"**{finding.question}** {finding.answer}", ""]
+        lines += [f"**{finding.question}** {_safe(finding.answer)}", ""]
+    if comparison.caveats:
+        lines += ["## Before you believe it", "", *(f"- {_safe(line)}" for line in comparison.caveats), ""]
     first = [name for name in ("negatives", "strategies", "methods") if name in drawn][:1]
     lines += [_picture(name, drawn) for name in first] + ([""] if first else [])
     if comparison.arms:
@@ -282,14 +293,15 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     if comparison.findings:
         header, rows = _evidence(comparison)
         lines += ["## Evidence of the verdict", "", *markdown_table(header, rows), "", *EVIDENCE, ""]
+        contrasts = [each for finding in comparison.findings for each in (finding.evidence, *finding.also)]
+        if notes := [f"- {_safe(note)}" for each in contrasts if each is not None and (note := interval_note(each))]:
+            lines += [*notes, ""]
     if comparison.arms and (table := _failures(comparison)):
         lines += ["## How episodes ended", "", *markdown_table(*table), ""]
     if rest := [name for name in drawn if name not in first]:
         lines += ["## Pictures", "", *(_picture(name, drawn) for name in rest), ""]
-    if comparison.caveats:
-        lines += ["## Before you believe it", "", *(f"- {line}" for line in comparison.caveats), ""]
     if comparison.missing:
-        lines += ["## Missing", "", *(f"- {line}" for line in comparison.missing), ""]
+        lines += ["## Missing", "", *(f"- {_safe(line)}" for line in comparison.missing), ""]
     return "\n".join(lines)
 
 
@@ -299,23 +311,20 @@ EVIDENCE = [
 ]
 
 
-def no_verdict(comparison: Comparison) -> str:
-    """Why the runs answer none of the three questions."""
-    methods = {arm.method for arm in comparison.arms}
-    if methods <= {"base", "positive_only"}:
-        return "No verdict: no run here was trained on failures (method nut, nat or nat_graded)."
-    if "positive_only" not in methods:
-        return "No verdict: no run on the successes alone (method=positive_only) to compare with."
-    return "No verdict: no two arms here differ in their failures, ratio or text alone."
-
-
 def _picture(name: str, drawn: Mapping[str, str]) -> str:
     return f"![{name}]({drawn[name]})"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
+    lines = ["| " + " | ".join(_safe(cell).replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
     return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+
+
+def _safe(text: str) -> str:
+    """Text whose names are no Markdown: on one line, no HTML, links or pictures; intervals keep their brackets."""
+    text = " ".join(text.split()).replace("\\", "\\\\")
+    text = re.sub(r"<(?=[^\s\d])|\[(?![-+]?\d)", r"\\\g<0>", text)
+    return text.replace("](", "]\\(")
 
 
 def _run_table(arms: Sequence[Arm], split: str) -> tuple[list[str], list[list[str]]]:
@@ -359,18 +368,15 @@ def _evidence(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def _failures(comparison: Comparison) -> tuple[list[str], list[list[str]]] | None:
-    """Share of the questions that ended in each way, over all seeds of an arm."""
-    counts: list[Counter[str]] = []
-    for arm in comparison.arms:
-        answers = [answer for run in arm.runs for answer in (run.answers.get(comparison.split) or {}).values()]
-        counts.append(Counter("solved" if answer.success else answer.failure or "unsolved" for answer in answers))
-    kinds = sorted({kind for count in counts for kind in count} - {"solved"})
+    """Share of the questions that ended in each way, mean over an arm's seeds as its success is."""
+    shares = [outcome_shares(arm, comparison.split) for arm in comparison.arms]
+    kinds = sorted({kind for of_arm in shares for kind in of_arm} - {"success"})
     if not kinds:
         return None
-    rows = []
-    for arm, count in zip(comparison.arms, counts, strict=True):
-        total = count.total()
-        rows.append([arm.label, *(f"{count[kind] / total:.3f}" if total else "-" for kind in ("solved", *kinds))])
+    rows = [
+        [arm.label, *(_rate(of_arm.get(kind, 0.0) if of_arm else None) for kind in ("success", *kinds))]
+        for arm, of_arm in zip(comparison.arms, shares, strict=True)
+    ]
     return ["arm", "solved", *kinds], rows
 
 
@@ -382,14 +388,14 @@ def terminal(comparison: Comparison, written: str) -> str:
     if not comparison.runs:
         lines += [NO_RUN, ""]
     elif not comparison.findings:
-        lines += [no_verdict(comparison), ""]
+        lines += [no_verdict(comparison.arms), ""]
     for finding in comparison.findings:
         lines += [*textwrap.wrap(f"{finding.question} {finding.answer}", WIDTH, subsequent_indent="  "), ""]
+    if comparison.caveats:
+        lines += ["Before you believe it:", *_wrapped(comparison.caveats), ""]
     if comparison.arms:
         header, rows = columns(comparison)
         lines += [*aligned(header, rows), *_wrapped(legend(comparison)), ""]
-    if comparison.caveats:
-        lines += ["Before you believe it:", *_wrapped(comparison.caveats), ""]
     if comparison.missing:
         lines += ["Missing:", *_wrapped(comparison.missing[:SHOWN_MISSING])]
         more = len(comparison.missing) - SHOWN_MISSING
@@ -404,6 +410,7 @@ def _wrapped(lines: Iterable[str]) -> Iterator[str]:
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A plain-text table: words to the left, numbers to the right."""
+    header, rows = ([" ".join(cell.split()) for cell in header], [[" ".join(c.split()) for c in row] for row in rows])
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     numeric = [all(row[column][:1] in "+-.<0123456789[" for row in rows) for column in range(len(header))]
     lines = []

@@ -19,19 +19,21 @@ from typing import Any
 
 from nat.arm_means import Mean, arm_mean
 from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
-from nat.findings import p_text
+from nat.findings import interval_note, no_verdict, p_text
+from nat.pictures import verdict_arms
 from nat.questions import question_id
 
 BADGES = {"yes": "✓ yes", "no": "✗ no", "undecided": "? undecided"}
+DEPENDS = "± it depends"  # where other numbers of successes or settings have another answer
 CAPTIONS = {
     "negatives": (
         "Line chart of the success rate against the number of negatives, one line a method",
-        "Success against the number of negatives trained on. Bands: 95% interval of the mean over questions and seeds; "
-        "faint points: single seeds.",
+        "Success against the number of negatives trained on. Bands: 95% interval of the mean over questions and seeds "
+        "(questions alone where there is one seed); faint points: single seeds.",
     ),
     "methods": (
         "Bar chart of the success rate of each method",
-        "Success by method, with 95% intervals; where answers are graded, the mean score below it.",
+        "Success by arm, with 95% intervals; where the mean score (F1) differs from success, it stands below.",
     ),
     "strategies": (
         "Forest plot of the success rate under each conditioning text",
@@ -46,8 +48,9 @@ CAPTIONS = {
         "Training loss by class of trajectory, first seed of each arm (of many arms, a few).",
     ),
     "cost": (
-        "Scatter plots of the success rate against trained tokens and seconds",
-        "Success against its cost: trained tokens, and seconds of training and evaluation on the machines used.",
+        "Scatter plots of the success rate against trained tokens, seconds, and optimiser steps where these differ",
+        "Success against its cost: optimiser steps (named where all arms have as many), trained tokens, and seconds of "
+        "training and evaluation on the machines used.",
     ),
 }
 BROWSER_BYTES = 1_800_000  # of roll-outs in the page; the rest of it stays well below a megabyte
@@ -80,7 +83,7 @@ def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], brow
         script=script,
         facts=_text(_facts(comparison, means.values())),
         navigation=" ".join(f'<a href="#{id}">{name}</a>' for id, name in links),
-        findings=_findings(comparison.findings),
+        findings=_findings(comparison),
         rollouts_note=_rollouts_note(comparison, browser),
         data=f'<script type="application/json" id="rollout-data">{_json(browser)}</script>' if browser else "",
         footer="Written by <code>nat report</code> from the files of the runs alone.",
@@ -133,15 +136,16 @@ def _count(n: int, what: str) -> str:
 # ---- the verdict ----
 
 
-def _findings(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return '<p class="note">No verdict: no two arms here differ in their failures, ratio or text alone.</p>'
+def _findings(comparison: Comparison) -> str:
+    if not comparison.findings:
+        return f'<p class="note">{_text(no_verdict(comparison.arms))}</p>'
     cards = []
-    for finding in findings:
+    for finding in comparison.findings:
         evidence = _evidence(finding)
+        tone, badge = ("undecided", DEPENDS) if finding.depends else (finding.verdict, BADGES[finding.verdict])
         cards.append(
-            f'<article class="finding {finding.verdict}"><header><h3>{_text(finding.question)}</h3>'
-            f'<span class="badge">{BADGES[finding.verdict]}</span></header>'
+            f'<article class="finding {tone}"><header><h3>{_text(finding.question)}</h3>'
+            f'<span class="badge">{badge}</span></header>'
             f"{_answer(finding.answer)}{evidence}</article>"
         )
     return f'<div class="findings">{"".join(cards)}</div>'
@@ -172,6 +176,7 @@ def _contrast(contrast: Contrast) -> str:
         f"<strong>{difference.difference:+.3f} {_interval(difference.ci95, '+')}</strong>, "
         f"adjusted {_interval(contrast.adjusted_ci, '+')}, p {_text(p_text(contrast.p_holm))} (Holm); "
         f"{difference.n_questions} {_text(contrast.split)} questions, {_count(difference.n_seeds, 'seed')}"
+        f"{f'. {_text(note)}' if (note := interval_note(contrast)) else ''}"
     )
 
 
@@ -233,6 +238,8 @@ def _pictures(
     figures = []
     for name, (_, svg) in pictures.items():
         alternative, caption = CAPTIONS.get(name, (name, name))
+        if name == "methods" and verdict_arms(comparison):
+            caption += " Of the many arms, those that the verdict rests on and what they are held against."
         data = base64.b64encode(svg.read_bytes()).decode()
         figures.append(
             f'<figure><img alt="{_text(alternative + "." + extremes)}" src="data:image/svg+xml;base64,{data}">'
@@ -281,7 +288,6 @@ def _table(id: str, title: str, note: str, heads: Sequence[tuple[str, bool]], ro
 
 CONTRAST_HEADS = (
     ("difference", True),
-    ("better?", False),
     ("adjusted interval", True),
     ("p (Holm)", True),
     ("against", False),
@@ -319,19 +325,19 @@ def _arms_table(comparison: Comparison, means: Mapping[str, Mean | None]) -> str
             ]
         )
     note = (
-        "Means over questions and seeds. The difference is to the arm named under against, on the same "
-        "questions; its interval and p are adjusted for all comparisons in this table. Click a column's head to sort."
+        "Means over questions and seeds, with intervals over both (over questions alone where an arm has one seed). "
+        "The difference is to the arm named under against, on the same questions; its interval and p are adjusted for "
+        f"the {_count(len(comparison.contrasts), 'comparison')} in this table. It is exploratory and holds no verdict: "
+        "the verdict's own comparisons are another family. Click a column's head to sort."
     )
     return _table("arms", "Arms", note, heads, rows)
 
 
 def _contrast_cells(contrast: Contrast | None) -> list[Cell]:
     if contrast is None:
-        return [("-", None)] * 5
-    badge = f'<span class="badge {contrast.verdict}">{BADGES[contrast.verdict]}</span>'
+        return [("-", None)] * 4
     return [
         _figure_cell(contrast.difference.difference, "+.3f"),
-        (badge, contrast.verdict),
         (_interval(contrast.adjusted_ci, "+"), contrast.adjusted_ci[0]),
         (_text(p_text(contrast.p_holm).lstrip("= ")), contrast.p_holm),
         _name_cell(contrast.reference.label),
@@ -345,7 +351,10 @@ def _texts_table(comparison: Comparison) -> str:
         [_name_cell(contrast.treatment.label), _name_cell(contrast.treatment.strategy), *_contrast_cells(contrast)]
         for contrast in comparison.text_contrasts
     ]
-    note = "What the text adds: the difference to the same trajectories without one, adjusted over this table."
+    note = (
+        "What the text adds: the difference to the same trajectories without one, adjusted over this table. It is "
+        "exploratory and holds no verdict."
+    )
     return _table("texts", "Texts", note, [("arm", False), ("text", False), *CONTRAST_HEADS], rows)
 
 

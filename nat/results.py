@@ -89,8 +89,9 @@ def read(directory: Path, external: Sequence[Path] = ()) -> Found:
             )
     runs = [cell.run for cell in cells]
     names = {run.name for run in runs}
+    asked = {question for run in runs for given in run.answers.values() for question in given}
     for path in files:
-        for run in read_external(path):
+        for run in read_external(path, asked):
             # Two files, or a file and a cell, may use the same name; and whose runs they are tells arms apart.
             name = run.name if run.name not in names else f"{path.stem}/{run.name}"
             setting = {"from": path.name} if cells or len(files) > 1 else {}
@@ -116,6 +117,8 @@ def _read_cells(directory: Path) -> tuple[list[_Cell], list[str]]:
             if (path.parent / "config.yaml").exists():
                 problems.append(f"{name}: results.json was not written by nat (it has no status)")
             continue  # another program's file of the same name
+        if not {"method", "cell"} & results.keys() and not (path.parent / "config.yaml").exists():
+            continue  # another program's, that has a status too
         cells.append(_read_cell(name, path.parent, results))
     return cells, problems
 
@@ -271,12 +274,27 @@ def _once(cells: Sequence[_Cell]) -> tuple[list[_Cell], list[str]]:
             if kept.problem is not None and cell.problem is None:
                 by_hash[cell.hash] = cell
     kept = [cell for cell in cells if cell.hash is None or by_hash[cell.hash] is cell]
-    twice = [
-        f"{cell.run.name} is the same cell as {by_hash[cell.hash].run.name} and counts once."
-        for cell in cells
-        if cell.hash is not None and by_hash[cell.hash] is not cell and cell.problem is None
-    ]
+    twice = []
+    for cell in cells:
+        if cell.hash is not None and by_hash[cell.hash] is not cell and cell.problem is None:
+            counted = by_hash[cell.hash].run
+            if n := _disagreements(cell.run, counted):
+                twice.append(
+                    f"{cell.run.name} is the same cell as {counted.name}, and {n} of its answers are others: one of "
+                    f"both is not what its files say. {counted.name} counts."
+                )
+            else:
+                twice.append(f"{cell.run.name} is the same cell as {counted.name} and counts once.")
     return kept, twice
+
+
+def _disagreements(run: RunResult, other: RunResult) -> int:
+    """On how many questions two runs' outcomes differ, or only one has any."""
+    return sum(
+        run.answers.get(split, {}).get(question) != other.answers.get(split, {}).get(question)
+        for split in {*run.answers, *other.answers}
+        for question in {**run.answers.get(split, {}), **other.answers.get(split, {})}
+    )
 
 
 def _never_started(directory: Path, cells: Sequence[_Cell]) -> tuple[list[str], int]:

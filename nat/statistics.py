@@ -290,9 +290,16 @@ def seeds_needed(
 
 
 def planning_advice(
-    n_questions: int, n_seeds: int, assumed: Assumed, n_comparisons: int, wanted: float = 0.02
+    n_questions: int,
+    n_seeds: int,
+    assumed: Assumed,
+    n_comparisons: int,
+    wanted: float = 0.02,
+    power: float = 0.8,
 ) -> list[str]:
     """At most three lines to read before a sweep starts: what it can find, and what finding `wanted` would take.
+
+    To find a difference is to find it in a share `power` of such sweeps.
 
     No lines where nothing is compared. Raises ValueError for numbers outside their ranges.
     """
@@ -306,24 +313,26 @@ def planning_advice(
             f"{LEAST_SEEDS} seeds are the least that gives one."
         )
     comparisons = "1 comparison" if n_comparisons == 1 else f"{n_comparisons} comparisons"
-    smallest = minimum_detectable_effect(n_questions, seeds, assumed, n_comparisons)
+    smallest = minimum_detectable_effect(n_questions, seeds, assumed, n_comparisons, power)
     difference = "not even the largest difference" if math.isinf(smallest) else f"a difference of {_points(smallest)}"
     lines.append(
         f"With {n_questions} questions and {seeds} seeds per arm ({comparisons}), "
-        f"{difference} would be found in 80% of such sweeps."
+        f"{difference} would be found in {100 * power:g}% of such sweeps."
     )
     if smallest <= wanted:
         return lines
-    lines.append(_what_would_do(n_questions, seeds, assumed, n_comparisons, wanted))
-    alone = minimum_detectable_effect(n_questions, seeds, assumed)
+    lines.append(_what_would_do(n_questions, seeds, assumed, n_comparisons, wanted, power))
+    alone = minimum_detectable_effect(n_questions, seeds, assumed, power=power)
     if n_seeds > 1 and n_comparisons > 1 and not math.isinf(alone):
         lines.append(f"If only one comparison were made, and named in advance, {_points(alone)} would be found.")
     return lines
 
 
-def _what_would_do(n_questions: int, n_seeds: int, assumed: Assumed, n_comparisons: int, wanted: float) -> str:
-    questions = questions_needed(wanted, n_seeds, assumed, n_comparisons)
-    seeds = seeds_needed(wanted, n_questions, assumed, n_comparisons)
+def _what_would_do(
+    n_questions: int, n_seeds: int, assumed: Assumed, n_comparisons: int, wanted: float, power: float
+) -> str:
+    questions = questions_needed(wanted, n_seeds, assumed, n_comparisons, power)
+    seeds = seeds_needed(wanted, n_questions, assumed, n_comparisons, power)
     to_see = f"To see {_points(wanted)} you need"
     if questions is None and seeds is None:
         return f"{to_see} more questions than {n_questions} and more seeds than {n_seeds}."

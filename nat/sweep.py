@@ -80,9 +80,10 @@ def advice(plan: Plan) -> list[str]:
     arms = len(evaluated) // len(seeds)
     config = evaluated[0].config
     assumed = Assumed(config.report.assumed.disagreement, config.report.assumed.seed_sd)
-    wanted = config.report.wanted_effect
     n_findings = max(1, min(arms - 1, 3))  # the report chooses on validation and states three differences at most
-    return planning_advice(config.evaluation.n_questions, len(seeds), assumed, n_findings, wanted)
+    settings = config.report
+    n_questions = config.evaluation.n_questions
+    return planning_advice(n_questions, len(seeds), assumed, n_findings, settings.wanted_effect, settings.power)
 
 
 def launch(plan: Plan, left: Sequence[Cell], config_dir: str | None, errors: dict[str, str]) -> None:

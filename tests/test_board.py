@@ -21,7 +21,7 @@ def test_states_are_read_from_files(tmp_path):
     done = look(cell(tmp_path, "1" * 16, status="completed", success_rate=0.25, seconds=40.0))
     assert (done.state, done.rate, done.seconds) == ("completed", 0.25, 40.0)
     validated = cell(tmp_path, "2" * 16, status="completed", success_rate=0.25, validation={"success_rate": 0.5})
-    assert look(validated).rate == 0.5
+    assert (look(validated).rate, look(validated).split) == (0.5, "validation")
     failed = look(cell(tmp_path, "3" * 16, status="failed", error={"kind": "stage", "message": "loss is nan\nmore"}))
     assert (failed.state, failed.error) == ("failed", "loss is nan")
 
@@ -58,12 +58,14 @@ def test_the_summary_counts_estimates_and_names_the_best():
         CellState("h", "planned"),
     ]
     # Five are left, two of them half done: 4 cells of 90 s, two at a time: 180 s.
-    assert summary(states) == ("2 of 8 cells done, 2 running, 1 failed, about 3 min left, best so far 0.500 (b)")
+    assert summary(states) == (
+        "2 of 8 cells done, 2 running, 1 failed, about 3 min left, best so far 0.500 on test (b)"
+    )
     assert summary(states[5:]) == "0 of 3 cells done, 0 running"
 
 
 def test_a_cells_end_is_one_line():
-    assert ending(CellState("a", "completed", rate=0.25, seconds=60.0)) == "done    a  success 0.250  60 s"
+    assert ending(CellState("a", "completed", rate=0.25, seconds=60.0)) == "done    a  success 0.250 on test  60 s"
     assert ending(CellState("a", "failed", error="loss is nan")) == "failed  a: loss is nan"
     assert ending(CellState("a", "killed")) == "killed  a: ended without a result"
     assert ending(CellState("a", "running")) is None
@@ -76,9 +78,9 @@ def test_where_stderr_is_no_terminal_every_end_is_a_line(tmp_path, capsys, monke
         cell(tmp_path, "1" * 16, status="completed", success_rate=0.5, seconds=3.0)
         cell(tmp_path, "2" * 16, status="failed", error={"kind": "stage", "message": "no room"})
     lines = capsys.readouterr().err.splitlines()
-    assert "done    cell-11111111  success 0.500  3 s" in lines
+    assert "done    cell-11111111  success 0.500 on test  3 s" in lines
     assert "failed  cell-22222222: no room" in lines
-    assert lines[-1] == "1 of 2 cells done, 0 running, 1 failed, best so far 0.500 (cell-11111111)"
+    assert lines[-1] == "1 of 2 cells done, 0 running, 1 failed, best so far 0.500 on test (cell-11111111)"
 
 
 def test_a_cell_completed_before_counts_wherever_it_lies(tmp_path, capsys, monkeypatch):
@@ -88,4 +90,4 @@ def test_a_cell_completed_before_counts_wherever_it_lies(tmp_path, capsys, monke
     with board.shown([here], {here.hash: other.directory}):
         pass
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "1 of 1 cells done, 0 running, best so far 0.500 (cell-11111111)"
+    assert line == "1 of 1 cells done, 0 running, best so far 0.500 on test (cell-11111111)"

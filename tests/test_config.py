@@ -276,6 +276,18 @@ def test_a_users_file_that_is_no_yaml_is_named_with_its_line(tmp_path, content, 
     assert len(str(error.value).splitlines()) <= 6
 
 
+def test_a_prepared_sweeps_axes_can_be_narrowed_without_the_flag():
+    planned = composition.plan(["experiment=ratio_sweep", "mixing.ratio='1:0','1:4'", "mixing.positives=50", "seed=0"])
+    assert {(cell.config.mixing.ratio, cell.config.strategy.name) for cell in planned.cells} == {
+        ("1:0", "none"),
+        ("1:0", "suffix"),
+        ("1:4", "none"),
+        ("1:4", "suffix"),
+    }
+    with pytest.raises(RequestError, match="To sweep over several values, add -m"):
+        composition.plan(["seed=0,1"])
+
+
 def test_a_sweep_may_use_hydras_own_ways_to_name_values_and_directories():
     planned = composition.plan(["strategy=glob(prefix_*)", "sweep.name=s"], multirun=True)
     names = sorted(cell.config.strategy.name for cell in planned.cells)

@@ -47,6 +47,12 @@ def test_runs_of_others_are_read_from_one_object_a_line(tmp_path):
         ("[]", r":2: '\[\]' is no JSON object"),
         ({**LINE, "question": "q", "seed": 1}, r":2: seed=1, but run 'mine-0' began with seed=0"),
         ({**LINE, "question": "what is 3 + 4? "}, r":2: run 'mine-0' has answered this test question before"),
+        ({**LINE, "run": "a\nb"}, r":2: run='a\\nb': it must be on one line, without control characters"),
+        ({**LINE, "method": "a\x1b[31m"}, r":2: method='a\\x1b\[31m': it must be on one line"),
+        ({**LINE, "strategy": "a\u2028b"}, r":2: strategy=.*: it must be on one line"),
+        ({**LINE, "failure": "a\tb"}, r":2: failure=.*: it must be on one line"),
+        ({**LINE, "method": ""}, r":2: method='': it must hold at least one character"),
+        ({**LINE, "score": float("nan")}, r":2: score=nan: it must be a number; leave score out"),
         ({**LINE, "run": "b"}, r":2: run 'b' has the same method, .* as run 'mine-0'"),
     ],
 )
@@ -62,6 +68,20 @@ def test_a_file_without_a_line_is_refused(tmp_path):
         read_external(external(tmp_path, ""))
     with pytest.raises(RequestError, match="cannot be read"):
         read_external(tmp_path / "nowhere.jsonl")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = external(tmp_path, LINE)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [run.name for run in read_external(path)] == ["mine-0"]
+
+
+def test_a_number_of_twelve_digits_is_a_question_unless_its_id_is_known(tmp_path):
+    path = external(tmp_path, {**LINE, "question": "123456789012"}, {**LINE, "question": "12345678901a"})
+    (run,) = read_external(path)
+    assert list(run.answers["test"]) == [question_id("123456789012"), "12345678901a"]
+    (run,) = read_external(path, {"123456789012"})
+    assert list(run.answers["test"]) == ["123456789012", "12345678901a"]
 
 
 def test_runs_of_others_stand_beside_ones_own(tmp_path):

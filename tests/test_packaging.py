@@ -29,7 +29,12 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_configuration_model_and_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"nat/conf/config.yaml", "nat/assets/tiny/model.safetensors", "nat/assets/plain.jinja"} <= names
+    assert {
+        "nat/conf/config.yaml",
+        "nat/assets/tiny/model.safetensors",
+        "nat/assets/plain.jinja",
+        "nat/assets/report.html",
+    } <= names
     in_repository = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert {name.removeprefix("nat/") for name in names if name.startswith("nat/conf/")} == in_repository
     assert not [name for name in names if name.startswith(("tests/", "experiments/", "conf/"))]

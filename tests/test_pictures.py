@@ -9,7 +9,7 @@ import pytest
 
 from nat.arm_means import arm_mean, outcome_shares
 from nat.comparison import Answer, Arm, Comparison, Contrast, Finding, RunResult
-from nat.pictures import draw, read_losses, series_looks
+from nat.pictures import draw, read_losses, series_looks, verdict_arms
 from nat.questions import question_id
 from nat.rollouts import save_rollouts
 from nat.statistics import CrossedDifference
@@ -320,6 +320,44 @@ def test_the_score_is_drawn_where_it_differs_from_success(tmp_path):
     answers = {"a": Answer(True, 1.0), "b": Answer(False, 0.5, "wrong_answer")}
     drawn = draw(make_comparison(make_arm(make_run(answers))), tmp_path)
     assert "F1 0.750" in texts_of(drawn["methods"][1])
+
+
+def test_steps_are_a_cost(tmp_path):
+    def cost(*steps: int) -> str:
+        arms = [
+            make_arm(
+                make_run(digits("10"), "nut", "none", 10, 10 * n, steps=n, trained_tokens=90 + n), label=str(place)
+            )
+            for place, n in enumerate(steps)
+        ]
+        return texts_of(draw(make_comparison(*arms), tmp_path)["cost"][1])
+
+    assert "trained tokens (300 optimiser steps each)" in cost(300, 300)
+    different = cost(300, 600)
+    assert "optimiser steps" in different
+    assert "steps each" not in different
+
+
+def test_f1_is_named_only_where_it_is_something_else_than_success(tmp_path):
+    graded = make_arm(make_run({"a": Answer(True, 1.0), "b": Answer(False, 0.5, "wrong_answer")}), label="graded")
+    plain = make_arm(make_run(digits("10"), "nut", "none"), label="plain")
+    drawn = draw(make_comparison(graded, plain), tmp_path)
+    assert texts_of(drawn["methods"][1]).count("F1 0.") == 1
+
+
+def test_of_many_arms_those_of_the_verdict_are_drawn(tmp_path):
+    comparison = planted_sweep(tmp_path / "cells", n_questions=12)
+    drawn = draw(comparison, tmp_path)
+    bars = texts_of(drawn["methods"][1])
+    assert "Success of the verdict's arms and their references" in bars
+    # The findings' arms, that of the other number of positives, and their references.
+    shown = {"nat suffix 1:4, 200 positives", "nut 1:4, 200 positives", "nat suffix 1:4, 50 positives"}
+    shown |= {arm.label for arm in comparison.arms if arm.method == "positive_only"}
+    assert verdict_arms(comparison) == shown
+    for arm in comparison.arms:
+        assert (arm.label in bars) == (arm.label in shown)
+    few = make_comparison(*comparison.arms[:3], findings=comparison.findings)
+    assert verdict_arms(few) == frozenset()
 
 
 def test_a_line_starts_at_the_positives_alone_of_its_own_text(tmp_path):

@@ -45,7 +45,12 @@ def test_the_page_in_markdown(tmp_path):
     assert lines[2].startswith("**Use the failures?** ")
     assert "NUT with 1:4 (100 + 400), best on validation, solves 0.667 of the test questions, 26.7 points [" in lines[2]
     assert lines[4].startswith("**With which text?** Undecided. NAT (suffix) with 1:4 (100 + 400) solves 0.667")
-    assert lines[6] == "![negatives](negatives.svg)"
+    assert lines[6:9] == [
+        "## Before you believe it",
+        "",
+        "- 3 training seeds are few: intervals allow for it (Student's t) and are wide.",
+    ]
+    assert lines[10] == "![negatives](negatives.svg)"
     table = lines[lines.index("## Arms") + 2 :]
     assert table[0] == (
         "| method | strategy | positives | negatives | seeds | success | vs successes alone | p | vs no text | p |"
@@ -66,6 +71,11 @@ def test_the_page_in_markdown(tmp_path):
     assert str(tmp_path) not in "\n".join(lines)
     assert f"written to {tmp_path / 's'}: report.md, report.html, results.csv, arms.csv, methods.png/svg" in text
     assert "Before you believe it:\n  3 training seeds are few" in text
+    assert text.index("Before you believe it:") < text.index("vs successes alone")
+    assert (
+        "- The table is exploratory and holds no verdict: a verdict's own comparisons are another family. p is "
+        "adjusted over the comparisons of its column: 2 of 'vs successes alone' (Holm)." in lines
+    )
 
 
 def test_the_same_runs_give_the_same_files(tmp_path):
@@ -89,6 +99,8 @@ def test_tables_for_machines(tmp_path):
     }
     assert (row["steps"], row["timing.training"], row["failures.wrong_answer"]) == ("300", "1.5", "3")
     assert "tracking_id" not in row
+    # Verdicts are the findings'; the tables of arms are another family, whose p might say the opposite.
+    assert "verdict" not in (tmp_path / "arms.csv").read_text()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 10
     header, *rows = (tmp_path / "arms.csv").read_text().splitlines()
     names = header.split(",")
@@ -104,6 +116,33 @@ def test_tables_for_machines(tmp_path):
         "0.666667",
         "0.266667",
     )
+
+
+def test_names_are_no_markdown():
+    hostile = "a\nb | <img src=x> [link](http://x) ![p](y) \\<b> `[5](http://x)"
+    (_, _, row) = report.markdown_table(["name", "interval", "p"], [[hostile, "[-1.0, +2.0]", "< 0.001"]])
+    assert row == (
+        "| a b \\| \\<img src=x> \\[link]\\(http://x) !\\[p]\\(y) \\\\\\<b> `[5]\\(http://x) | [-1.0, +2.0] | < 0.001 |"
+    )
+
+
+def test_single_seeds_among_several_are_said_to_hold_questions_alone(tmp_path):
+    three_seeds(tmp_path)
+    write_cell(tmp_path / "one", "nut", "1111110000", "10", negatives=100)
+    comparison = report.compare(tmp_path, report.standard())
+    (line,) = [line for line in report.legend(comparison) if line.startswith("vs successes alone")]
+    assert line.endswith("95% interval over questions and seeds (questions alone where an arm has one seed).")
+
+
+def test_one_arm_has_one_rate_in_all_tables(tmp_path):
+    """603 of 1200 answers are 0.5025: as a mean over seeds and as a share of the pool they may round apart."""
+    for seed, solved in enumerate((150, 195, 258)):
+        write_cell(tmp_path / f"n{seed}", "nut", "1" * solved + "0" * (400 - solved), negatives=100, seed=seed)
+    report.write(tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    (arm,) = [line for line in lines if line.startswith("| nut | none")]
+    (ended,) = [line for line in lines if line.startswith("| nut 1:1, 100 positives |")]
+    assert arm.split(" | ")[5].rstrip(" |") == ended.split(" | ")[1]
 
 
 def test_the_page_gets_the_comparison_and_the_pictures(tmp_path, pages):
@@ -156,7 +195,7 @@ def test_a_score_that_is_not_success_has_a_column(tmp_path):
 
 def test_a_directory_without_a_finished_run_says_so(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "results.json").write_text('{"status": "running"}')
+    (tmp_path / "a" / "results.json").write_text('{"status": "running", "cell": "c1"}')
     text = report.write(tmp_path)
     assert text.startswith("No finished run with roll-outs yet.")
     assert "a: running, or killed" in text
@@ -189,7 +228,7 @@ def test_a_file_of_results_is_reported_beside_it(tmp_path):
     path.write_text("\n".join(map(json.dumps, lines)))
     text = report.write(path)
     assert text.startswith("Use the failures? ")
-    assert "NAT (unnamed) solves 0.900 of the test questions, 50.0 points [" in text.replace("\n  ", " ")
+    assert "NAT (text not named) solves 0.900 of the test questions, 50.0 points [" in text.replace("\n  ", " ")
     assert (tmp_path / "mine_report" / "report.md").read_text().startswith("# mine\n")
 
 
@@ -206,6 +245,7 @@ def test_runs_of_others_are_compared_with_ones_own(tmp_path):
     (contrast,) = [c for c in comparison.contrasts if c.treatment.strategy == "unnamed"]
     assert contrast.reference.label == "positive_only, 100 positives"
     assert (contrast.difference.difference, contrast.difference.n_seeds) == (0.5, 3)
+    assert "unnamed: a text that the file of results does not name." in report.legend(comparison)
 
 
 def test_there_must_be_something_to_report(tmp_path):

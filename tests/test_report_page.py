@@ -16,6 +16,7 @@ import pytest
 
 from nat import report_page
 from nat.comparison import Answer, Comparison, Contrast, Finding
+from nat.findings import no_verdict
 from nat.pictures import draw
 from nat.questions import question_id
 from nat.report_page import browser_data, chosen_questions, page
@@ -144,6 +145,35 @@ def test_what_was_measured_stands_in_the_tables(tmp_path):
     assert elements.inside("p").count("Undecided. It was 0.750.") == 1
     assert 'id="pictures"' not in text
     assert '<svg class="evidence-figure"' in text
+
+
+def test_where_levels_differ_the_badge_says_that_it_depends():
+    finding = Finding("Use the failures?", "undecided", "It depends: a yes, b no. More.", None, (), True)
+    text = page(make_comparison(findings=(finding,)), {}, 40)
+    elements = Elements(text)
+    assert "± it depends" in elements.inside("span")
+    assert "? undecided" not in elements.prose
+
+
+def test_tables_hold_no_verdict(planted_page):
+    elements = Elements(planted_page)
+    assert "better?" not in elements.inside("th")
+    assert sum("badge" in (attributes.get("class") or "") for _, attributes in elements.all) == 3
+    assert "exploratory and holds no verdict" in elements.prose
+
+
+def test_why_there_is_no_verdict_is_said_as_everywhere():
+    alone = make_arm(make_run(digits("10"), "positive_only", "none", 10, 0))
+    for arms in ((alone,), (make_arm(make_run(digits("10"))),)):
+        assert no_verdict(arms) in Elements(page(make_comparison(*arms), {}, 40)).prose
+
+
+def test_a_yes_beside_an_interval_that_holds_0_is_explained():
+    arm = make_arm(make_run(digits("1000")), label="x")
+    difference = CrossedDifference(0.1, (0.01, 0.2), 0.04, 4, 3, 0.1, 0.1)
+    contrast = Contrast(arm, arm, "test", difference, 0.04, (-0.01, 0.2), "yes")
+    comparison = make_comparison(arm, findings=(Finding("Use the failures?", "yes", "Yes. x.", contrast),))
+    assert "the interval of the family holds 0 and the verdict is yes" in Elements(page(comparison, {}, 40)).prose
 
 
 def test_nothing_to_show_is_said():

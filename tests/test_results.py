@@ -66,8 +66,12 @@ def test_what_did_not_finish_is_listed_with_its_reason(tmp_path):
     write_cell(tmp_path / "done", "nut")
     for name, results in {
         "dead": {"status": "running", "cell": "c1"},
-        "bad": {"status": "failed", "error": {"kind": "stage", "message": "the loss is nan\nTraceback: there"}},
-        "next": {"status": "planned"},
+        "bad": {
+            "status": "failed",
+            "cell": "c0",
+            "error": {"kind": "stage", "message": "the loss is nan\nTraceback: there"},
+        },
+        "next": {"status": "planned", "cell": "c3"},
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(results))
@@ -97,6 +101,8 @@ def test_broken_and_foreign_files_are_named_and_cost_nothing_else(tmp_path):
     (foreign / "results.json").write_text('{"accuracy": 0.5}')
     (tmp_path / "other tool").mkdir()
     (tmp_path / "other tool" / "results.json").write_text("[1, 2]")  # nothing of nat's beside it: no run
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "results.json").write_text('{"status": "ok"}')
     (tmp_path / "sweep.json").write_text("[")
     runs, missing = read_runs(tmp_path)
     assert [run.name for run in runs] == ["done"]
@@ -133,6 +139,17 @@ def test_a_cell_found_twice_counts_once(tmp_path):
     assert [run.name for run in found.runs] == ["first/a"]
     assert found.missing == ()
     assert found.notes == ("second/a is the same cell as first/a and counts once.",)
+
+
+def test_a_cell_found_twice_with_other_answers_is_said(tmp_path):
+    write_cell(tmp_path / "first" / "a", "nut", "1100", "10")
+    write_cell(tmp_path / "second" / "a", "nut", "1001", "10")
+    found = read(tmp_path)
+    assert [run.name for run in found.runs] == ["first/a"]
+    assert found.notes == (
+        "second/a is the same cell as first/a, and 2 of its answers are others: one of both is not what its files say. "
+        "first/a counts.",
+    )
 
 
 def test_links_are_followed_once(tmp_path):

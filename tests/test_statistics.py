@@ -366,6 +366,16 @@ def test_advice_before_a_sweep():
     assert len(planning_advice(400, 8, assumed, n_comparisons=3, wanted=0.05)) == 1
 
 
+def test_advice_holds_for_the_power_that_is_asked_for():
+    assumed = Assumed(disagreement=0.25, seed_sd=0.01)
+    advice = planning_advice(400, 8, assumed, n_comparisons=3, wanted=0.04, power=0.9)
+    smallest = 100 * minimum_detectable_effect(400, 8, assumed, 3, power=0.9)
+    assert smallest > 4.4  # 4.3 points at 80%
+    assert advice[0].endswith(f"a difference of {smallest:.1f} points would be found in 90% of such sweeps.")
+    assert f"need {questions_needed(0.04, 8, assumed, 3, power=0.9)} questions" in advice[1]
+    assert f"or {seeds_needed(0.04, 400, assumed, 3, power=0.9)} seeds" in advice[1]
+
+
 def test_advice_with_one_seed_and_with_two():
     assumed = Assumed(disagreement=0.25, seed_sd=0.02)
     one = planning_advice(400, 1, assumed, n_comparisons=4)

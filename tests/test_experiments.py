@@ -1,0 +1,44 @@
+"""What is committed under experiments/ can be reported again, and goes on where it was."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nat import composition, report, sweep
+from tests.conftest import ROOT
+
+SWEEPS = ("failure_rates", "ratio_sweep", "strategies")
+EXPERIMENTS = ROOT / "experiments"
+
+pytestmark = pytest.mark.skipif(
+    not list(EXPERIMENTS.glob("*/*=*")), reason="the committed cells are in a checkout only, not in an sdist"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_committed_report_is_what_its_cells_say(tmp_path, monkeypatch, name):
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        return {
+            file for file in names if file.endswith((".md", ".html", ".csv", ".png", ".svg")) and file != "outcomes.csv"
+        }
+
+    copied = shutil.copytree(EXPERIMENTS / name, tmp_path / name, ignore=ignore)
+    monkeypatch.setattr("nat.pictures.draw", lambda comparison, directory: {})
+    monkeypatch.setattr("nat.report_page.page", lambda *_: "")
+    report.write(copied)
+    assert (copied / "arms.csv").read_text() == (EXPERIMENTS / name / "arms.csv").read_text()
+
+    def words(path: Path) -> list[str]:
+        return [line for line in path.read_text().splitlines() if line and not line.startswith("![")]
+
+    assert words(copied / "report.md") == words(EXPERIMENTS / name / "report.md")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEPS[1:])
+def test_the_command_of_an_experiment_finds_its_committed_cells(name):
+    """A change of YAML that would make them other cells is a change of the experiment: measure it again."""
+    planned = composition.plan([f"experiment={name}"])
+    assert {cell.hash for cell in planned.cells} == set(sweep.completed(EXPERIMENTS / name))

@@ -2,11 +2,11 @@
 
     python experiments/benchmarks/sweep_kills.py
 
-Each cell trains the tiny model for thirty steps, with a checkpoint every ten, and rolls it out on eight questions. A kill
-goes to the whole process group, after a uniformly drawn time up to MAX_SECONDS, so that planning, training, roll-outs and
-the moments between two cells are all hit. Prints, and writes beside itself as sweep_kills.json: how often each cell was
-completed (a completed cell whose results are written again would count twice), and whether losses and answers equal the
-unbroken sweep's.
+Each cell trains the tiny model for thirty steps, with a checkpoint every ten, and rolls it out on eight questions. A
+kill goes to the whole process group, after a uniformly drawn time up to MAX_SECONDS, so that planning, training,
+roll-outs and the moments between two cells are all hit. Prints, and writes beside itself as sweep_kills.json: how often
+each cell was completed (a completed cell whose results are written again would count twice), and whether losses and
+answers equal the unbroken sweep's.
 """
 
 from __future__ import annotations

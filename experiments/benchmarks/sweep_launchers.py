@@ -43,7 +43,7 @@ def run(launcher: str, steps: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100, help="optimiser steps a cell")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     walls: dict[str, list[float]] = {launcher: [] for launcher in LAUNCHERS}
     overheads = []

@@ -219,12 +219,14 @@ def read_results(run_dir: Path) -> dict[str, Any]:
         return {}
 
 
-def check_data(plan: Plan, done: Container[str] = ()) -> None:
+def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
     """Read the trajectories of every cell of a sweep that is not in `done` and count them, before the first one starts.
 
-    Raises RequestError, which names the cell, where a cell asks for more than there is.
+    Returns how many questions the files leave to evaluate on (the fewest, where cells differ); None where all are
+    generated. Raises RequestError, which names the cell, where a cell asks for more than there is.
     """
     pools: dict[str, Any] = {}
+    fewest: int | None = None
     for cell in plan.cells:
         config = cell.config
         if cell.hash in done or config.training.objective == "none" or config.trajectories.kind == "scripted":
@@ -232,11 +234,13 @@ def check_data(plan: Plan, done: Container[str] = ()) -> None:
         asked = config.evaluation
         key = repr((config.trajectories, config.environment, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
-            pools[key] = run.set_questions_apart(config, run.read_trajectories(config))[1]
+            questions, pools[key], _ = run.set_questions_apart(config, run.read_trajectories(config))
+            fewest = min(len(questions), fewest or len(questions))
         try:
             run.check_pool(config, pools[key])
         except RequestError as error:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
+    return fewest
 
 
 def make_directories(plan: Plan, done: Container[str] = ()) -> None:

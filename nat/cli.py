@@ -157,9 +157,9 @@ def _train(argv: Sequence[str]) -> int:
         from nat import sweep
 
         done = sweep.completed(planned.directory)
-        cells.check_data(planned, done)
+        n_questions = cells.check_data(planned, done)
         cells.make_directories(planned, done)
-        return sweep.run(planned, done, request.config_dir)
+        return sweep.run(planned, done, request.config_dir, n_questions)
     cells.make_directories(planned)
     _hydra([*flags, *planned.arguments])
     return cells.conclude(planned)

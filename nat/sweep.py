@@ -28,11 +28,12 @@ ATTEMPTS = 2  # for a cell whose process is killed: once may be its neighbour's 
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
-def run(plan: Plan, done: Mapping[str, Path], config_dir: str | None) -> int:
+def run(plan: Plan, done: Mapping[str, Path], config_dir: str | None, n_questions: int | None) -> int:
     """Run what is left of a sweep; returns the exit code: 0 if every cell is completed, else 1.
 
     Args:
         done: the cells that are completed already (`completed`).
+        n_questions: how many there are to evaluate on; None: as many as are asked for.
     """
     external = plan.cells[0].config.report.external or []
     for path in [external] if isinstance(external, str) else external:
@@ -43,7 +44,7 @@ def run(plan: Plan, done: Mapping[str, Path], config_dir: str | None) -> int:
     n_done = len(plan.cells) - len(left)
     before = f": {n_done} completed before, {len(left)} to run" if n_done else ""
     print(f"{len(plan.cells)} cells below {plan.directory}{before}")
-    for line in advice(plan):
+    for line in advice(plan, n_questions):
         print(line)
     sys.stdout.flush()
     errors: dict[str, str] = {}
@@ -69,7 +70,7 @@ def _announced(cell: Cell, errors: dict[str, str]) -> bool:
     return True
 
 
-def advice(plan: Plan) -> list[str]:
+def advice(plan: Plan, n_questions: int | None = None) -> list[str]:
     """What difference the planned questions and seeds can show, said before they are paid for."""
     from nat.statistics import Assumed, planning_advice
 
@@ -82,7 +83,7 @@ def advice(plan: Plan) -> list[str]:
     assumed = Assumed(config.report.assumed.disagreement, config.report.assumed.seed_sd)
     n_findings = max(1, min(arms - 1, 3))  # the report chooses on validation and states three differences at most
     settings = config.report
-    n_questions = config.evaluation.n_questions
+    n_questions = n_questions or config.evaluation.n_questions
     return planning_advice(n_questions, len(seeds), assumed, n_findings, settings.wanted_effect, settings.power)
 
 

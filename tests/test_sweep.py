@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from nat import cells, cli, composition, sweep
+from nat import questions as question_sets
+from nat.trajectories import native
+from tests.conftest import make_trajectory
 
 # The untrained model on a few questions: a cell of a second.
 CELLS = ("method=base", "evaluation.n_questions=3", "evaluation.decoding.max_new_tokens=8", "tracking=none")
@@ -133,10 +137,15 @@ def test_a_sweep_says_what_it_can_show_before_it_starts(here, capsys, monkeypatc
     assert "2 points" in out[2]
 
 
+def basic_launcher() -> type:
+    """The class that Hydra will use: its search for plugins imports their modules anew."""
+    from hydra.core.plugins import Plugins
+
+    return Plugins.instance().class_name_to_class["hydra._internal.core_plugins.basic_launcher.BasicLauncher"]
+
+
 def test_where_the_launcher_breaks_the_other_cells_get_another(here, capsys, monkeypatch):
     """A worker that is killed at its cell takes the launcher along; every killed cell has two attempts."""
-    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
     tried: list[list[str]] = []
 
     def launch(self, batches, initial_job_idx):
@@ -146,7 +155,7 @@ def test_where_the_launcher_breaks_the_other_cells_get_another(here, capsys, mon
         path.write_text(json.dumps({**json.loads(path.read_text()), "status": "running"}))
         raise MemoryError("a worker was killed")
 
-    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    monkeypatch.setattr(basic_launcher(), "launch", launch)
     assert nat("train", "-m", *CELLS, "seed=0,1", "sweep.name=s") == 1
     assert tried == [["seed=0", "seed=1"], ["seed=1", "seed=0"], ["seed=0", "seed=1"], ["seed=1"]]
     err = capsys.readouterr().err
@@ -155,15 +164,13 @@ def test_where_the_launcher_breaks_the_other_cells_get_another(here, capsys, mon
 
 
 def test_a_cell_at_which_the_launcher_cannot_begin_is_given_up_with_its_reason(here, capsys, monkeypatch):
-    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
     tried: list[int] = []
 
     def launch(self, batches, initial_job_idx):
         tried.append(len(batches))
         raise OSError("no room")
 
-    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    monkeypatch.setattr(basic_launcher(), "launch", launch)
     assert nat("train", "-m", *CELLS, "seed=0,1", "sweep.name=s") == 1
     assert tried == [2, 1]
     assert capsys.readouterr().err.splitlines()[-1].endswith("the launcher ended early (OSError: no room)")
@@ -272,3 +279,14 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_is_done(here):
     assert "interrupted; what was written stays where it is" in err
     assert "the same command with sweep.name=s goes on with the cells that are left" in err
     assert 1 <= len(finished(sweep_dir)) < 40
+
+
+def test_the_advice_counts_the_questions_that_the_files_hold_out(here, capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "launch", lambda *_: None)
+    pool = [make_trajectory(f"{i}/{s}", bool(s), question=f"What is {i}+7?") for i in range(200) for s in (0, 1)]
+    native.write(here / "mine.jsonl", pool)
+    mine = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=mine.jsonl", "mixing.positives=20")
+    assert nat("train", "-m", *mine, "method=nut,nat", "seed=0,1,2", "sweep.name=s") == 1
+    (asked,) = re.findall(r"With (\d+) questions", capsys.readouterr().out)
+    held_out = [t.question for t in pool if t.outcome.success and question_sets._place(t.question) < 0.1]
+    assert int(asked) == len(held_out) < 40

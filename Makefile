@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench clean
+.PHONY: help setup demo test test-fast lint bench fuzz clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: setup ## ruff (lint and format) and pyright
 
 bench: setup ## roll-outs: batched engine against a batch-1 generate loop, interleaved
 	$(BIN)/python experiments/benchmarks/rollouts.py
+
+fuzz: setup ## the action parser and the calculator on 100,000 generated inputs each
+	nice -n 19 $(BIN)/python experiments/benchmarks/fuzz.py
 
 clean: ## remove the virtual environment and caches (never outputs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -10,12 +10,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nat import search
 from nat import trajectories as trajectory_files
 from nat.config import Config
+from nat.environments import custom
+from nat.model import BUILT_IN
 from nat.tokenization import ASSETS
 
 # Groups and keys without effect on a result: where it goes, how it is shown, what is kept beside it.
-OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples")
+OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples", "collect")
+# Keys that came later, and the values under which a run is what it was before: cells measured then stay the same cells.
+NEUTRAL: tuple[tuple[str, str, Any], ...] = (
+    ("training", "processes", 1),
+    ("agent", "style", "react"),
+    ("agent", "instructions", None),
+    ("trajectories", "questions", None),
+    ("trajectories", "on_bad_row", "error"),
+    ("environment", "fields", {"id": None, "question": "question", "answer": "answer"}),
+    ("environment", "on_bad_row", "error"),
+    ("environment", "tools", ["calculate"]),
+    ("environment", "scorer", "numeric"),
+    ("evaluation", "also_at", []),
+    ("evaluation", "n_class_losses", 0),
+)
 TRAINING_OF_NO_EFFECT = ("save", "checkpoint_every")
 
 
@@ -29,8 +46,7 @@ def cell_hash(config: Config) -> str:
     tree = {group: values for group, values in tree.items() if group not in OF_NO_EFFECT}
     for key in TRAINING_OF_NO_EFFECT:
         del tree["training"][key]
-    if tree["training"].get("processes") == 1:
-        del tree["training"]["processes"]  # cells measured before there was the key stay the same cells
+    _drop_neutral(tree)
     inputs = []
     for keys, label, path in _inputs(config):
         inputs.append([label, content_hash(path)])
@@ -39,6 +55,17 @@ def cell_hash(config: Config) -> str:
     parts: dict[str, Any] = {"config": tree, "inputs": dict(inputs)}
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _drop_neutral(tree: dict[str, Any]) -> None:
+    for group, key, neutral in NEUTRAL:
+        if tree[group].get(key, neutral) == neutral:
+            tree[group].pop(key, None)
+    tree["environment"].pop("few_shot", None)  # only `nat collect` shows it
+    if tree["search"]["kind"] == "none":
+        del tree["search"]
+    else:
+        tree["search"] = {key: value for key, value in tree["search"].items() if key not in search.OF_NO_EFFECT}
 
 
 def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]:
@@ -50,12 +77,22 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]
         paths = trajectory_files.paths(config.trajectories.path)
         for place, (path, label) in enumerate(zip(paths, trajectory_files.labels(paths), strict=True)):
             yield [("trajectories", "path")], f"trajectories {place} {label}", path
+    question_file = trajectory_files.question_file(config.trajectories)
+    if question_file is not None:
+        yield [("trajectories", "questions")], "trajectory questions", question_file
+    for place, path in enumerate(search.files(config.search)):
+        yield [("search", "path")], f"search {place}", path
+    if config.search.questions is not None:
+        yield [("search", "questions")], "search questions", Path(config.search.questions)
     questions: Any = config.environment.questions
     if isinstance(questions, str) and Path(questions).is_file():
         yield [("environment", "questions")], f"questions {Path(questions).stem}", Path(questions)
+    if isinstance(config.environment, custom.CustomConfig):
+        for place, path in enumerate(custom.source_files(config.environment)):
+            yield [], f"environment {place} {path.name}", path
     model = Path(config.model.path).expanduser()
-    if config.model.path == "tiny":
-        for path in _files(ASSETS / "tiny"):
+    if config.model.path in BUILT_IN:
+        for path in _files(ASSETS / config.model.path):
             yield [], f"model {path.name}", path
     elif model.is_dir():
         for path in _files(model):

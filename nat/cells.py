@@ -234,8 +234,10 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
         asked = config.evaluation
         key = repr((config.trajectories, config.environment, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
-            questions, pools[key], _ = run.set_questions_apart(config, run.read_trajectories(config))
-            fewest = min(len(questions), fewest or len(questions))
+            environment = run.make_environment(config)
+            apart = run.set_questions_apart(config, environment, run.read_trajectories(config, []))
+            pools[key] = apart.kept
+            fewest = min(len(apart.questions), fewest or len(apart.questions))
         try:
             run.check_pool(config, pools[key])
         except RequestError as error:

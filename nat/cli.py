@@ -20,6 +20,7 @@ usage: nat VERB [overrides]
   nat train [-m]           mix, condition, fine-tune, roll out; -m sweeps over every value list a,b,c
   nat inspect              show training examples as the model sees them, trained tokens apart from masked ones
   nat evaluate MODEL_DIR   roll a saved model out
+  nat collect              sample trajectories from a policy: scripted, a local model, an OpenAI-compatible server
   nat report DIR           compare all finished runs below DIR: use the failures, at which ratio, with which text?
   nat dashboard DIR        the same panels as a saved W&B workspace and page (extra: dashboard)
 
@@ -36,6 +37,16 @@ VERB_HELP = {
         "e.g. nat evaluate outputs/runs/NAME/model evaluation.split=validation evaluation.decoding.temperature=0.7"
     ),
     "inspect": "usage: nat inspect [overrides]   also examples=N, format=html (writes inspect.html)",
+    "collect": (
+        "usage: nat collect [MODEL_DIR] [overrides]   plays questions x temperatures x samples, each episode appended\n"
+        "to a file of trajectories; killed and started again, it goes on. The file trains as trajectories=jsonl.\n"
+        "  nat collect environment=multihop collect.n_questions=50\n"
+        "  nat collect outputs/runs/NAME/model              a model that nat trained, asked as it was trained to be\n"
+        "  nat collect collect=model model=hub model.path=OWNER/NAME\n"
+        "  nat collect environment=hotpotqa environment.questions=FILE search=bm25 search.path=CORPUS.jsonl \\\n"
+        "    collect=openai collect.endpoint.model=NAME collect.endpoint.base_url=http://localhost:8000/v1\n"
+        "collect can be scripted, model, openai; conf/collect/ has their keys (temperatures, samples, output, ...)"
+    ),
     "report": (
         "usage: nat report DIR|FILE.jsonl [report.KEY=VALUE]\n"
         "writes the verdict, report.md, report.html, results.csv, arms.csv and pictures\n"
@@ -95,6 +106,7 @@ def run(argv: Sequence[str]) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "inspect": _inspect,
+        "collect": _collect,
         "report": _report,
         "dashboard": _dashboard,
     }
@@ -207,6 +219,30 @@ def _inspect(argv: Sequence[str]) -> int:
     composed = composition.compose(request.overrides, request.config_dir)
     inspection.inspect(composition.checked(composed, request.overrides))
     return 0
+
+
+def _collect(argv: Sequence[str]) -> int:
+    has_model = bool(argv) and not argv[0].startswith("-") and ("=" not in argv[0] or Path(argv[0]).exists())
+    given = list(argv[1:] if has_model else argv)
+    request = parse(given)
+    if request.asks_for_help:
+        print(VERB_HELP["collect"])
+        return 0
+    if request.multirun:
+        raise RequestError("nat collect fills one file; leave -m out, and name several values in collect.temperatures.")
+    from nat import cells, collection, composition
+
+    overrides, config_dir = ["training=none", *request.overrides], request.config_dir
+    if has_model:  # in its own environment, asked as it was trained to be
+        named = {override.lstrip("+~").partition("=")[0] for override in request.overrides}
+        own = [o for o in ("collect=model", "collect.as_class=inference") if o.partition("=")[0] not in named]
+        overrides = cells.evaluation_arguments(Path(argv[0]), [*own, *request.overrides], config_dir)
+        config_dir = None  # it is among the arguments now
+    flags = [a for a in given if a not in request.overrides]
+    if request.only_shows:
+        return _hydra([*flags, *overrides])
+    config = composition.checked(composition.compose(overrides, config_dir), overrides)
+    return collection.collect(config, lambda line: print(line, flush=True))
 
 
 def _report(argv: Sequence[str]) -> int:

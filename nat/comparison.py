@@ -15,7 +15,7 @@ from nat.statistics import CrossedDifference, crossed_difference, crossed_interv
 
 Verdict: TypeAlias = Literal["yes", "no", "undecided"]
 
-METHODS = ("base", "positive_only", "nut", "nat", "nat_graded")  # the order of rows
+METHODS = ("base", "positive_only", "replaced", "nut", "nat", "nat_graded")  # the order of rows
 REFERENCE = "positive_only"  # what every other method is compared with
 UNMARKED = "nut"  # what the effect of a text is measured against
 MARKED = ("nat", "nat_graded")

@@ -114,7 +114,10 @@ def describe_composition_error(error: Exception) -> str:
             return f"{key}: not among the values of this preset; a field of TRL's SFTConfig is added as +{key}=VALUE"
         return f"{key}: there is no key {name!r}{where}.{_near(key)}"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{match[1]}: must be given on the command line, as {match[1]}=VALUE."
+        # The message knows the last part of the key, the error the whole of it (or another key that refers to it).
+        whole = str(getattr(error, "full_key", None) or "")
+        key = whole if whole.endswith(match[1]) else match[1]
+        return f"{key}: must be given on the command line, as {key}=VALUE."
     if "Ambiguous value for argument" in text:
         return text.splitlines()[0] + ".\nTo sweep over several values, add -m; for one value with a comma, quote it."
     if "mismatched input" in text or "token recognition" in text or "LexerNoViableAlt" in text:

@@ -17,14 +17,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from nat import search
 from nat.agents import AgentConfig
+from nat.collection import CollectConfig
 from nat.comparison import ReportConfig
 from nat.environments.arithmetic import ArithmeticConfig
 from nat.environments.benchmarks import BenchmarkConfig
+from nat.environments.custom import CustomConfig
+from nat.environments.multihop import MultihopConfig
+from nat.environments.strategic import StrategicConfig
+from nat.environments.worlds import is_world
 from nat.mixing import MixingConfig, check_enough
 from nat.model import ModelConfig
 from nat.rollouts import EvaluationConfig
 from nat.schema import STRICT
+from nat.search import SearchConfig
 from nat.strategy import StrategyConfig
 from nat.tracking import TrackingConfig
 from nat.training import TrainingConfig
@@ -46,14 +53,19 @@ class SweepConfig:
 class Config:
     """One field per config group, in the order in which data flows; values and meanings stand in `conf/`."""
 
-    environment: Annotated[ArithmeticConfig | BenchmarkConfig, Field(discriminator="kind")]
+    environment: Annotated[
+        ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig,
+        Field(discriminator="kind"),
+    ]
     agent: AgentConfig
+    search: SearchConfig
     trajectories: TrajectoriesConfig
     mixing: MixingConfig
     strategy: StrategyConfig
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    collect: CollectConfig
     tracking: TrackingConfig
     report: ReportConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -84,10 +96,26 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
 
 def check(config: Config) -> None:
     """Refuse what no single group can see to be impossible."""
-    if config.trajectories.kind == "scripted" and config.environment.kind != "arithmetic":
+    environment = config.environment
+    if config.trajectories.kind == "scripted" and not is_world(environment) and config.training.objective != "none":
         raise RequestError(
-            f"trajectories=arithmetic are generated in environment=arithmetic, not in {config.environment.name}.\n"
+            f"trajectories=scripted are generated in the built-in worlds, not in environment={environment.name}.\n"
             "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
+        )
+    searches = (
+        isinstance(environment, BenchmarkConfig) and "search" in environment.tools and config.agent.style != "cot"
+    )
+    if searches and config.search.kind == "none":
+        raise RequestError(
+            f"search=none: environment={environment.name} has the tool search; say what it searches: search=bm25 (your "
+            "documents),\nsearch=replay (recorded observations) or search=web (an API), or take agent=cot."
+        )
+    if searches:
+        search.check(config.search)
+    if not searches and config.search.kind != "none":
+        raise RequestError(
+            f"search={config.search.kind}: nothing in environment={environment.name} with agent={config.agent.name} "
+            "searches with it; leave it out."
         )
     if config.trajectories.kind == "scripted" and config.training.objective != "none":
         # Their numbers are known before a single one is played.
@@ -113,7 +141,7 @@ def method_of(config: Config, n_negatives: int) -> str:
     if config.training.objective == "none":
         return "base"
     if n_negatives == 0:
-        return "positive_only"
+        return "replaced" if config.mixing.kind == "replaced" else "positive_only"
     if not config.strategy.is_marked:
         return "nut"
     return "nat_graded" if config.strategy.is_graded else "nat"

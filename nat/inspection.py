@@ -40,7 +40,7 @@ def inspect(config: Config) -> None:
     from nat.run import describe, prepare
 
     prepared = prepare(config)
-    if config.mixing.ratio is not None and config.mixing.kind == "ratio":
+    if config.mixing.ratio is not None and config.mixing.kind in ("ratio", "replaced"):
         print(f"mixing.ratio={config.mixing.ratio}:")
     for line in describe(config, prepared):
         print(line)

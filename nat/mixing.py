@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from nat.schema import STRICT
 from nat.types import RequestError, Trajectory
 
+BY_RATIO = ("ratio", "positive_only", "replaced")  # the kinds whose numbers mixing.ratio and mixing.hold decide
 QUOTE_REMEDY = 'write it in quotes, as positives:negatives, e.g. ratio: "1:3" (unquoted, YAML reads 1:3 as a number)'
 
 
@@ -38,7 +39,7 @@ def parse_ratio(text: str) -> tuple[Fraction, Fraction]:
 class MixingConfig:
     """See the comments in `conf/mixing/`, where the values live."""
 
-    kind: Literal["positive_only", "ratio", "counts", "all"]
+    kind: Literal["positive_only", "ratio", "counts", "all", "replaced"]
     ratio: str | None
     hold: Literal["positives", "total", "tokens"]
     positives: NonNegativeInt | None
@@ -64,9 +65,9 @@ class MixingConfig:
 
     @model_validator(mode="after")
     def _possible_together(self) -> MixingConfig:
-        if self.kind == "ratio":
+        if self.kind in ("ratio", "replaced"):
             if self.ratio is None:
-                raise ValueError('ratio: mixing=ratio needs one, e.g. mixing.ratio="1:3"')
+                raise ValueError(f'ratio: mixing={self.kind} needs one, e.g. mixing.ratio="1:3"')
             if self.negatives is not None:
                 raise ValueError(
                     f"negatives={self.negatives} together with ratio={self.ratio!r} says the same thing twice; "
@@ -78,7 +79,7 @@ class MixingConfig:
             raise ValueError(f"ratio={self.ratio!r} with mixing=counts; take mixing=ratio, or leave mixing.ratio null")
         if self.kind == "all" and any(n is not None for n in (self.ratio, self.positives, self.negatives)):
             raise ValueError("mixing=all takes every trajectory: leave ratio, positives and negatives null")
-        if self.kind in ("ratio", "positive_only"):
+        if self.kind in BY_RATIO:
             for name, value in (("total", self.total), ("tokens", self.tokens)):
                 if self.hold != name and value is not None:
                     raise ValueError(f"{name}={value} has no effect with hold={self.hold}; set mixing.hold={name}")
@@ -119,7 +120,7 @@ def mix(
     needed for `hold=tokens` alone. Raises RequestError where more is asked for than there is.
     """
     positives, negatives = (_in_order(pool, seed) for pool in pools(trajectories, config))
-    if config.hold == "tokens" and config.kind in ("ratio", "positive_only"):
+    if config.hold == "tokens" and config.kind in BY_RATIO:
         n_positives, n_negatives = _counts_within_tokens(config, positives, negatives, trained_tokens or {})
     else:
         n_positives, n_negatives = check_enough(config, len(positives), len(negatives))
@@ -179,6 +180,8 @@ def check_enough(config: MixingConfig, positives: int, negatives: int) -> tuple[
             n_negatives = negatives if p == 0 else round_half_up(n_positives * n / p)
         if config.kind == "positive_only":
             n_negatives = 0
+        elif config.kind == "replaced":
+            n_positives, n_negatives = n_positives + n_negatives, 0
     _refuse_too_many(config, n_positives, positives, n_negatives, negatives)
     return n_positives, n_negatives
 
@@ -194,6 +197,8 @@ def _counts_within_tokens(
     trained_tokens: Mapping[str, int],
 ) -> tuple[int, int]:
     assert config.tokens is not None
+    if config.kind == "replaced":
+        return _count_within("positives", positives, Fraction(config.tokens), trained_tokens, config), 0
     p, n = _ratio(config)
     budget = config.tokens * p / (p + n)
     n_positives = _count_within("positives", positives, budget, trained_tokens, config)
@@ -234,6 +239,8 @@ def _refuse_too_many(config: MixingConfig, n_positives: int, positives: int, n_n
     repeats_something = config.oversample and (positives or not n_positives) and (negatives or not n_negatives)
     if enough or repeats_something:
         return
+    if config.kind == "replaced":
+        raise RequestError(_too_few_to_replace(config, n_positives, positives))
     filtered = "" if config.questions == "any" else f" (after mixing.questions={config.questions})"
     message = (
         f"mixing={config.kind} asks for {n_positives} positives and {n_negatives} negatives; "
@@ -250,6 +257,22 @@ def _refuse_too_many(config: MixingConfig, n_positives: int, positives: int, n_n
     if n_negatives and not negatives:
         raise RequestError(message + "\nWithout failures there is nothing to mix in: take method=positive_only.")
     raise RequestError(message + "\nOr repeat trajectories with mixing.oversample=true.")
+
+
+def _too_few_to_replace(config: MixingConfig, wanted: int, positives: int) -> str:
+    message = (
+        f"mixing=replaced asks for {wanted} positives, those in place of negatives included; there are {positives}."
+    )
+    p, n = _ratio(config)
+    if config.hold == "total":
+        message += f"\nLower mixing.total to {positives}"
+    elif p == 0:
+        message += f"\nAt mixing.ratio={config.ratio} each of the negatives is replaced; take mixing.hold=total"
+    else:
+        # x + round_half_up(x * n / p) <= positives holds exactly for x * n / p < positives - x + 1/2.
+        largest = math.ceil((positives + Fraction(1, 2)) / (1 + n / p)) - 1
+        message += f"\nAt mixing.ratio={config.ratio} the largest feasible mixing.positives is {largest}"
+    return f"{message}; or give more successes, or repeat them with mixing.oversample=true."
 
 
 def _largest_feasible(p: Fraction, n: Fraction, positives: int, negatives: int) -> int:

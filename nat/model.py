@@ -18,6 +18,7 @@ from nat.tokenization import ASSETS, ChatFormat, template_messages
 from nat.types import Message, RequestError
 
 SHIPPED_TEMPLATES = ("plain", "chatml")
+BUILT_IN = ("tiny", "tiny_search")  # models that come with the package
 QUESTION = "{question}"  # where a question goes in a saved model's prompt
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -183,8 +184,8 @@ def save_model(
 
 def _source(config: ModelConfig) -> Path | str:
     """A local directory, or a hub id."""
-    if config.path == "tiny":
-        return ASSETS / "tiny"
+    if config.path in BUILT_IN:
+        return ASSETS / config.path
     path = Path(config.path).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -195,7 +196,9 @@ def _source(config: ModelConfig) -> Path | str:
         return path
     if path.exists() or not _HUB_ID.fullmatch(config.path):
         what = "is a file" if path.exists() else "no such directory, and no hub id (owner/name)"
-        raise RequestError(f"model.path={config.path}: {what}; give a directory with a model, a hub id, or tiny")
+        raise RequestError(
+            f"model.path={config.path}: {what}; give a directory with a model, a hub id, or {' or '.join(BUILT_IN)}"
+        )
     return config.path
 
 

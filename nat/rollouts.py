@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
 
-from nat.environments import failed, take_turn
+from nat.environments import failed, open_tools, take_turn
 from nat.files import write_text
 from nat.questions import question_id
 from nat.schema import STRICT
 from nat.statistics import wilson_interval
 from nat.tokenization import ChatFormat, encode_agent_turn, encode_observations, encode_prompt
-from nat.types import Environment, Message, Outcome, Question, RequestError, Rollout
+from nat.tools.replay import MISS
+from nat.types import Environment, Message, Outcome, Question, RequestError, Rollout, Tool
 
 if TYPE_CHECKING:
     from nat.decoding import Rows
@@ -61,6 +62,8 @@ class EvaluationConfig:
     split: Literal["validation", "test"]
     n_validation: NonNegativeInt | None
     also_as: Literal["others"] | list[str]
+    also_at: list[NonNegativeFloat]
+    n_class_losses: NonNegativeInt
     decoding: DecodingConfig
 
 
@@ -71,6 +74,7 @@ class _Episode:
     place: int  # of its question among the caller's
     question: Question
     prompt: list[int]
+    tools: tuple[Tool, ...] = ()
     messages: tuple[Message, ...] = ()
     turn_number: int = 1
     generated_tokens: int = 0
@@ -133,6 +137,10 @@ def roll_out(
                     if len(episode.prompt) >= context:
                         finish(episode, failed(episode.question, "no_answer"))
                         continue
+                    episode.tools, broken = open_tools(environment, episode.question)
+                    if broken is not None:
+                        finish(episode, broken)
+                        continue
                     row = free.pop()
                     living[row] = episode
                     rows.start(row, episode.prompt)
@@ -168,7 +176,7 @@ def _after_token(
     episode.messages += (Message("assistant", text),)
     if not ended:
         return failed(episode.question, "no_answer")
-    turn = take_turn(environment, episode.question, episode.turn_number, text)
+    turn = take_turn(environment, episode.question, episode.turn_number, text, episode.tools)
     if turn.outcome is not None:
         return turn.outcome
     observation, following = next_tokens(turns, tokens, text, turn.observation or "")
@@ -273,6 +281,7 @@ def summarise(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     successes = sum(rollout.outcome.success for rollout in rollouts)
     failures = Counter(rollout.outcome.failure for rollout in rollouts if rollout.outcome.failure)
     turns = sum(message.role == "assistant" for rollout in rollouts for message in rollout.messages)
+    misses = sum(m.role == "tool" and m.content == MISS for rollout in rollouts for m in rollout.messages)
     return {
         "success_rate": successes / n,
         "ci95": list(wilson_interval(successes, n)),
@@ -281,6 +290,7 @@ def summarise(rollouts: Sequence[Rollout]) -> dict[str, Any]:
         "failures": dict(sorted(failures.items())),
         "mean_turns": turns / n,
         "generated_tokens": sum(rollout.generated_tokens for rollout in rollouts),
+        **({"search_misses": misses} if misses else {}),
     }
 
 

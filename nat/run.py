@@ -8,16 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from nat import cache
+from nat import cache, search
 from nat import questions as question_sets
 from nat import trajectories as trajectory_files
+from nat.agents import chain_of_thought
 from nat.config import Config, method_of
-from nat.environments import arithmetic, benchmarks
+from nat.environments import benchmarks, custom, for_agent, worlds
+from nat.environments.benchmarks import BenchmarkConfig, DroppedQuestion, LoadedQuestions
+from nat.environments.custom import CustomConfig
 from nat.files import write_json
 from nat.mixing import Mix, check_enough, mix, per_source, pools
 from nat.progress import begin
@@ -25,11 +28,12 @@ from nat.quality import leaks
 from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
 from nat.training import MEETING_PLACE
-from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
+from nat.trajectories.json_lines import DroppedRow
+from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Tool, Trajectory
 
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
 
-SAVED_GROUPS = ("environment", "agent", "trajectories", "strategy", "evaluation", "tracking")
+SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
 
 
 @dataclass(frozen=True)
@@ -43,20 +47,34 @@ class Prepared:
     mixed: Mix | None  # None where nothing is trained
     examples: list[Example]
     manifest: dict[str, Any]
+    unseen: Mapping[str, list[Trajectory]]  # to measure the loss of; empty lists for none
 
 
 def prepare(config: Config) -> Prepared:
     """Trajectories, evaluation questions, strategy, tokenization and mixing. Raises RequestError."""
     from nat.model import load_tokenizer
 
-    environment = make_environment(config)
-    pool = read_trajectories(config)
-    questions, pool, held_out = set_questions_apart(config, pool)
-    validation = validation_questions(config, [*pool, *held_out])
+    documents: list[DroppedRow] = []
+    bad_rows: list[DroppedRow] = []
+    environment = make_environment(config, documents)
+    pool = read_trajectories(config, bad_rows)
+    questions, validation, pool, held_out, left_out = set_questions_apart(config, environment, pool)
     if config.training.objective == "none":
         format = chat_format(load_tokenizer(config.model))
         return Prepared(
-            environment, questions, validation, format, None, [], {"hash": None, "held_out": counts(held_out)}
+            environment,
+            questions,
+            validation,
+            format,
+            None,
+            [],
+            {
+                "hash": None,
+                "held_out": counts(held_out),
+                **listed("questions_left_out", left_out),
+                **listed("documents_left_out", documents),
+            },
+            unseen_trajectories(config, held_out),
         )
 
     classes = check_pool(config, pool)  # before the tokenizer is loaded: too few stay too few when some are dropped
@@ -70,10 +88,12 @@ def prepare(config: Config) -> Prepared:
     usable = [trajectory for trajectory in pool if trajectory.id in by_id]
     mixed = mix(usable, config.mixing, config.seed, {e.trajectory_id: trained_token_count(e) for e in examples})
     chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
-    manifest = make_manifest(config, mixed, chosen, held_out, dropped, pool)
+    manifest = make_manifest(config, mixed, chosen, held_out, dropped, pool, bad_rows)
+    manifest |= listed("questions_left_out", left_out) | listed("documents_left_out", documents)
     if found := find_leaks(pool, [*questions, *validation]):
         manifest["leaks"] = found
-    return Prepared(environment, questions, validation, format, mixed, chosen, manifest)
+    unseen = unseen_trajectories(config, held_out)
+    return Prepared(environment, questions, validation, format, mixed, chosen, manifest, unseen)
 
 
 def run(
@@ -146,6 +166,9 @@ def run(
                 stop = config.evaluation.decoding.stop
                 save_model(model, prepared.format, run_dir / "model", prompt, stop, facts)
                 save_configuration(config, facts, run_dir / "model")
+        if any(prepared.unseen.values()):
+            with clock("class_losses"):
+                results["class_losses"] = class_losses(config, prepared, model, report)
         if config.evaluation.kind == "rollouts":
             with clock("evaluation"):
                 results |= evaluate(config, prepared, model, run_dir, report, save_rollouts)
@@ -160,50 +183,89 @@ def run(
 
 def check_pool(config: Config, pool: Sequence[Trajectory]) -> list[StrategyClass]:
     """The class of each trajectory. Raises RequestError where strategy or mixing cannot be served by this pool."""
-    classes = classify(pool, config.strategy)
     check_enough(config.mixing, *map(len, pools(pool, config.mixing)))
-    return classes
+    if not config.strategy.is_shuffled:
+        return classify(pool, config.strategy)
+    if config.mixing.hold == "tokens":
+        raise RequestError(
+            f"mixing.hold=tokens: strategy={config.strategy.name} deals its marks out among the chosen trajectories, "
+            "and tokens are counted after that; take mixing.hold=positives or total."
+        )
+    # Within what is chosen, so that the marks stay as frequent as the labels are.
+    chosen = {trajectory.id for trajectory in mix(pool, config.mixing, config.seed).selected}
+    classes: dict[str, StrategyClass] = {}
+    for group in ([t for t in pool if t.id in chosen], [t for t in pool if t.id not in chosen]):
+        classes |= {t.id: class_ for t, class_ in zip(group, classify(group, config.strategy), strict=True)}
+    return [classes[trajectory.id] for trajectory in pool]
 
 
 # ---- questions and trajectories ----
 
 
-def make_environment(config: Config) -> Environment:
-    if isinstance(config.environment, arithmetic.ArithmeticConfig):
-        return arithmetic.make_environment(config.environment)
-    return benchmarks.make_environment(config.environment)
+def make_environment(config: Config, left_out: list[DroppedRow] | None = None) -> Environment:
+    """The configured environment, as the configured agent meets it. Raises RequestError.
+
+    Rows of the search's files that cannot be used are added to `left_out` (search.on_bad_row=drop; else an error).
+    """
+    if isinstance(config.environment, CustomConfig):
+        environment = custom.make_environment(config.environment)
+    elif not isinstance(config.environment, BenchmarkConfig):
+        environment = worlds.make_environment(config.environment)
+    elif config.agent.style == "cot":
+        no_search = Tool("search", lambda query: "")  # a chain of thought calls no tool
+        environment = benchmarks.make_environment(config.environment, no_search)
+    else:
+        found = search.make_search(config.search)
+        if found is not None and left_out is not None:
+            left_out += found.dropped
+        tools = (None, None) if found is None else (found.tool, found.open_tools)
+        environment = benchmarks.make_environment(config.environment, *tools)
+    return for_agent(environment, config.agent)
 
 
-def read_trajectories(config: Config) -> list[Trajectory]:
-    """The pool to choose from; empty where neither training nor held-out questions need one."""
+def read_trajectories(config: Config, dropped: list[DroppedRow] | None = None) -> list[Trajectory]:
+    """The pool to choose from; empty where neither training nor held-out questions need one.
+
+    Rows of the files that cannot be used are added to `dropped` (with `trajectories.on_bad_row=drop`; else an error).
+    """
     if config.trajectories.kind == "scripted":
         if config.training.objective == "none":
             return []
-        return earn_trajectories(config)
+        assert worlds.is_world(config.environment)
+        wanted = {True: config.trajectories.successes or 0, False: config.trajectories.failures or 0}
+        return [as_agent(config, t) for t in earn_trajectories(config.environment, "train", wanted)]
     if config.training.objective == "none" and config.environment.questions != "held_out":
         return []
-    return list(trajectory_files.read(config.trajectories))
+    return [as_agent(config, trajectory) for trajectory in trajectory_files.read(config.trajectories, dropped)]
 
 
-def earn_trajectories(config: Config) -> list[Trajectory]:
-    """Let the scripted policy play until it has earned the configured numbers of successes and failures."""
-    numbers = [config.trajectories.successes, config.trajectories.failures]
+def as_agent(config: Config, trajectory: Trajectory) -> Trajectory:
+    """The trajectory as the configured agent would have told it."""
+    if config.agent.style == "react":
+        return trajectory
+    return replace(trajectory, messages=chain_of_thought(trajectory.messages))
+
+
+def earn_trajectories(
+    environment: worlds.WorldConfig, split: worlds.Split, wanted: dict[bool, int]
+) -> list[Trajectory]:
+    """Let the scripted policy play until it has earned the wanted numbers of successes (True) and failures (False)."""
     return cache.cached(
         "trajectories",
-        [asdict(config.environment), *numbers],
-        lambda: _earn_trajectories(config),
+        [asdict(environment), split, wanted[True], wanted[False]],
+        lambda: _earn_trajectories(environment, split, wanted),
         cache.encode_trajectories,
         cache.decode_trajectories,
     )
 
 
-def _earn_trajectories(config: Config) -> list[Trajectory]:
-    assert isinstance(config.environment, arithmetic.ArithmeticConfig)
-    wanted = {True: config.trajectories.successes or 0, False: config.trajectories.failures or 0}
+def _earn_trajectories(
+    environment: worlds.WorldConfig, split: worlds.Split, wanted: dict[bool, int]
+) -> list[Trajectory]:
     kept: list[Trajectory] = []
     earned: Counter[bool] = Counter()
     limit = 1000 * (sum(wanted.values()) + 1)  # attempts: a policy that (almost) never fails must not play for ever
-    for trajectory in islice(arithmetic.endless_trajectories(config.environment), limit):
+    for trajectory in islice(worlds.endless_trajectories(environment, split), limit):
         if all(earned[success] >= number for success, number in wanted.items()):
             return kept
         success = trajectory.outcome.success
@@ -211,73 +273,93 @@ def _earn_trajectories(config: Config) -> list[Trajectory]:
             kept.append(trajectory)
             earned[success] += 1
     raise RequestError(
-        f"trajectories: after {limit} attempts at environment.failure_rate={config.environment.failure_rate} the "
+        f"trajectories: after {limit} attempts at environment.failure_rate={environment.failure_rate} the "
         f"policy had earned {earned[True]} of {wanted[True]} successes and {earned[False]} of {wanted[False]} failures."
         "\nChange environment.failure_rate, trajectories.successes or trajectories.failures."
     )
 
 
-def set_questions_apart(
-    config: Config, pool: Sequence[Trajectory]
-) -> tuple[list[Question], list[Trajectory], list[Trajectory]]:
-    """Evaluation questions, the trajectories that may train, and those on held-out questions.
+class SetApart(NamedTuple):
+    questions: list[Question]  # of `evaluation.split`
+    validation: list[Question]  # the `evaluation.n_validation` that are asked as well; disjoint from `questions`
+    kept: list[Trajectory]  # that may train
+    held_out: list[Trajectory]  # on a question that is kept for evaluation
+    left_out: list[DroppedQuestion]  # rows of a question file that are not asked
 
-    Nothing is trained and evaluated on the same question, by normalised text.
-    """
-    environment, evaluation = config.environment, config.evaluation
-    if environment.questions == "held_out":
-        assert not isinstance(environment, arithmetic.ArithmeticConfig)
-        found = question_sets.hold_out(pool, environment.held_out, evaluation.split)
-        unavailable = {t.question for t in pool if question_sets.is_held_out(t.question, environment.held_out)}
-    else:
-        if isinstance(environment, arithmetic.ArithmeticConfig):
-            found = generate_questions(environment, evaluation.split, evaluation.n_questions)
-        else:
-            benchmarks.check_split(environment.questions, evaluation.split)
-            found = benchmarks.load_questions(environment.questions)
-        asked = question_sets.texts(found)
-        unavailable = {t.question for t in pool if question_sets.normalise(t.question) in asked}
+
+def set_questions_apart(config: Config, environment: Environment, pool: Sequence[Trajectory]) -> SetApart:
+    """Nothing is trained and evaluated on the same question, by normalised text. Raises RequestError."""
+    world, evaluation = config.environment, config.evaluation
+    found, left_out = questions_of(config, environment, pool, evaluation.split, evaluation.n_questions)
+    asked = question_sets.texts(found)
+    validation: list[Question] = []
+    # A question file is a test set, all of it: then there is nothing to validate on.
+    validates = evaluation.n_validation and evaluation.split == "test" and evaluation.kind != "none"
+    if validates and world.questions in (None, "held_out"):
+        candidates, _ = questions_of(config, environment, pool, "validation", evaluation.n_validation or 0)
+        fresh = [question for question in candidates if question_sets.normalise(question.text) not in asked]
+        validation = fresh[: evaluation.n_validation]
+    unavailable = asked | question_sets.texts(validation)
     kept, held_out = [], []
     for trajectory in pool:
-        (held_out if trajectory.question in unavailable else kept).append(trajectory)
+        if world.questions == "held_out":  # all of them, not only as many as are asked
+            assert not worlds.is_world(world)
+            apart = question_sets.is_held_out(trajectory.question, world.held_out)
+        else:
+            apart = question_sets.normalise(trajectory.question) in unavailable
+        (held_out if apart else kept).append(trajectory)
     if not pool and config.trajectories.kind != "scripted" and config.training.objective != "none":
         raise RequestError(f"trajectories.path={config.trajectories.path}: the files hold no trajectory.")
     if not found and evaluation.kind != "none":
         unscored = sum(trajectory.outcome.reference is None for trajectory in pool)
         raise RequestError(
-            f"environment.questions={environment.questions}: no {evaluation.split} question to evaluate on "
+            f"environment.questions={world.questions}: no {evaluation.split} question to evaluate on "
             f"({len(pool)} trajectories, {unscored} of them without outcome.reference).\n"
             "Give references, raise environment.held_out, name a question file, or take evaluation=none."
         )
     if pool and not kept:
         raise RequestError(
-            f"environment.questions={environment.questions}: every one of the {len(pool)} trajectories is on an "
+            f"environment.questions={world.questions}: every one of the {len(pool)} trajectories is on an "
             "evaluation question; none is left to train on."
         )
-    return found[: evaluation.n_questions], kept, held_out
+    return SetApart(found[: evaluation.n_questions], validation, kept, held_out, left_out)
 
 
-def validation_questions(config: Config, trajectories: Sequence[Trajectory]) -> list[Question]:
-    """The `evaluation.n_validation` questions that are asked besides those of `evaluation.split`.
+def questions_of(
+    config: Config, environment: Environment, pool: Sequence[Trajectory], split: Literal["validation", "test"], n: int
+) -> LoadedQuestions:
+    """The questions of a split: a world's or an own environment's first `n`; all that files or the hub hold."""
+    world = config.environment
+    if worlds.is_world(world):
+        return LoadedQuestions(generate_questions(world, split, n), [])
+    if world.questions == "held_out":
+        return LoadedQuestions(question_sets.hold_out(pool, world.held_out, split), [])
+    if world.questions is None:
+        if environment.questions is None and config.evaluation.kind == "none":
+            return LoadedQuestions([], [])
+        return LoadedQuestions(custom.own_questions(environment, split, n), [])
+    benchmarks.check_split(world.questions, split)
+    return benchmarks.load_questions(world.questions, world.fields, world.on_bad_row, environment.score)
 
-    None where that split is the validation one itself, or where the questions come from a file (all of it is a test
-    set). The training trajectories never hold one: `set_questions_apart` keeps both halves of the held-out ones apart.
+
+def unseen_trajectories(config: Config, held_out: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
+    """The trajectories of each outcome, on questions that nothing is trained on, whose loss is to be measured.
+
+    Of files the held-out ones, in the files' order; of a world the scripted policy's on validation questions.
     """
-    environment, number = config.environment, config.evaluation.n_validation or 0
-    if not number or config.evaluation.split == "validation" or config.evaluation.kind == "none":
-        return []
-    if isinstance(environment, arithmetic.ArithmeticConfig):
-        return generate_questions(environment, "validation", number)
-    if environment.questions == "held_out":
-        return question_sets.hold_out(trajectories, environment.held_out, "validation")[:number]
-    return []
+    n = config.evaluation.n_class_losses
+    if n and config.trajectories.kind == "scripted" and worlds.is_world(config.environment):
+        held_out = earn_trajectories(config.environment, "validation", {True: n, False: n})
+        held_out = [as_agent(config, trajectory) for trajectory in held_out]
+    positives, negatives = pools(held_out, config.mixing)
+    return {"successes": positives[:n], "failures": negatives[:n]}
 
 
-def generate_questions(environment: arithmetic.ArithmeticConfig, split: arithmetic.Split, n: int) -> list[Question]:
+def generate_questions(environment: worlds.WorldConfig, split: worlds.Split, n: int) -> list[Question]:
     return cache.cached(
         "questions",
         [asdict(environment), split, n],
-        lambda: arithmetic.make_questions(environment, split, n),
+        lambda: worlds.make_questions(environment, split, n),
         cache.encode_questions,
         cache.decode_questions,
     )
@@ -337,12 +419,16 @@ def evaluate(
     results: dict[str, Any] = {}
     outcomes: list[dict[str, Any]] = []
     inference, split = config.strategy.inference_class.name, config.evaluation.split
-    passes = [(split, inference, prepared.questions)]
-    passes += [("validation", inference, prepared.validation)] if prepared.validation else []
-    passes += [(split, name, prepared.questions) for name in other_classes(config)]
-    for of_split, name, questions in passes:
+    greedy = config.evaluation.decoding
+    passes = [(split, inference, prepared.questions, greedy)]
+    passes += [("validation", inference, prepared.validation, greedy)] if prepared.validation else []
+    passes += [(split, name, prepared.questions, greedy) for name in other_classes(config)]
+    for temperature in config.evaluation.also_at:
+        passes.append((split, inference, prepared.questions, replace(greedy, temperature=temperature)))
+    for of_split, name, questions, decoding in passes:
+        at = "" if decoding is greedy else f" at temperature {decoding.temperature:g}"
         asked_for = f", asked for {name!r}" if name != inference else ""
-        label = f"evaluating{asked_for}" if of_split == split else "validating"
+        label = f"evaluating{asked_for}{at}" if of_split == split else "validating"
         finished: Counter[bool] = Counter()
         with progress(len(questions), label, "episodes") as advance:
 
@@ -356,10 +442,10 @@ def evaluate(
                 prepared.environment,
                 questions,
                 lambda question, name=name: prompt_of(config, prepared.environment, question.text, name),
-                config.evaluation.decoding,
+                decoding,
                 ended,
             )
-        outcomes += outcome_rows(rollouts, of_split, name)
+        outcomes += outcome_rows(rollouts, of_split, f"{name}@{decoding.temperature:g}" if at else name)
         summary = summarise(rollouts)
         low, high = summary["ci95"]
         rate = f"{summary['success_rate']:.3f} [{low:.3f}, {high:.3f}] on {summary['n_questions']} questions"
@@ -367,17 +453,46 @@ def evaluate(
             save(run_dir / f"rollouts_{of_split}.jsonl", rollouts)
             results[of_split] = {key: summary[key] for key in ("success_rate", "ci95", "mean_score", "n_questions")}
             report(f"  on {of_split}: {rate}")
+        elif at:
+            save(run_dir / f"rollouts_at_{decoding.temperature:g}.jsonl", rollouts)
+            results[f"success_rate_at_{decoding.temperature:g}"] = summary["success_rate"]
+            report(f" {at}: {rate}")
         elif name == inference:
             save(run_dir / "rollouts.jsonl", rollouts)
             results |= summary
             report(f"success rate  {rate}")
+            if summary["mean_score"] != summary["success_rate"]:
+                report(f"mean score    {summary['mean_score']:.3f}")
             report(f"failures      {', '.join(f'{k} {n}' for k, n in summary['failures'].items()) or 'none'}")
+            if "search_misses" in summary:
+                report(f"search misses {summary['search_misses']} (no recording answered)")
         else:
             save(run_dir / f"rollouts_as_{name}.jsonl", rollouts)
             results[f"success_rate_as_{name}"] = summary["success_rate"]
             report(f"  asked for {name!r}: {rate}")
     save_outcomes(run_dir / "outcomes.csv", outcomes)
     return results
+
+
+def class_losses(
+    config: Config, prepared: Prepared, model: Any, report: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """The loss of the unseen trajectories under the text of every class: does the model use the mark?"""
+    from nat.class_losses import losses_under_marks
+
+    found = losses_under_marks(
+        model,
+        prepared.format,
+        config.strategy,
+        lambda question, name: prompt_of(config, prepared.environment, question, name),
+        prepared.unseen,
+        max_length=config.model.max_length,
+        batch_size=LOSS_BATCH,
+    )
+    for outcome, by_class in found.items():
+        shown = [f"{name!r} {value['loss']:.4f}" for name, value in by_class.items() if value.get("loss") is not None]
+        report(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
+    return found
 
 
 def other_classes(config: Config) -> list[str]:
@@ -446,6 +561,10 @@ def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path
     pattern = tree["trajectories"]["path"]
     if pattern is not None:  # relative to where training was started
         tree["trajectories"]["path"] = [str(path.absolute()) for path in trajectory_files.paths(pattern)]
+    if question_file := trajectory_files.question_file(config.trajectories):
+        tree["trajectories"]["questions"] = str(question_file.absolute())
+    if files := search.files(config.search):
+        tree["search"]["path"] = [str(path.absolute()) for path in files]
     for group in SAVED_GROUPS:
         (directory / "conf" / group).mkdir(parents=True, exist_ok=True)
         write_json(directory / "conf" / group / "saved.yaml", tree[group])  # JSON is YAML
@@ -464,8 +583,12 @@ def make_manifest(
     held_out: Sequence[Trajectory],
     dropped: Sequence[Dropped],
     pool: Sequence[Trajectory],
+    bad_rows: Sequence[DroppedRow],
 ) -> dict[str, Any]:
-    """What was selected, from where, what was not and why; the four counts add up to what was read."""
+    """What was selected, from where, what was not and why; the four counts add up to what was read.
+
+    Rows that could not be read at all have no label; they stand apart, as `bad_rows`.
+    """
     success = {trajectory.id: trajectory.outcome.success for trajectory in pool}
     reasons = sorted({drop.reason for drop in dropped})
     return {
@@ -488,7 +611,13 @@ def make_manifest(
         "positives": [trajectory.id for trajectory in mixed.positives],
         "negatives": [trajectory.id for trajectory in mixed.negatives],
         "dropped_trajectories": [drop._asdict() for drop in dropped],
+        **listed("bad_rows", bad_rows),
     }
+
+
+def listed(name: str, rows: Sequence[Any]) -> dict[str, list[dict[str, str]]]:
+    """Rows of files that are left out, for the manifest; nothing where there are none."""
+    return {name: [row._asdict() for row in rows]} if rows else {}
 
 
 def describe(config: Config, prepared: Prepared) -> Iterator[str]:
@@ -496,20 +625,26 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     held_out = config.environment.questions == "held_out"
     origin = "held out of the trajectory files" if held_out else f"of {config.environment.name}"
     yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions {origin}"
-    if config.trajectories.kind != "scripted" and config.environment.kind == "arithmetic":
-        yield "warning: trained on your files, evaluated in the built-in arithmetic world (environment=arithmetic);"
+    if config.trajectories.kind != "scripted" and worlds.is_world(config.environment):
+        name = config.environment.name
+        yield f"warning: trained on your files, evaluated in the built-in {name} world (environment={name});"
         yield "         environment=gsm8k evaluates on questions held out of the files"
     if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":
         yield f"              (evaluation.n_questions={config.evaluation.n_questions}: there are no more)"
+    manifest = prepared.manifest
+    for what in ("questions", "documents"):
+        for reason, number in Counter(row["reason"] for row in manifest.get(f"{what}_left_out", ())).items():
+            yield f"              {number} rows of the files are no {what}: {reason} (listed in manifest.json)"
     if prepared.mixed is None:
         return
-    manifest = prepared.manifest
     selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
     yield f"selected      {_counts_text(selected)}; unused {_counts_text(unused)}"
     if any(held_out.values()):
         yield f"held out      {_counts_text(held_out)}, on questions kept for evaluation"
     for reason, number in manifest["dropped"].items():
         yield f"dropped       {_counts_text(number)}: {reason} (listed in manifest.json)"
+    for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
+        yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
     tokens = ", ".join(f"{name} {count}" for name, count in manifest["trained_tokens"].items())
     yield f"trained tokens  {tokens}; manifest {manifest['hash']}"
     for leak in manifest.get("leaks", ()):
@@ -528,7 +663,7 @@ def coordinates(
         "method": method,
         "environment": config.environment.name,
         "strategy": config.strategy.name,
-        "ratio": config.mixing.ratio if config.mixing.kind == "ratio" else None,
+        "ratio": config.mixing.ratio if config.mixing.kind in ("ratio", "replaced") else None,
         "positives": n_positives,
         "negatives": n_negatives,
         "seed": config.seed,
@@ -538,7 +673,13 @@ def coordinates(
     }
 
 
-STAGES = {"prepare": "reading and tokenizing", "load_model": "loading the model", "save": "saving the model"}
+LOSS_BATCH = 32  # trajectories a forward pass, where only their loss is measured
+STAGES = {
+    "class_losses": "measuring losses",
+    "prepare": "reading and tokenizing",
+    "load_model": "loading the model",
+    "save": "saving the model",
+}
 
 
 @dataclass

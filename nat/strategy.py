@@ -6,6 +6,7 @@ that text in the prompt and the class whose text is used at inference (Wang et a
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from nat.schema import STRICT
 from nat.types import Message, RequestError, Trajectory
 
 Value = str | bool | int | float
+SHUFFLED_SUCCESS = "shuffled_success"  # a field of the pool, not of one trajectory: see `shuffled_success`
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -105,6 +107,10 @@ class StrategyConfig:
         return len({class_.text for class_ in self.classes}) > 1
 
     @property
+    def is_shuffled(self) -> bool:
+        return any(class_.when is not None and class_.when.field == SHUFFLED_SUCCESS for class_ in self.classes)
+
+    @property
     def is_graded(self) -> bool:
         return any(class_.when is not None and class_.when.is_graded for class_ in self.classes)
 
@@ -112,7 +118,8 @@ class StrategyConfig:
 def uncovered_value(classes: Sequence[StrategyClass]) -> tuple[str, Value] | None:
     """A value of the tested field that no class takes, or None if there is none or it cannot be known beforehand.
 
-    Known are `success` (true, false), `score` (from 0 to 1) and any other field that all classes grade by bounds.
+    Known are `success` and `shuffled_success` (true, false), `score` (from 0 to 1) and any other field that all classes
+    grade by bounds.
     """
     tests = [class_.when for class_ in classes if class_.when is not None]
     fields = {test.field for test in tests}
@@ -120,7 +127,7 @@ def uncovered_value(classes: Sequence[StrategyClass]) -> tuple[str, Value] | Non
         return None
     field = fields.pop()
     candidates: list[Value]
-    if field == "success":
+    if field in ("success", SHUFFLED_SUCCESS):
         candidates = [True, False]
     else:
         if not all(test.is_graded for test in tests):
@@ -155,32 +162,51 @@ def field_value(trajectory: Trajectory, field: str) -> Any:
     return value
 
 
+def shuffled_success(trajectories: Sequence[Trajectory]) -> list[bool]:
+    """For each trajectory the success of another one: the marks of a control, true as often as the labels are.
+
+    The labels in the order of ids are dealt out in the order of `sha256("shuffled:" + id)`: the permutation depends on
+    the ids in the pool alone, not on the order of the files.
+    """
+    by_id = sorted(trajectories, key=lambda t: t.id)
+    by_hash = sorted(trajectories, key=lambda t: hashlib.sha256(f"shuffled:{t.id}".encode()).digest())
+    dealt = {taker.id: giver.outcome.success for taker, giver in zip(by_hash, by_id, strict=True)}
+    return [dealt[trajectory.id] for trajectory in trajectories]
+
+
 def classify(trajectories: Sequence[Trajectory], strategy: StrategyConfig) -> list[StrategyClass]:
     """The class of each trajectory: the first whose `when` holds.
 
     Raises RequestError where a tested field is in none of the trajectories, or a trajectory fits no class.
     """
+    values: dict[str, list[Any]] = {}  # of every tested field
     for index, class_ in enumerate(strategy.classes):
         if class_.when is None or not trajectories:
             continue
         field = class_.when.field
-        if all(field_value(trajectory, field) is None for trajectory in trajectories) and field != "failure":
+        if field == SHUFFLED_SUCCESS:
+            values[field] = shuffled_success(trajectories)
+            continue
+        values[field] = [field_value(trajectory, field) for trajectory in trajectories]
+        if all(value is None for value in values[field]) and field != "failure":
             known = ["success", "score", "failure", "source", *sorted(_metadata_fields(trajectories))]
             raise RequestError(
                 f"strategy.classes[{index}].when.field={field!r} is in none of the {len(trajectories)} trajectories.\n"
                 f"They have: {', '.join(known[:20])}."
             )
-    return [_class_of(trajectory, strategy) for trajectory in trajectories]
+    return [
+        _class_of(trajectory, {field: column[row] for field, column in values.items()}, strategy)
+        for row, trajectory in enumerate(trajectories)
+    ]
 
 
-def _class_of(trajectory: Trajectory, strategy: StrategyConfig) -> StrategyClass:
+def _class_of(trajectory: Trajectory, values: Mapping[str, Any], strategy: StrategyConfig) -> StrategyClass:
     for class_ in strategy.classes:
-        if class_.when is None or class_.when.matches(field_value(trajectory, class_.when.field)):
+        if class_.when is None or class_.when.matches(values[class_.when.field]):
             return class_
-    tested = {class_.when.field for class_ in strategy.classes if class_.when is not None}
-    values = ", ".join(f"{field} = {field_value(trajectory, field)!r}" for field in sorted(tested))
+    shown = ", ".join(f"{field} = {value!r}" for field, value in sorted(values.items()))
     raise RequestError(
-        f"strategy={strategy.name}: trajectory {trajectory.id!r} fits no class ({values}).\n"
+        f"strategy={strategy.name}: trajectory {trajectory.id!r} fits no class ({shown}).\n"
         "Add a class for it, or end strategy.classes with one that has no `when`."
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Failure: TypeAlias = Literal[
@@ -109,15 +109,28 @@ class ToolError(Exception):
     """The tool refuses its input. The message becomes the observation."""
 
 
+class Score(NamedTuple):
+    """How right an answer is: `score` in [0, 1] grades what `success` decides (exact match beside token F1)."""
+
+    success: bool
+    score: float
+
+
 @dataclass(frozen=True)
 class Environment:
-    """Questions' tools, turn protocol and scoring. `score` maps (prediction, reference) to a score in [0, 1].
+    """Questions' tools, turn protocol and scoring. `score` maps (prediction, reference) to a `Score`.
 
-    An episode succeeds when its score is 1. `finish[...]` is every environment's last action and no tool.
+    `finish[...]` is every environment's last action and no tool. `protocol` says how an agent's turn is read: `react`
+    turns hold one action each; a `cot` turn is the whole solution, ends with its answer, and no tool is at hand.
+    `open_tools`, where given, makes the tools of one episode (a simulator's state, a question's recordings); their
+    names are those of `tools`. `questions`, where given, maps (split, n) to the environment's own questions.
     """
 
     name: str
     instructions: str
     tools: tuple[Tool, ...]
-    score: Callable[[str, str], float]
+    score: Callable[[str, str], Score]
     max_turns: int
+    protocol: Literal["react", "cot"] = "react"
+    open_tools: Callable[[Question], tuple[Tool, ...]] | None = None
+    questions: Callable[[str, int], Sequence[Question]] | None = None

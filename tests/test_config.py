@@ -42,10 +42,26 @@ GROUPS = sorted(path.parent.name + "=" + path.stem for path in (ROOT / "conf").g
 
 
 @pytest.mark.parametrize("option", [option for option in GROUPS if not option.startswith(("hydra", "experiment"))])
-def test_every_option_of_every_group_composes_and_validates(option):
+def test_every_option_of_every_group_composes_and_validates(option, monkeypatch):
+    monkeypatch.setenv("SERPER_API_KEY", "of-a-test")
+    monkeypatch.chdir(ROOT)
     group, name = option.split("=")
     files = ["trajectories=jsonl", "trajectories.path=x.jsonl"]
-    needed = {"environment=gsm8k": files, "model=hub": ["model.path=tiny"]}
+    searching = ["environment=hotpotqa", *files, "search.path=pyproject.toml"]
+    needed = {
+        **dict.fromkeys(
+            ("environment=gsm8k", "environment=svamp", "environment=multiarith", "environment=asdiv"), files
+        ),
+        **dict.fromkeys(("environment=hotpotqa", "environment=strategyqa"), [*searching[1:], "search=bm25"]),
+        **dict.fromkeys(("search=bm25", "search=replay"), searching),
+        "search=web": ["environment=hotpotqa", *files],
+        "environment=questions": ["environment.questions=q.jsonl", *files],
+        "environment=custom": ["environment.target=a.b:make", *files],
+        "collect=openai": ["collect.endpoint.model=m"],
+        "mixing=replaced": ["trajectories.successes=200"],
+        "method=replaced": ["trajectories.successes=200"],
+        "model=hub": ["model.path=tiny"],
+    }
     config = compose(option, *needed.get(option, []))
     chosen = getattr(config, group, None)
     if group == "model" and name == "hub":
@@ -98,7 +114,10 @@ def test_every_value_has_a_comment():
         (["mixing.negatives=5"], ["mixing.negatives=5", "ratio='1:1'", "mixing=counts"]),
         (["strategy.infer_as=right"], ["strategy.infer_as", "'right' names no class", "correct, incorrect"]),
         (["evaluation.also_as=[wrong]"], ["'wrong'", "correct, incorrect"]),
-        (["environment=gsm8k"], ["environment=arithmetic", "trajectories.path"]),
+        (["environment=gsm8k"], ["environment=gsm8k", "trajectories.path"]),
+        (["environment=hotpotqa", "training=none"], ["search=none", "search=bm25", "search=replay", "search=web"]),
+        (["search=web"], ["search=web", "environment=arithmetic", "leave it out"]),
+        (["environment=questions"], ["environment.questions", "must be given"]),
         (["model=hub"], ["model.path", "must be given"]),
         (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),
         (["examples=0"], ["examples=0", "greater than 0"]),

@@ -217,3 +217,82 @@ def test_without_failures_the_remedy_is_not_to_mix():
         mix(POOL[:10], config(ratio="1:1"), seed=0)
     assert "method=positive_only" in str(error.value)
     assert "oversample" not in str(error.value)
+
+
+def test_replaced_takes_as_many_as_the_ratio_would_and_the_same_positives_first():
+    pool = [*POOL, *(make_trajectory(f"more{i}") for i in range(30))]
+    with_negatives = mix(pool, config(ratio="1:2", positives=12), seed=3)
+    replaced = mix(pool, config(kind="replaced", ratio="1:2", positives=12), seed=3)
+    assert (len(with_negatives.positives), len(with_negatives.negatives)) == (12, 24)
+    assert (len(replaced.positives), len(replaced.negatives)) == (36, 0)
+    assert ids(replaced.positives)[:12] == ids(with_negatives.positives)
+    assert len(set(ids(replaced.positives))) == 36
+    assert all(t.outcome.success for t in replaced.selected)
+
+
+def test_replaced_needs_no_failures():
+    successes = [t for t in POOL if t.outcome.success]
+    assert len(mix(successes, config(kind="replaced", ratio="1:1", positives=5), 0).positives) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ratio": "1:1.5", "positives": 3}, 8),  # 3 and, rounded half up, 5
+        ({"ratio": "2:1", "positives": 4}, 6),
+        ({"ratio": "1:3", "hold": "total", "total": 9}, 9),
+        ({"ratio": "1:0"}, 10),
+    ],
+)
+def test_counts_of_replaced(changes, expected):
+    assert len(mix(POOL, config(kind="replaced", **changes), 0).selected) == expected
+
+
+def test_replaced_spends_the_whole_token_budget_on_successes():
+    tokens = {t.id: 10 if t.outcome.success else 4 for t in POOL}
+    mixed = mix(POOL, config(kind="replaced", ratio="1:3", hold="tokens", tokens=80), 0, tokens)
+    assert (len(mixed.positives), len(mixed.negatives)) == (8, 0)
+
+
+def test_too_few_successes_to_replace_failures_names_what_is_feasible():
+    with pytest.raises(RequestError) as error:
+        mix(POOL, config(kind="replaced", ratio="1:2"), seed=0)
+    assert "mixing=replaced asks for 30 positives, those in place of negatives included; there are 10." in str(
+        error.value
+    )
+    assert "the largest feasible mixing.positives is 3;" in str(error.value)  # 3 and 6; 4 and 8 are more than 10
+    assert len(mix(POOL, config(kind="replaced", ratio="1:2", positives=3), seed=0).selected) == 9
+    with pytest.raises(RequestError, match="asks for 12 positives"):
+        mix(POOL, config(kind="replaced", ratio="1:2", positives=4), seed=0)
+    with pytest.raises(RequestError, match=r"asks for 50 .*there are 10.\nLower mixing.total to 10"):
+        mix(POOL, config(kind="replaced", hold="total", total=50), seed=0)
+    with pytest.raises(RequestError, match=r"asks for 30 .*\n.*take mixing.hold=total"):
+        mix(POOL, config(kind="replaced", ratio="0:1"), seed=0)
+    again = mix(POOL, config(kind="replaced", ratio="1:2", oversample=True), seed=0)
+    assert ids(again.positives)[10:20] == ids(again.positives)[:10]
+
+
+@pytest.mark.parametrize(("ratio", "most"), [("1:0.5", 6), ("1:1", 5), ("2:3", 4), ("1:9", 1), ("1:10", 0)])
+def test_the_largest_feasible_number_to_replace_is_the_largest(ratio, most):
+    # Of ten successes at 1:0.5: 6 and 3 are 9; 7 and 3.5, rounded up to 4, would be 11.
+    for positives in range(1, 11):
+        wanted = config(kind="replaced", ratio=ratio, positives=positives)
+        if positives <= most:
+            assert len(mix(POOL, wanted, 0).selected) <= 10
+        else:
+            with pytest.raises(RequestError, match=f"largest feasible mixing.positives is {most}[;]"):
+                mix(POOL, wanted, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratio": None}, "mixing=replaced needs one"),
+        ({"negatives": 5}, "says the same thing twice"),
+        ({"total": 9}, "total=9 has no effect with hold=positives"),
+        ({"hold": "total"}, "needs mixing.total"),
+    ],
+)
+def test_impossible_combinations_with_replaced_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        config(kind="replaced", **changes)

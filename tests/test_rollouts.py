@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nat.environments.scoring import numeric_match
+from nat.environments.scoring import numeric_score
 from nat.rollouts import DecodingConfig, EvaluationConfig, neutralise, read_rollouts, roll_out, save_rollouts, summarise
 from nat.tokenization import chat_format
 from nat.tools.calculator import CALCULATOR
@@ -17,7 +17,7 @@ from nat.types import Environment, Message, Outcome, Question, RequestError, Rol
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
 GREEDY = DecodingConfig(temperature=0.0, top_p=1.0, seed=0, max_new_tokens=24, max_context=None, stop=[], batch_size=8)
-ENVIRONMENT = Environment("sums", "Solve it.", (CALCULATOR,), numeric_match, max_turns=4)
+ENVIRONMENT = Environment("sums", "Solve it.", (CALCULATOR,), numeric_score, max_turns=4)
 QUESTIONS = [Question(f"q{i}", "What is " + " + ".join(["1"] * (i % 7 + 1)) + f" + {i}?", str(i)) for i in range(20)]
 
 

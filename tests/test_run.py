@@ -202,12 +202,13 @@ def test_held_out_questions_take_all_their_trajectories_with_them(here):
     planned = composition.plan([*MINE, "mixing=all"])
     config = planned.cells[0].config
     pool = run.read_trajectories(config)
-    questions, kept, held_out = run.set_questions_apart(config, pool)
+    environment = run.make_environment(config)
+    questions, _, kept, held_out, _ = run.set_questions_apart(config, environment, pool)
     assert len(kept) + len(held_out) == 120
     assert {q.text for q in questions} <= {t.question for t in held_out}
     assert not {t.question for t in kept} & {t.question for t in held_out}
     validation = composition.plan([*MINE, "mixing=all", "evaluation.split=validation"]).cells[0].config
-    others, kept_too, _ = run.set_questions_apart(validation, pool)
+    others, _, kept_too, _, _ = run.set_questions_apart(validation, environment, pool)
     assert not {q.text for q in others} & {q.text for q in questions}
     assert kept_too == kept
 
@@ -216,7 +217,8 @@ def test_questions_of_a_file_are_kept_out_of_training(here):
     write_pile(here / "mine.jsonl", n=10)
     (here / "test.jsonl").write_text(json.dumps({"question": "what IS  3+7?", "answer": "#### 10"}) + "\n")
     config = composition.plan([*MINE, "environment.questions=test.jsonl"]).cells[0].config
-    questions, kept, held_out = run.set_questions_apart(config, run.read_trajectories(config))
+    environment = run.make_environment(config)
+    questions, _, kept, held_out, _ = run.set_questions_apart(config, environment, run.read_trajectories(config))
     assert [q.text for q in questions] == ["what IS  3+7?"]
     assert {t.id for t in held_out} == {"p3", "n3"}
     assert len(kept) == 18
@@ -404,9 +406,9 @@ def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_othe
 
 def test_trajectories_are_earned_until_both_numbers_are_there():
     config = composition.plan(["trajectories.successes=7", "trajectories.failures=11"]).cells[0].config
-    pool = run.earn_trajectories(config)
+    pool = run.read_trajectories(config)
     assert [sum(t.outcome.success for t in pool), sum(not t.outcome.success for t in pool)] == [7, 11]
-    assert pool == run.earn_trajectories(config)
+    assert pool == run.read_trajectories(config)
 
 
 def test_a_wrong_request_costs_no_earlier_results(here, capsys):
@@ -478,7 +480,7 @@ def test_prepared_cells_are_the_same_with_and_without_a_cache(shared_work, monke
         "leaks",
     }
     for name in ("endless_trajectories", "make_questions"):  # nothing of it is done again
-        monkeypatch.setattr(run.arithmetic, name, None)
+        monkeypatch.setattr(run.worlds, name, None)
     monkeypatch.setattr(run, "tokenize_all", None)
     monkeypatch.setattr(run, "leaks", None)
     from_memory = prepared()

@@ -139,12 +139,49 @@ def test_every_shipped_strategy_is_tested_here_and_named_after_its_file():
             "prefix_objects",
             "random_sentence",
             "inverse",
+            "shuffled",
             "graded_2_soft",
             "graded_3",
             "graded_4",
         ]
     )
     assert [shipped(path.stem).name for path in SHIPPED] == [path.stem for path in SHIPPED]
+
+
+POOL = [make_trajectory(id, success=id in "ab") for id in "abcdef"]
+
+
+def test_shuffled_marks_are_pinned():
+    # `printf shuffled:a | sha256sum` and so on give 907f, 5401, 6c78, 390e, 8667, 6be4: the order is d b f c e a, which
+    # takes the labels of a b c d e f in turn. Runs of different releases stay comparable: it may never change.
+    marks = {t.id: class_.name for t, class_ in zip(POOL, classify(POOL, shipped("shuffled")), strict=True)}
+    assert [id for id, name in marks.items() if name == "correct"] == ["b", "d"]
+
+
+def test_shuffled_marks_depend_neither_on_the_order_of_files_nor_on_the_labels():
+    chosen = shipped("shuffled")
+    marks = {t.id: class_.name for t, class_ in zip(POOL, classify(POOL, chosen), strict=True)}
+    other_way = [make_trajectory(t.id, success=t.outcome.success) for t in reversed(POOL)]
+    assert {t.id: c.name for t, c in zip(other_way, classify(other_way, chosen), strict=True)} == marks
+    assert classify([], chosen) == []
+
+
+def test_shuffled_marks_are_as_frequent_as_the_labels_and_say_nothing_about_them():
+    pool = [make_trajectory(f"t{i}", success=i % 10 == 0) for i in range(2000)]
+    classes = classify(pool, shipped("shuffled"))
+    assert sum(class_.name == "correct" for class_ in classes) == 200
+    both = sum(t.outcome.success for t, class_ in zip(pool, classes, strict=True) if class_.name == "correct")
+    # Hypergeometric: 200 * 200 / 2000 = 20 expected, standard deviation 4.0.
+    assert 8 <= both <= 32
+
+
+def test_shuffled_has_the_texts_of_suffix_and_is_complete():
+    shuffled, suffix = shipped("shuffled"), shipped("suffix")
+    assert [(c.name, c.text) for c in shuffled.classes] == [(c.name, c.text) for c in suffix.classes]
+    assert (shuffled.place, shuffled.infer_as) == (suffix.place, suffix.infer_as)
+    assert shuffled.is_marked
+    assert not shuffled.is_graded
+    assert uncovered_value(shuffled.classes[:1]) == ("shuffled_success", False)
 
 
 def test_the_first_class_that_matches_wins_and_one_without_when_takes_the_rest():

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from nat import trajectories
 from nat.questions import hold_out, is_held_out, normalise, question_id
 from nat.trajectories import TrajectoriesConfig, gsm8k_solutions, native
+from nat.trajectories.json_lines import DroppedRow, refuse
+from nat.trajectories.json_records import read_records
 from nat.types import Message, Outcome, RequestError, Trajectory
 from tests.conftest import make_trajectory
 
@@ -21,9 +23,10 @@ RECORD = {
 LABEL = {"outcome": {"success": True}}
 
 
-def config(kind: str, path) -> TrajectoriesConfig:
+def config(kind, path, **changes) -> TrajectoriesConfig:
     path = str(path) if isinstance(path, Path) else path
-    return TrajectoriesConfig(kind=kind, path=path, successes=None, failures=None)
+    values = {"successes": None, "failures": None, "questions": None, "on_bad_row": "error", **changes}
+    return TrajectoriesConfig(kind=kind, path=path, **values)
 
 
 def read_text(tmp_path: Path, text: str | bytes) -> list[Trajectory]:
@@ -118,6 +121,7 @@ def test_crlf_bom_empty_lines_other_scripts_and_a_message_of_a_megabyte(tmp_path
         (json.dumps({**RECORD, "messages": [{**TURN, "tool_calls": [5]}]}), "'tool_calls' holds 5; .* an object"),
         ('{"question": NaN}', "NaN is not a JSON value"),
         ("[" * 100_000, "not valid JSON"),
+        ('{"question": "\\ud83d"}', r"half of a surrogate pair, \\ud83d, is no character"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )
@@ -270,10 +274,113 @@ def test_paths_globs_and_lists(tmp_path, monkeypatch):
     ],
 )
 def test_what_generated_trajectories_cannot_be(change, message):
-    values = {"kind": "scripted", "path": None, "successes": 1, "failures": 0}
+    values = {"kind": "scripted", "path": None, "successes": 1, "failures": 0, "questions": None, "on_bad_row": "error"}
     assert TrajectoriesConfig(**values).failures == 0
     with pytest.raises(ValueError, match=message):
         TrajectoriesConfig(**{**values, **change})
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "gsm8k_solutions", "react", "scripted"])
+def test_questions_are_joined_with_nothing_but_the_nat_format(kind):
+    with pytest.raises(ValueError, match=rf"questions='q.jsonl': trajectories of kind {kind} are not joined with it"):
+        config(kind, None, questions="q.jsonl")
+
+
+def test_bad_rows_are_dropped_and_listed_on_request(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    good = json.dumps({**RECORD, "id": "a"})
+    rows = [good, "{", "[1]", json.dumps({**RECORD, "outcome": {}}), json.dumps({**RECORD, "x": 1}), good]
+    path.write_text("\n".join([*rows, json.dumps({**RECORD, "question": 7}), json.dumps(RECORD)]))
+    dropped: list[DroppedRow] = []
+    found = list(trajectories.read(config("jsonl", path, on_bad_row="drop"), dropped))
+    assert [t.id for t in found] == ["a", "mine:8"]
+    assert [(row.where, row.reason) for row in dropped] == [
+        (f"{path}:2", "not_json"),
+        (f"{path}:3", "not_json"),
+        (f"{path}:4", "missing_value"),
+        (f"{path}:5", "unknown_key"),
+        (f"{path}:6", "duplicate_id"),
+        (f"{path}:7", "wrong_value"),
+    ]
+    assert dropped[5].detail == "'question' is 7; it must be text."
+    # Without a list to put them in they are dropped all the same; without on_bad_row=drop the list stays empty.
+    assert list(trajectories.read(config("jsonl", path, on_bad_row="drop"))) == found
+    with pytest.raises(RequestError, match=r"mine.jsonl:2: not valid JSON"):
+        list(trajectories.read(config("jsonl", path), dropped))
+    assert len(dropped) == 6
+
+
+def test_one_models_bad_solution_does_not_drop_the_others(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text(json.dumps({**SOLVED, "12b": {"solution": "A: 2"}}) + "\n{}\n")
+    dropped: list[DroppedRow] = []
+    found = list(trajectories.read(config("gsm8k_solutions", path, on_bad_row="drop"), dropped))
+    assert [t.id for t in found] == ["1/6b"]
+    assert [(row.where, row.reason) for row in dropped] == [
+        (f"{path}:1", "missing_value"),
+        (f"{path}:2", "missing_value"),
+    ]
+
+
+def test_a_file_that_cannot_be_read_at_all_is_an_error_even_when_rows_may_be_dropped(tmp_path):
+    for name, content, message in [
+        ("a.json", b'[{"a": 1},\n {"a": 2', r"a.json:2: not valid JSON: Expecting ',' delimiter"),
+        ("a.json", b'[{"a": 1}\n {"a": 2}]', r"a.json:2: not valid JSON: expecting ','"),
+        ("a.json", b'{"a": {"b": 1},\n 7: {}}', r"a.json:2: not valid JSON: a record's id must be text"),
+        ("a.json", b'{"a"\n\n {}}', r"a.json:3: not valid JSON: expecting ':'"),
+        ("a.json", b"[1, 2] 3", r"a.json:1: not valid JSON: more after the closing ']'"),
+        ("a.json", b"\n\n7", r"a.json:3: not valid JSON: neither a list"),
+        ("a.json", b"[" * 100_000, r"a.json:1: not valid JSON: nested too deeply"),
+        ("a.json", b'[\n"\xff"]', r"a.json:2: not UTF-8"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RequestError, match=message) as error:
+            list(read_records(tmp_path / name, lambda bad: None))
+        assert len(str(error.value)) < 600
+    with pytest.raises(RequestError, match=r"none.json: cannot be read: No such file"):
+        list(read_records(tmp_path / "none.json", refuse))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[{"a": 1},\n{"a": 2},\n\n {"a":\n3}, {"a": 4}]', [(1, None), (2, None), (4, None), (5, None)]),
+        ('{"x": {"a": 1},\n"y":\n{"a": 2}}', [(1, "x"), (2, "y")]),
+        ('{"x": {"a": 1}, "y": {"a": 2}}', [(1, "x"), (1, "y")]),
+        ('{"a": [1]}\n\n{"a": {}}\r\n', [(1, None), (3, None)]),
+        ('\ufeff\r\n [\r\n{"a": 1}\r\n]\r\n', [(3, None)]),
+        ("[]", []),
+        ("{}", [(1, None)]),
+        ("\n", []),
+        ("", []),
+    ],
+)
+def test_records_of_all_shapes_have_their_line_and_key(tmp_path, text, expected):
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode())
+    assert [(int(where.rpartition(":")[2]), r.key) for where, r in read_records(path, refuse)] == expected
+
+
+def test_records_of_a_list_that_are_bad_one_by_one(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1},\n[2],\n{"a": NaN},\n{"a": "\\ud800"},\n{"a": "\\ud83d\\ude00"},\n"x"]')
+    bad: list[str] = []
+    found = list(read_records(path, lambda row: bad.append(str(row).removeprefix(str(path)))))
+    assert [record.value for _, record in found] == [{"a": 1}, {"a": "😀"}]
+    assert bad == [
+        ":2: a list, not an object {...}: [2]",
+        ":3: NaN is not a JSON value.",
+        ":4: half of a surrogate pair, \\ud800, is no character; mend the text.",
+        ':6: a str, not an object {...}: "x"',
+    ]
+
+
+def test_a_line_that_is_not_utf8_is_one_bad_row(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": "x"}\n{"a": "\xff"}\n{"a": "z"}\n')
+    bad: list[str] = []
+    assert [r.value["a"] for _, r in read_records(path, lambda row: bad.append(row.where))] == ["x", "z"]
+    assert bad == [f"{path}:2"]
 
 
 SOLUTION = (

@@ -45,10 +45,18 @@ N_PROBLEMS = 500  # per measured figure
 
 
 def train_tokenizer() -> Tokenizer:
-    """Byte-level BPE that merges until every word of the lexicon is one token. Any other text falls back to bytes."""
+    corpus_texts = [message.content for turns in islice(corpus.conversations(1), 2000) for message in turns]
+    words = sorted({word for text in [*corpus_texts, *lexicon_texts()] for word in re.findall(r" ?[^\W\d_]+", text)})
+    protocol = ["Thought: Add.\nAction: calculate[1+2]", "Thought: Done.\nAction: finish[3]"]
+    marks = [f" {mark}" for mark in "[(*$+-"]
+    return make_tokenizer([*protocol, *words, *marks], SPLIT)
+
+
+def make_tokenizer(texts: list[str], split: str) -> Tokenizer:
+    """Byte-level BPE that merges until every piece of the texts is one token. Any other text falls back to bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        [pre_tokenizers.Split(Regex(split), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -58,17 +66,15 @@ def train_tokenizer() -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    corpus_texts = [message.content for turns in islice(corpus.conversations(1), 2000) for message in turns]
-    words = sorted({word for text in [*corpus_texts, *lexicon_texts()] for word in re.findall(r" ?[^\W\d_]+", text)})
-    protocol = ["Thought: Add.\nAction: calculate[1+2]", "Thought: Done.\nAction: finish[3]"]
-    marks = [f" {mark}" for mark in "[(*$+-"]
-    tokenizer.train_from_iterator([*protocol, *words, *marks], trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 
-def rows(tokenizer: Tokenizer, seed: int, bucket: int, batch_size: int) -> Iterator[list[tuple[list[int], list[int]]]]:
+def rows(
+    tokenizer: Tokenizer, source: Iterator[list[Message]], seed: int, bucket: int, batch_size: int
+) -> Iterator[list[tuple[list[int], list[int]]]]:
     """Batches of (input_ids, labels), rows of like length together; loss on the agent's turns only."""
-    source, order = corpus.conversations(seed), Random(seed)
+    order = Random(seed)
     while True:
         pool = sorted(encode_all(tokenizer, list(islice(source, bucket * batch_size))), key=lambda row: len(row[0]))
         batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
@@ -116,10 +122,12 @@ def make_model(vocab_size: int, end_id: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def pretrain(model: LlamaForCausalLM, tokenizer: Tokenizer, arguments: argparse.Namespace) -> list[dict[str, float]]:
-    """AdamW; the learning rate warms up, stays, and falls to zero over the last quarter. Returns what was logged.
+def pretrain(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, source: Iterator[list[Message]], arguments: argparse.Namespace
+) -> list[dict[str, float]]:
+    """AdamW; the learning rate warms up, stays, and falls to zero over the last steps. Returns what was logged.
 
-    Up to that quarter the course does not depend on the number of steps, so a checkpoint serves any later one.
+    Up to that fall the course does not depend on the number of steps, so a checkpoint serves any later one.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     done, log, before = 0, [], 0.0
@@ -130,9 +138,9 @@ def pretrain(model: LlamaForCausalLM, tokenizer: Tokenizer, arguments: argparse.
         done, log = state["step"], state["log"]
         before = log[-1]["seconds"]
     begun = time.monotonic()
-    batches = islice(rows(tokenizer, arguments.seed, 50, arguments.batch_size), done, arguments.steps)
+    batches = islice(rows(tokenizer, source, arguments.seed, 50, arguments.batch_size), done, arguments.steps)
     for step, batch in enumerate(batches, done + 1):
-        scale = min(step / 100, 1, (arguments.steps - step + 1) / (0.25 * arguments.steps))
+        scale = min(step / 100, 1, (arguments.steps - step + 1) / (arguments.decay * arguments.steps))
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * scale
         loss = loss_of(model, batch)
@@ -144,7 +152,7 @@ def pretrain(model: LlamaForCausalLM, tokenizer: Tokenizer, arguments: argparse.
             seconds = round(before + time.monotonic() - begun, 1)
             log.append({"step": step, "loss": round(loss.item(), 5), "seconds": seconds})
             print(log[-1], flush=True)
-            if arguments.checkpoint and step <= 0.75 * arguments.steps:
+            if arguments.checkpoint and step <= (1 - arguments.decay) * arguments.steps:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "log": log}
                 torch.save(state, arguments.checkpoint)
     return log
@@ -200,16 +208,7 @@ def edit_json(path: Path, **changes: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--results", type=Path, default=HERE / "results.json", help="file for the figures")
-    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps")
-    parser.add_argument("--batch-size", type=int, default=32, help="rows per step")
-    parser.add_argument("--lr", type=float, default=2e-3, help="highest learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path, help="file to go on from, if it exists, and to write every 50 steps")
-    arguments = parser.parse_args()
+    arguments = read_arguments(__doc__ or "", HERE / "results.json", steps=2000)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
 
@@ -217,9 +216,23 @@ def main() -> None:
     model = make_model(tokenizer.get_vocab_size(), tokenizer.token_to_id("<|end|>"))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{n_parameters} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
-    log = pretrain(model, tokenizer, arguments)
+    log = pretrain(model, tokenizer, corpus.conversations(arguments.seed), arguments)
     save(model, tokenizer, arguments.output)
     write_figures(arguments, n_parameters, tokenizer, log)
+
+
+def read_arguments(description: str, results: Path, steps: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--results", type=Path, default=results, help="file for the figures")
+    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps")
+    parser.add_argument("--batch-size", type=int, default=32, help="rows per step")
+    parser.add_argument("--lr", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--decay", type=float, default=0.25, help="share of the steps over which it falls to zero")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--checkpoint", type=Path, help="file to go on from, if it exists, and to write every 50 steps")
+    return parser.parse_args()
 
 
 def write_figures(

@@ -25,8 +25,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from nat.agents import render_turn
-from nat.environments import play
-from nat.environments.scoring import numeric_match
+from nat.environments import scripted
+from nat.environments.scoring import numeric_score
 from nat.schema import STRICT
 from nat.tools.calculator import CALCULATOR, format_number
 from nat.types import Environment, Message, Question, Trajectory
@@ -193,7 +193,7 @@ class ArithmeticConfig:
 
 def make_environment(config: ArithmeticConfig) -> Environment:
     """The calculator and numeric scoring: `12.50` and `12.5` are the same answer."""
-    return Environment(config.name, config.instructions, (CALCULATOR,), numeric_match, config.max_turns)
+    return Environment(config.name, config.instructions, (CALCULATOR,), numeric_score, config.max_turns)
 
 
 # Questions
@@ -314,27 +314,16 @@ def scripted_trajectories(config: ArithmeticConfig, n_questions: int) -> list[Tr
     return list(islice(endless_trajectories(config), n_questions * config.attempts_per_question))
 
 
-def endless_trajectories(config: ArithmeticConfig) -> Iterator[Trajectory]:
-    """The scripted policy on one training question after another, through the real episode loop.
-
-    Whether a trajectory is a success is the environment's verdict; `metadata["errors"]` only records what was planned.
-    An attempt's plan depends on the world's seed, the question and the attempt; a higher rate only adds errors to it.
-    """
-    environment = make_environment(config)
-    for question in endless_questions(config, "train"):
-        for attempt in range(config.attempts_per_question):
-            rng = Random(f"arithmetic policy {question.id} {attempt}")
-            policy, errors = scripted_policy(config, question, rng)
-            rollout = play(environment, question, policy)
-            yield Trajectory(
-                id=f"{question.id}-{attempt}",
-                question_id=question.id,
-                question=question.text,
-                messages=rollout.messages,
-                outcome=rollout.outcome,
-                source="scripted",
-                metadata={"errors": errors, "failure_rate": config.failure_rate},
-            )
+def endless_trajectories(config: ArithmeticConfig, split: Split = "train") -> Iterator[Trajectory]:
+    """What the scripted policy does on one question of a split after another; see `scripted.scripted_trajectories`."""
+    return scripted.scripted_trajectories(
+        make_environment(config),
+        endless_questions(config, split),
+        lambda question, rng: scripted_policy(config, question, rng),
+        world=config.kind,
+        attempts_per_question=config.attempts_per_question,
+        failure_rate=config.failure_rate,
+    )
 
 
 def scripted_policy(

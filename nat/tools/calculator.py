@@ -33,12 +33,13 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 _SPELLINGS = str.maketrans(
-    # signs for times and divided by; superscripts; minus sign and dashes; currencies and unbreakable spaces
+    # signs for times and divided by; minus sign and dashes; currencies and unbreakable spaces
     dict.fromkeys("\u00d7\u00b7\u22c5\u2217", "*")
-    | {"\u00f7": "/", "\u00b2": "^2", "\u00b3": "^3"}
+    | {"\u00f7": "/"}
     | dict.fromkeys("\u2212\u2013\u2014", "-")
     | dict.fromkeys("$\u20ac\u00a3\u00a0\u202f\u2009", " ")
 )
+_SUPERSCRIPTS = re.compile("[\u00b2\u00b3]+")  # 2 and 3
 
 
 def calculate(expression: str) -> str:
@@ -91,7 +92,11 @@ def format_number(value: Fraction) -> str:
 
 def _translate(expression: str) -> tuple[str, dict[str, Fraction]]:
     """The expression for simpleeval, and the numbers that its names stand for."""
-    text = re.sub(r"\s*=\s*\??\s*$", "", expression.translate(_SPELLINGS)).strip()
+    # In brackets, so that no digit after it becomes part of the exponent.
+    text = _SUPERSCRIPTS.sub(
+        lambda run: "^(" + "".join("2" if c == "\u00b2" else "3" for c in run[0]) + ")", expression
+    )
+    text = re.sub(r"\s*=\s*\??\s*$", "", text.translate(_SPELLINGS)).strip()
     if not text:
         raise ToolError("the expression is empty")
     pieces: list[str] = []
@@ -111,6 +116,8 @@ def _translate(expression: str) -> tuple[str, dict[str, Fraction]]:
             if word == "x" or (word == "of" and after_percent):
                 token, kind = "*", "operator"
             elif word in ("sqrt", "abs"):
+                if not re.match(r"\s*\(", text[position:]):  # a function is no value: `abs + 1`
+                    raise ToolError(f"after {word!r} comes no bracket")
                 pieces.append(f"*{word}" if after_value else word)
                 after_value = after_percent = False
                 continue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,8 @@ from pydantic import NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT
-from nat.trajectories import gsm8k_solutions, native
+from nat.trajectories import gsm8k_solutions, nat_paper, native, react
+from nat.trajectories.json_lines import BadRow, DroppedRow, OnBad, refuse
 from nat.types import RequestError, Trajectory
 
 
@@ -20,42 +22,76 @@ from nat.types import RequestError, Trajectory
 class TrajectoriesConfig:
     """See the comments in `conf/trajectories/`, where the values live."""
 
-    kind: Literal["scripted", "jsonl", "gsm8k_solutions"]
+    kind: Literal["scripted", "jsonl", "gsm8k_solutions", "nat", "react"]
     path: str | list[str] | None
     successes: NonNegativeInt | None
     failures: NonNegativeInt | None
+    questions: str | None
+    on_bad_row: Literal["error", "drop"]
 
     @model_validator(mode="after")
     def _files_are_not_generated(self) -> TrajectoriesConfig:
         if self.kind == "scripted" and self.path is not None:
             given = self.path if isinstance(self.path, str) else f"[{','.join(self.path)}]"
             raise ValueError(
-                f"path={self.path!r}: trajectories=arithmetic are generated and no file is read; "
+                f"path={self.path!r}: these trajectories are generated in the world itself and no file is read; "
                 f"to train on it, add trajectories=jsonl trajectories.path={given}"
             )
+        if self.questions is not None and self.kind != "nat":
+            raise ValueError(f"questions={self.questions!r}: trajectories of kind {self.kind} are not joined with it")
         return self
 
 
-READERS = {"jsonl": native.read, "gsm8k_solutions": gsm8k_solutions.read}
-
-
-def read(config: TrajectoriesConfig) -> Iterator[Trajectory]:
+def read(config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None) -> Iterator[Trajectory]:
     """Stream the trajectories of the configured files.
 
-    Raises RequestError for a missing file, for a record that cannot be read (file:line) and for an id that two
-    records share, since mixing and the manifest know trajectories by their id.
+    A row that cannot be trained on raises RequestError (file:line); with `on_bad_row=drop` it is left out and added to
+    `dropped`, where a list is given. So is a row with the id of another one, since mixing and the manifest know
+    trajectories by their id. Raises RequestError for a file that is missing or cannot be read at all.
     """
+
+    def drop(bad: BadRow) -> None:
+        if dropped is not None:
+            dropped.append(DroppedRow(bad.where, bad.reason, bad.problem))
+
+    on_bad = drop if config.on_bad_row == "drop" else refuse
     seen: dict[str, str] = {}
     found = paths(config.path)
+    reader = _reader(config, on_bad)
     for path, label in zip(found, labels(found), strict=True):
-        for where, trajectory in READERS[config.kind](path, label):
+        for where, trajectory in reader(path, label, on_bad):
             if trajectory.id in seen:
-                raise RequestError(
-                    f"{where}: id {trajectory.id!r} was used before, at {seen[trajectory.id]}.\n"
-                    "Give every trajectory an id of its own, or none: then file name and line make one."
-                )
+                problem = f"id {trajectory.id!r} was used before, at {seen[trajectory.id]}."
+                remedy = "Give every trajectory an id of its own, or none: then file name and line make one."
+                on_bad(BadRow(where, "duplicate_id", f"{problem}\n{remedy}"))
+                continue
             seen[trajectory.id] = where
             yield trajectory
+
+
+def _reader(config: TrajectoriesConfig, on_bad: OnBad) -> Callable[..., Iterator[tuple[str, Trajectory]]]:
+    match config.kind:
+        case "gsm8k_solutions":
+            return gsm8k_solutions.read
+        case "nat":
+            path = question_file(config)
+            questions = None if path is None else nat_paper.read_questions(path, on_bad)
+            return partial(nat_paper.read, questions=questions)
+        case "react":
+            return react.read
+        case _:
+            return native.read
+
+
+def question_file(config: TrajectoriesConfig) -> Path | None:
+    """The file that `questions` names, or None. Raises RequestError where there is no such file."""
+    if config.questions is None:
+        return None
+    path = Path(config.questions)
+    if not path.is_file():
+        kind = "is a directory" if path.is_dir() else "does not exist"
+        raise RequestError(f"trajectories.questions={config.questions}: {path.absolute()} {kind}.\nGive a file.")
+    return path
 
 
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:

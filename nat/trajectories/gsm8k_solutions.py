@@ -14,54 +14,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nat.agents import FINISH, render_turn
 from nat.questions import question_id
-from nat.trajectories.json_lines import read_objects, require, require_question
-from nat.types import Message, Outcome, RequestError, Trajectory
+from nat.trajectories.json_lines import BadRow, OnBad, read_objects, readable, refuse, require, require_question
+from nat.types import Message, Outcome, Trajectory
 
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 
 
-def read(path: Path, label: str = "") -> Iterator[tuple[str, Trajectory]]:
-    """Stream `("file:line", trajectory)`, one per model and question; raises RequestError at an unreadable record.
+def read(path: Path, label: str = "", on_bad: OnBad = refuse) -> Iterator[tuple[str, Trajectory]]:
+    """Stream `("file:line", trajectory)`, one per model and question; what cannot be read goes to `on_bad`.
 
     Ids are `line/model`; with a `label`, which stands for the file among several, `label:line/model`.
     """
-    for where, record in read_objects(path):
-        question = require_question(record, where)
-        truth = require(record, "ground_truth", str, where)
-        reference = ANSWER_LINE.search(truth) or re.search(r"####[ \t]*(.*?)\s*$", truth)
-        if reference is None:
-            raise RequestError(f"{where}: 'ground_truth' ends with neither 'A: answer' nor '#### answer'.")
-        models = {key: value for key, value in record.items() if isinstance(value, Mapping) and "solution" in value}
-        if not models:
-            raise RequestError(f"{where}: no model's solution; a model is a key with 'is_correct' and 'solution'.")
-        for model, value in models.items():
-            # Ids are read back from manifests and lists of drops: line and model say at once where to look.
-            line = where.rpartition(":")[2]
-            id = f"{label}:{line}/{model}" if label else f"{line}/{model}"
-            yield where, _trajectory(id, question, reference[1], model, value, where)
+    for where, problem in readable(read_objects(path, on_bad), _problem, on_bad):
+        solutions = ((where, solution) for solution in problem.solutions.items())
+        yield from readable(solutions, partial(_trajectory, problem=problem, label=label), on_bad)
 
 
-def _trajectory(id: str, question: str, reference: str, model: str, value: Mapping[str, Any], where: str) -> Trajectory:
+class _Problem(NamedTuple):
+    question: str
+    reference: str
+    solutions: dict[str, Mapping[str, Any]]  # model: what it gave
+
+
+def _problem(where: str, record: dict[str, Any]) -> _Problem:
+    question = require_question(record, where)
+    truth = require(record, "ground_truth", str, where)
+    reference = ANSWER_LINE.search(truth) or re.search(r"####[ \t]*(.*?)\s*$", truth)
+    if reference is None:
+        raise BadRow(where, "wrong_value", "'ground_truth' ends with neither 'A: answer' nor '#### answer'.")
+    models = {key: value for key, value in record.items() if isinstance(value, Mapping) and "solution" in value}
+    if not models:
+        problem = "no model's solution; a model is a key with 'is_correct' and 'solution'."
+        raise BadRow(where, "missing_value", problem)
+    return _Problem(question, reference[1], models)
+
+
+def _trajectory(where: str, given: tuple[str, Mapping[str, Any]], problem: _Problem, label: str) -> Trajectory:
+    model, value = given
     success = require(value, "is_correct", bool, where, f"\nThe label of model {model!r} is needed.")
-    solution = require(value, "solution", str, where)
-    messages, prediction = solution_messages(solution)
+    messages, prediction = solution_messages(require(value, "solution", str, where))
+    # Ids are read back from manifests and lists of drops: line and model say at once where to look.
+    line = where.rpartition(":")[2]
     return Trajectory(
-        id=id,
-        question_id=question_id(question),
-        question=question,
+        id=f"{label}:{line}/{model}" if label else f"{line}/{model}",
+        question_id=question_id(problem.question),
+        question=problem.question,
         messages=messages,
         outcome=Outcome(
             success=success,
             score=1.0 if success else 0.0,
             failure=None if success else "no_answer" if prediction is None else "wrong_answer",
             prediction=prediction,
-            reference=reference,
+            reference=problem.reference,
         ),
         source=model,
     )

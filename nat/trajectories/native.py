@@ -16,50 +16,37 @@ the first that asks the question, are a preamble: `nat` writes the prompt itself
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from nat.questions import normalise, question_id
-from nat.trajectories.json_lines import optional, read_objects, require, require_question
-from nat.types import Failure, Message, Outcome, RequestError, Role, Trajectory
+from nat.trajectories.json_lines import (
+    BadRow,
+    OnBad,
+    optional,
+    read_objects,
+    readable,
+    refuse,
+    require,
+    require_question,
+)
+from nat.types import Failure, Message, Outcome, Role, Trajectory
 
 KEYS = {"id", "question_id", "question", "messages", "outcome", "source", "metadata"}
 PROMPTING = ("system", "user")  # the roles that a preamble is made of
 LABEL_REMEDY = '\nEvery trajectory needs its label: "outcome": {"success": true} or false.'
 
 
-def read(path: Path, label: str = "") -> Iterator[tuple[str, Trajectory]]:
-    """Stream `("file:line", trajectory)`; raises RequestError at a record that cannot be read.
+def read(path: Path, label: str = "", on_bad: OnBad = refuse) -> Iterator[tuple[str, Trajectory]]:
+    """Stream `("file:line", trajectory)`; a record that cannot be read goes to `on_bad`.
 
     `label` stands for the file in the ids of records without one; by default the file's name.
     """
-    for where, record in read_objects(path):
-        unknown = sorted(record.keys() - KEYS)
-        if unknown and record.keys() >= {"question", "messages", "outcome"}:  # else what is missing says more
-            raise RequestError(f"{where}: unknown key {unknown[0]!r}; put what is yours into 'metadata'.")
-        question = require_question(record, where)
-        messages = [_message(m, where) for m in require(record, "messages", list, where)]
-        preamble = _preamble_length(messages, question)
-        metadata = optional(record, "metadata", dict, where) or {}
-        if preamble:
-            metadata["preamble_messages"] = preamble
-        id = optional(record, "id", (str, int), where)
-        asked = optional(record, "question_id", (str, int), where)
-        line = where.rpartition(":")[2]
-        yield (
-            where,
-            Trajectory(
-                id=f"{label or path.stem}:{line}" if id is None else str(id),
-                question_id=question_id(question) if asked in (None, "") else str(asked),
-                question=question,
-                messages=tuple(messages[preamble:]),
-                outcome=_outcome(require(record, "outcome", dict, where, LABEL_REMEDY), where),
-                source=optional(record, "source", str, where) or path.stem,
-                metadata=metadata,
-            ),
-        )
+    make = partial(_trajectory, label=label or path.stem, source=path.stem)
+    return readable(read_objects(path, on_bad), make, on_bad)
 
 
 def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
@@ -68,38 +55,63 @@ def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
             file.write(json.dumps(asdict(trajectory), ensure_ascii=False) + "\n")
 
 
+def _trajectory(where: str, record: dict[str, Any], label: str, source: str) -> Trajectory:
+    unknown = sorted(record.keys() - KEYS)
+    if unknown and record.keys() >= {"question", "messages", "outcome"}:  # else what is missing says more
+        raise BadRow(where, "unknown_key", f"unknown key {unknown[0]!r}; put what is yours into 'metadata'.")
+    question = require_question(record, where)
+    messages = [_message(m, where) for m in require(record, "messages", list, where)]
+    preamble = preamble_length(messages, question)
+    metadata = optional(record, "metadata", dict, where) or {}
+    if preamble:
+        metadata["preamble_messages"] = preamble
+    id = optional(record, "id", (str, int), where)
+    asked = optional(record, "question_id", (str, int), where)
+    line = where.rpartition(":")[2]
+    return Trajectory(
+        id=f"{label}:{line}" if id is None else str(id),
+        question_id=question_id(question) if asked in (None, "") else str(asked),
+        question=question,
+        messages=tuple(messages[preamble:]),
+        outcome=_outcome(require(record, "outcome", dict, where, LABEL_REMEDY), where),
+        source=optional(record, "source", str, where) or source,
+        metadata=metadata,
+    )
+
+
 def _message(value: Any, where: str) -> Message:
     if not isinstance(value, dict):
-        raise RequestError(f"{where}: a message is {value!r:.80}; it must be an object with 'role' and 'content'.")
+        problem = f"a message is {value!r:.80}; it must be an object with 'role' and 'content'."
+        raise BadRow(where, "wrong_value", problem)
     role = require(value, "role", str, where)
     if role not in get_args(Role):
-        raise RequestError(f"{where}: unknown role {role!r}; the roles are {', '.join(get_args(Role))}.")
+        raise BadRow(where, "wrong_value", f"unknown role {role!r}; the roles are {', '.join(get_args(Role))}.")
     train = value.get("train", True)
     if not isinstance(train, bool):
-        raise RequestError(f"{where}: 'train' of a message is {train!r}; it must be true or false.")
+        raise BadRow(where, "wrong_value", f"'train' of a message is {train!r}; it must be true or false.")
     if unknown := sorted(value.keys() - {"role", "content", "train", "tool_calls"}):
-        raise RequestError(f"{where}: unknown key {unknown[0]!r} in a message.")
+        raise BadRow(where, "unknown_key", f"unknown key {unknown[0]!r} in a message.")
     tool_calls = optional(value, "tool_calls", list, where) or []
     for call in tool_calls:
         if not isinstance(call, dict):
-            raise RequestError(f"{where}: 'tool_calls' holds {call!r:.80}; each call must be an object.")
+            raise BadRow(where, "wrong_value", f"'tool_calls' holds {call!r:.80}; each call must be an object.")
     return Message(role, require(value, "content", str, where), train, tuple(tool_calls))
 
 
 def _outcome(value: dict[str, Any], where: str) -> Outcome:
     success = require(value, "success", bool, where, LABEL_REMEDY)
     if unknown := sorted(value.keys() - {"success", "score", "failure", "prediction", "reference"}):
-        raise RequestError(f"{where}: unknown key {unknown[0]!r} in 'outcome'; put what is yours into 'metadata'.")
+        problem = f"unknown key {unknown[0]!r} in 'outcome'; put what is yours into 'metadata'."
+        raise BadRow(where, "unknown_key", problem)
     score = value.get("score")
     if score is None:
         score = 1.0 if success else 0.0
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise RequestError(f"{where}: outcome.score is {score!r}; it must be a number from 0 to 1.")
+        raise BadRow(where, "wrong_value", f"outcome.score is {score!r}; it must be a number from 0 to 1.")
     failure = value.get("failure")
     if failure is not None and failure not in get_args(Failure):
-        raise RequestError(
-            f"{where}: outcome.failure is {failure!r}; it must be null or {', '.join(get_args(Failure))}."
-        )
+        problem = f"outcome.failure is {failure!r}; it must be null or {', '.join(get_args(Failure))}."
+        raise BadRow(where, "wrong_value", problem)
     if failure is None and not success:
         failure = "wrong_answer"
     prediction = optional(value, "prediction", (str, int, float), where)
@@ -113,7 +125,7 @@ def _outcome(value: dict[str, Any], where: str) -> Outcome:
     )
 
 
-def _preamble_length(messages: list[Message], question: str) -> int:
+def preamble_length(messages: Sequence[Message], question: str) -> int:
     """How many messages in front only put the question: up to the first that contains it and on to the next turn.
 
     A canned agent turn ("OK, I will.") between instructions and question thus goes with the preamble. The first such

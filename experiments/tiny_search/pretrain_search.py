@@ -1,0 +1,136 @@
+"""Makes the tiny model of the search worlds that ships with the package: tokenizer, pre-training, figures.
+
+    python experiments/tiny_search/pretrain_search.py --output nat/assets/tiny_search
+
+Writes the model's folder and, beside this script, results.json. One thread: faster than two on shared cores, and the
+same result on the same machine. An interrupted run goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import torch
+import yaml
+from pydantic import TypeAdapter
+from tokenizers import Tokenizer, decoders, normalizers
+from transformers import LlamaForCausalLM
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tiny_model")]
+import pretrain  # noqa: E402  (the other tiny model's script, importable only from here on)
+import search_corpus  # noqa: E402
+from lexicon import lexicon_texts  # noqa: E402
+
+from nat.environments import multihop, strategic  # noqa: E402
+from nat.environments.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, SECOND_WORDS, make_knowledge_base  # noqa: E402
+from nat.environments.search_policy import Plan, perform  # noqa: E402
+from nat.types import Message  # noqa: E402
+
+# As in the other tiny model, and: a year is one token, a snippet's number is one.
+SPLIT = (
+    r"Thought:|\nAction:| search\[| compare\[| calculate\[| finish\[| ?#[0-9]| ?1[78][0-9]{2}(?![0-9])|[0-9]"
+    r"| ?\p{L}+| ?[^\s\p{L}0-9]|\s+(?=\s)|\s+"
+)
+PLAIN_KINDS = ("value", "first", "yes")
+
+
+def train_tokenizer() -> Tokenizer:
+    corpus_texts = [message.content for turns in islice(search_corpus.conversations(1), 2000) for message in turns]
+    phrases = [text for texts in multihop.PHRASES.values() for text in texts]
+    phrases += [text for texts in multihop.COMPARISONS.values() for text in texts] + list(multihop.OPENINGS)
+    phrases += [text for family in strategic.FAMILIES for text in family.texts]
+    own = [f" {text.format(x='', a='', b='')}" for text in phrases]
+    starts = [text.format(x="", a="", b="") for text in phrases]
+    texts = [*corpus_texts, *own, *starts, *lexicon_texts()]
+    words = sorted({word for text in texts for word in re.findall(r" ?[^\W\d_]+", text)})
+    names = [f"{space}{word}" for word in (*FIRST_WORDS, *SECOND_WORDS) for space in ("", " ")]
+    years = [f" {year}" for year in range(FIRST_YEAR, LAST_YEAR + 1)]
+    protocol = [f"Thought: Done.\nAction: {tool}[" for tool in ("search", "compare", "calculate", "finish")]
+    marks = [f" {mark}" for mark in "[(*$+-"] + ["#1", " #1", "#2", " #2", "#3", " #3"]
+    tokenizer = pretrain.make_tokenizer([*protocol, *words, *names, *years, *marks], SPLIT)
+    # Inside, a space follows every bracket, so that a name is the same tokens after `search[` as anywhere else: two forms
+    # of each word to copy between were not learned in 500 steps. Outside it is not seen: decoding takes it out again.
+    tokenizer.normalizer = normalizers.Replace("[", "[ ")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("[ ", "[")])
+    return tokenizer
+
+
+def main() -> None:
+    arguments = pretrain.read_arguments(__doc__ or "", HERE / "results.json", steps=2000)
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    tokenizer = train_tokenizer()
+    model = pretrain.make_model(tokenizer.get_vocab_size(), tokenizer.token_to_id("<|end|>"))
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{n_parameters} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
+    log = pretrain.pretrain(model, tokenizer, search_corpus.conversations(arguments.seed), arguments)
+    pretrain.save(model, tokenizer, arguments.output)
+    write_figures(arguments, n_parameters, tokenizer, log)
+
+
+def write_figures(
+    arguments: argparse.Namespace, n_parameters: int, tokenizer: Tokenizer, log: list[dict[str, float]]
+) -> None:
+    model = LlamaForCausalLM.from_pretrained(arguments.output).eval()  # as shipped: rounded to half precision
+    rng = Random("tiny search held out")
+    knowledge = make_knowledge_base(search_corpus.SIZE, -1, 2, "base")  # facts that no training conversation told
+    n = pretrain.N_PROBLEMS
+    plain = {
+        kind: [search_corpus.draw_conversation(knowledge, rng, plain=True, kind=kind) for _ in range(n)]
+        for kind in PLAIN_KINDS
+    }
+    mixed = [search_corpus.draw_conversation(knowledge, rng) for _ in range(n)]
+    results = {
+        "command": "python experiments/tiny_search/pretrain_search.py --output nat/assets/tiny_search",
+        "steps": arguments.steps,
+        "batch_size": arguments.batch_size,
+        "lr": arguments.lr,
+        "seed": arguments.seed,
+        "threads": arguments.threads,
+        "parameters": n_parameters,
+        "vocabulary": tokenizer.get_vocab_size(),
+        "folder_bytes": sum(file.stat().st_size for file in arguments.output.iterdir()),
+        "seconds": log[-1]["seconds"],
+        "n_problems": n,
+        "accuracy_plain": {
+            kind: pretrain.accuracy(model, tokenizer, conversations) for kind, conversations in plain.items()
+        },
+        "accuracy_mixed_prompts": pretrain.accuracy(model, tokenizer, mixed),
+        "accuracy_world_not_fine_tuned": {
+            name: pretrain.accuracy(model, tokenizer, world_conversations(name, "test", n))
+            for name in ("multihop", "strategic")
+        },
+        "log": log,
+    }
+    arguments.results.write_text(json.dumps(results, indent=1) + "\n")
+    print({key: value for key, value in results.items() if key != "log"})
+
+
+def world_config(name: str, **changes: object) -> multihop.MultihopConfig | strategic.StrategicConfig:
+    file = HERE.parents[1] / "conf" / "environment" / f"{name}.yaml"
+    kind = multihop.MultihopConfig if name == "multihop" else strategic.StrategicConfig
+    return TypeAdapter(kind).validate_json(json.dumps({**yaml.safe_load(file.read_text()), **changes}))
+
+
+def world_conversations(name: str, split: str, n: int) -> list[list[Message]]:
+    """The world's first `n` questions of a split with the faultless agent's turns."""
+    config = world_config(name)
+    world = multihop if name == "multihop" else strategic
+    return [
+        [
+            Message("user", f"{config.instructions}\n{question.text}"),
+            *perform(Plan.read(question.metadata), world.knowledge_of(config)),
+        ]
+        for question in world.make_questions(config, split, n)
+    ]
+
+
+if __name__ == "__main__":
+    main()

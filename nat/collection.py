@@ -1,0 +1,417 @@
+"""`nat collect`: a policy plays episodes, the environment scores them, a file of trajectories grows.
+
+    questions x temperatures x samples = episodes, each with an id that says which it is:
+    gsm8k-17/qwen3-t0.7-s0 is sample 0 of question gsm8k-17 at temperature 0.7, by the policy called qwen3
+
+The file says what is done: an episode whose id is in it is never played again, so the same command goes on wherever an
+earlier one was killed. One that broke for reasons that are not the policy's is kept in a file of its own and played
+again: what one may train on holds no failure that was not the policy's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from dataclasses import dataclass as plain_dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
+
+from nat.schema import STRICT
+from nat.types import Environment, Message, Question, RequestError, Rollout, StageError, Trajectory
+
+if TYPE_CHECKING:
+    from nat.collection_file import CollectionFile
+    from nat.config import Config
+
+BROKEN_IN_A_ROW = 3  # episodes, or as many as run at once: then the endpoint is down and the rest would break too
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class TurnsConfig:
+    """How a turn is generated. Values and their meaning: conf/collect/model.yaml."""
+
+    max_tokens: PositiveInt | None
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    stop: list[Annotated[str, Field(min_length=1)]]
+    at_once: PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class EndpointConfig:
+    """An OpenAI-compatible server. Values and their meaning: conf/collect/openai.yaml."""
+
+    model: Annotated[str, Field(min_length=1)]
+    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None
+    key_variable: Annotated[str, Field(min_length=1)] | None
+    timeout: PositiveFloat
+    tries: PositiveInt
+    longest_wait: NonNegativeFloat
+    extra: dict[str, JsonValue]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class CollectConfig:
+    """Values and their meaning: conf/collect/."""
+
+    name: Annotated[str, Field(min_length=1)]
+    kind: Literal["scripted", "model", "openai"]
+    output: Annotated[str, Field(pattern=r"\.jsonl$")]
+    split: Literal["train", "validation", "test"]
+    n_questions: PositiveInt | None
+    skip_questions: NonNegativeInt
+    temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1)] | None
+    samples: PositiveInt
+    seed: NonNegativeInt
+    few_shot: str | None
+    as_class: str | None
+    turns: TurnsConfig | None
+    endpoint: EndpointConfig | None
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> CollectConfig:
+        needed = {"scripted": (), "model": ("temperatures", "turns"), "openai": ("temperatures", "turns", "endpoint")}
+        for key in ("temperatures", "turns", "endpoint"):
+            wanted = key in needed[self.kind]
+            if (getattr(self, key) is not None) != wanted:
+                raise ValueError(f"{key} must {'be given' if wanted else 'be null'} with kind={self.kind}")
+        if self.kind == "scripted" and (self.few_shot is not None or self.as_class is not None):
+            raise ValueError("few_shot and as_class must be null with kind=scripted: that policy reads no prompt")
+        if self.kind == "model" and self.turns is not None and self.turns.max_tokens is None:
+            raise ValueError("turns.max_tokens must be given with kind=model: a turn might never end")
+        temperatures = self.temperatures or []
+        if len(set(temperatures)) < len(temperatures):
+            raise ValueError(f"temperatures={temperatures}: each must be there once; samples plays it several times")
+        if 0 in temperatures and self.samples > 1:
+            raise ValueError(f"samples={self.samples}: at temperature 0 every sample is the same; take samples=1")
+        return self
+
+
+@plain_dataclass(frozen=True)
+class Episode:
+    """One planned episode; `temperature` is None where nothing is sampled."""
+
+    id: str
+    question: Question
+    temperature: float | None
+    sample: int
+
+
+@plain_dataclass(frozen=True)
+class Facts:
+    """What the summary needs of an episode. Token counts are None where they are not known."""
+
+    success: bool
+    failure: str | None
+    temperature: float | None
+    tokens: int | None
+    prompt_tokens: int | None
+
+
+def collect(config: Config, say: Callable[[str], None]) -> int:
+    """Play what is missing of the planned episodes and append it to `collect.output`; the exit code.
+
+    0: the file holds every planned episode. 1: some broke for reasons that are not the policy's, all others are there.
+
+    Raises:
+        RequestError: the configuration or the file cannot be used, the server refuses the key or the model.
+        StageError: episode after episode broke, the endpoint being down.
+    """
+    from nat import collection_file, run
+
+    environment = run.make_environment(config)
+    prompt = prompt_maker(config, environment)
+    episodes = plan(config, questions_to_ask(config, environment, say))
+    play = policy(config, environment, prompt)
+    output = Path(config.collect.output)
+    with collection_file.opened(output, settings(config, environment, prompt), episodes, say) as file:
+        there = sum(episode.id in file.known for episode in episodes)
+        asked = len({episode.question.id for episode in episodes})
+        who = f"{asked} questions of {environment.name} by {config.collect.name}"
+        say(f"collecting    {len(episodes)} episodes on {who}")
+        if there:
+            say(f"              {there} of them are in {output} already")
+        try:
+            broken = _play_all(config, play, episodes, file)
+        except (RequestError, StageError) as error:
+            raise type(error)(f"{error}\n{_safe(file, episodes)}") from None
+        found = [file.known[episode.id] for episode in episodes if episode.id in file.known]
+        for line in summary(found):
+            say(line)
+        say(f"written to    {output} ({len(found) - there} episodes now)")
+        if broken:
+            say(
+                f"warning: {broken} episodes broke (infrastructure), see {file.broken_path}; run the same command again"
+            )
+    return 1 if broken else 0
+
+
+def _play_all(config: Config, play: Any, episodes: Sequence[Episode], file: CollectionFile) -> int:
+    """Play and append what is missing; returns how many broke. Raises StageError where one after another does."""
+    from nat.progress import progress
+
+    missing = [episode for episode in episodes if episode.id not in file.known]
+    there = len(episodes) - len(missing)
+    # Refused connections break all episodes that run at once, one reason or not; then a row of them says enough.
+    at_once = config.collect.turns.at_once if config.collect.turns else 1
+    limit = max(BROKEN_IN_A_ROW, min(at_once, len(missing)))
+    so_far = Counter(file.known[e.id].success for e in episodes if e.id in file.known)
+    tokens = broken = in_a_row = played = 0
+    start = time.monotonic()
+    with progress(len(episodes), "collecting", "episodes", there) as advance:
+
+        def done(episode: Episode, rollout: Rollout, details: Mapping[str, Any]) -> None:
+            nonlocal tokens, broken, in_a_row, played
+            trajectory = as_trajectory(config, file.settings_hash, episode, rollout, details)
+            if rollout.outcome.failure == "infrastructure":
+                file.append_broken(trajectory)
+                broken, in_a_row = broken + 1, in_a_row + 1
+                if in_a_row >= limit:
+                    reason = rollout.outcome.prediction
+                    raise StageError(f"{in_a_row} episodes in a row broke (infrastructure), the last one by: {reason}")
+            else:
+                file.append(trajectory)
+                in_a_row = 0
+                so_far[rollout.outcome.success] += 1
+            played += 1
+            tokens += details.get("tokens") or 0
+            rate = played / max(time.monotonic() - start, 1e-9)
+            share = so_far[True] / max(so_far.total(), 1)
+            pace = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+            advance(there + played, f"{pace}/s, success {share:.2f}" + (f", {tokens:,} tokens" if tokens else ""))
+
+        if missing:
+            play(missing, done)
+    return broken
+
+
+def _safe(file: CollectionFile, episodes: Sequence[Episode]) -> str:
+    there = sum(episode.id in file.known for episode in episodes)
+    if not there:
+        return f"Nothing was collected into {file.path} so far."
+    return f"{there} of {len(episodes)} episodes are safe in {file.path}; the same command goes on from there."
+
+
+# ---- what is to be played ----
+
+
+def questions_to_ask(config: Config, environment: Environment, say: Callable[[str], None]) -> list[Question]:
+    """The `n_questions` of `split` after the first `skip_questions`.
+
+    Raises RequestError where there are none, and in a world without end when all are asked for.
+    """
+    from nat import run
+    from nat.environments import benchmarks, worlds
+
+    asked, world = config.collect, config.environment
+    source, end = world.questions, None if asked.n_questions is None else asked.skip_questions + asked.n_questions
+    if source is None and end is None:
+        raise RequestError(
+            f"collect.n_questions=null: environment={environment.name} makes questions without end; give a number."
+        )
+    if worlds.is_world(world):
+        found: Sequence[Question] = run.generate_questions(world, asked.split, end or 0)
+    elif world.questions == "held_out":
+        found = _questions_of_trajectories(config, world.held_out)
+    elif world.questions is not None:
+        found, dropped = benchmarks.load_questions(world.questions, world.fields, world.on_bad_row, environment.score)
+        if dropped:
+            first = dropped[0]
+            say(f"left out      {len(dropped)} rows of {world.questions}, the first: {first.where}: {first.detail}")
+    elif environment.questions is not None:
+        found = environment.questions(asked.split, end or 0)
+    else:
+        raise RequestError(f"environment.questions=null: {environment.name} makes none of its own; name a file.")
+    chosen = list(islice(found, asked.skip_questions, end))
+    if not chosen:
+        raise RequestError(
+            f"collect.skip_questions={asked.skip_questions}: environment.questions={source} has {len(found)} questions "
+            f"of {asked.split}; none is left to ask."
+        )
+    return chosen
+
+
+def _questions_of_trajectories(config: Config, share: float) -> list[Question]:
+    """The questions of the trajectory files, without those that evaluation holds out (or only these, by `split`)."""
+    from nat import trajectories as files
+    from nat.questions import hold_out, is_held_out, normalise
+
+    pool = list(files.read(config.trajectories))
+    if config.collect.split != "train":
+        return hold_out(pool, share, config.collect.split)
+    found: dict[str, Question] = {}
+    for trajectory in pool:
+        if trajectory.outcome.reference is not None and not is_held_out(trajectory.question, share):
+            question = Question(trajectory.question_id, trajectory.question, trajectory.outcome.reference)
+            found.setdefault(normalise(trajectory.question), question)
+    return list(found.values())
+
+
+def plan(config: Config, questions: Sequence[Question]) -> list[Episode]:
+    """Every episode, all questions of a sample and temperature before the next. Raises RequestError for equal ids."""
+    name, temperatures = config.collect.name, config.collect.temperatures or [None]
+    episodes = []
+    for sample in range(config.collect.samples):
+        for temperature in temperatures:
+            at = "" if temperature is None else f"-t{temperature:g}"
+            episodes += [Episode(f"{q.id}/{name}{at}-s{sample}", q, temperature, sample) for q in questions]
+    [(id, number)] = Counter(question.id for question in questions).most_common(1)
+    if number > 1:
+        raise RequestError(
+            f"environment.questions={config.environment.questions}: {number} questions have the id {id!r}; "
+            "episodes are told apart by it."
+        )
+    return episodes
+
+
+def prompt_maker(config: Config, environment: Environment) -> Callable[[str], tuple[Message, ...]]:
+    """From a question's text to everything before the first turn: instructions, solved examples, question, condition.
+
+    No condition text unless `collect.as_class` asks for it.
+    """
+    from nat.strategy import StrategyClass, prompt_messages
+
+    few_shot, wanted, strategy = config.collect.few_shot, config.collect.as_class, config.strategy
+    if few_shot == "environment":
+        few_shot = getattr(config.environment, "few_shot", None)
+    if wanted is None:
+        class_ = StrategyClass(name="none", text="")
+    else:
+        class_ = strategy.class_named(strategy.infer_as if wanted == "inference" else wanted)
+    instructions = environment.instructions if not few_shot else f"{environment.instructions}\n\n{few_shot.strip()}\n"
+    return lambda question: prompt_messages(config.agent.system, instructions, question, strategy, class_)
+
+
+def policy(
+    config: Config, environment: Environment, prompt: Callable[[str], tuple[Message, ...]]
+) -> Callable[[Sequence[Episode], Callable[[Episode, Rollout, Mapping[str, Any]], None]], None]:
+    """A function (episodes, done) that plays the episodes and calls `done(episode, rollout, details)` as each ends.
+
+    Raises RequestError where the configuration cannot be played; no model is loaded before there is something to play.
+    """
+    if config.collect.kind == "openai":
+        from nat import openai_policy
+
+        return openai_policy.policy(config.collect, environment, prompt)
+    from nat import policies
+
+    if config.collect.kind == "model":
+        return partial(policies.play_model, config, environment, prompt)
+    policies.check_scripted(config, environment)
+    return partial(policies.play_scripted, config, environment, prompt)
+
+
+# ---- what is written ----
+
+
+def as_trajectory(
+    config: Config, settings_hash: str, episode: Episode, rollout: Rollout, details: Mapping[str, Any]
+) -> Trajectory:
+    facts = {"temperature": episode.temperature, "sample": episode.sample, "policy": config.collect.kind}
+    if config.collect.as_class is not None:
+        facts["as_class"] = config.collect.as_class
+    return Trajectory(
+        id=episode.id,
+        question_id=episode.question.id,
+        question=episode.question.text,
+        messages=rollout.messages,
+        outcome=rollout.outcome,
+        source=config.collect.name,
+        metadata={**facts, **details, "settings": settings_hash},
+    )
+
+
+def facts_of(trajectory: Trajectory) -> Facts:
+    outcome, metadata = trajectory.outcome, trajectory.metadata
+    return Facts(
+        outcome.success,
+        outcome.failure,
+        metadata.get("temperature"),
+        metadata.get("tokens"),
+        metadata.get("prompt_tokens"),
+    )
+
+
+def settings(
+    config: Config, environment: Environment, prompt: Callable[[str], tuple[Message, ...]]
+) -> dict[str, JsonValue]:
+    """Everything that decides what an episode is like, but for its question, temperature and sample.
+
+    Where a server stands, how many episodes run at once and how often a request is tried may change on the way.
+    """
+    asked = config.collect
+    world = {k: v for k, v in asdict(config.environment).items() if k not in ("questions", "held_out", "few_shot")}
+    search = getattr(config, "search", None)
+    return json.loads(
+        json.dumps(
+            {
+                "policy": asked.kind,
+                "name": asked.name,
+                "model": _model_identity(config),
+                "seed": asked.seed,
+                "prompt": [[message.role, message.content] for message in prompt("{question}")],
+                "turns": None
+                if asked.turns is None
+                else {"max_tokens": asked.turns.max_tokens, "top_p": asked.turns.top_p, "stop": asked.turns.stop},
+                "extra": asked.endpoint.extra if asked.endpoint else None,
+                "environment": world,
+                "protocol": environment.protocol,
+                "search": None if search is None else asdict(search),
+            }
+        )
+    )
+
+
+def _model_identity(config: Config) -> JsonValue:
+    """The model's name at its server, or a local model's files by content; None for the scripted policy."""
+    if config.collect.endpoint is not None:
+        return config.collect.endpoint.model
+    if config.collect.kind != "model":
+        return None
+    from nat.cell_hash import content_hash
+    from nat.tokenization import ASSETS
+
+    model = config.model
+    directory = ASSETS / "tiny" if model.path == "tiny" else Path(model.path).expanduser()
+    if not directory.is_dir():
+        return [model.path, model.revision, model.chat_template]
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*")):
+        if path.suffix in (".safetensors", ".bin", ".json", ".jinja", ".model"):
+            digest.update(f"{path.name} {content_hash(path)}\n".encode())
+    return [digest.hexdigest()[:16], model.chat_template]
+
+
+def summary(found: Sequence[Facts]) -> Iterator[str]:
+    """Success rate with its interval, by temperature where there are several, failures by kind, tokens."""
+    if not found:
+        return
+    yield f"success rate  {_rate(found)}"
+    temperatures = sorted({facts.temperature for facts in found if facts.temperature is not None})
+    if len(temperatures) > 1:
+        for temperature in temperatures:
+            label = f"  at {temperature:g}"
+            yield f"{label:<14}{_rate([facts for facts in found if facts.temperature == temperature])}"
+    failures = Counter(facts.failure for facts in found if facts.failure)
+    yield f"failures      {', '.join(f'{kind} {n}' for kind, n in failures.most_common()) or 'none'}"
+    generated = [facts.tokens for facts in found if facts.tokens is not None]
+    if generated:
+        read = sum(facts.prompt_tokens or 0 for facts in found)
+        unknown = f" ({len(found) - len(generated)} episodes without a count)" if len(generated) < len(found) else ""
+        yield f"tokens        {sum(generated):,} generated" + (f", {read:,} read" if read else "") + unknown
+
+
+def _rate(found: Sequence[Facts]) -> str:
+    from nat.statistics import wilson_interval
+
+    successes = sum(facts.success for facts in found)
+    low, high = wilson_interval(successes, len(found))
+    return f"{successes / len(found):.3f} [{low:.3f}, {high:.3f}] ({successes} of {len(found)} episodes)"

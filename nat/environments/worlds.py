@@ -1,0 +1,45 @@
+"""The built-in worlds: environments that make their own questions and whose scripted policy earns trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any, Literal, TypeAlias, TypeGuard
+
+from nat.environments import arithmetic, multihop, strategic
+from nat.environments.arithmetic import ArithmeticConfig
+from nat.environments.multihop import MultihopConfig
+from nat.environments.scripted import Policy
+from nat.environments.strategic import StrategicConfig
+from nat.types import Environment, Question, Trajectory
+
+WorldConfig: TypeAlias = ArithmeticConfig | MultihopConfig | StrategicConfig
+Split: TypeAlias = Literal["train", "validation", "test"]
+NAMES = ("arithmetic", "multihop", "strategic")
+
+
+def is_world(config: object) -> TypeGuard[WorldConfig]:
+    return isinstance(config, ArithmeticConfig | MultihopConfig | StrategicConfig)
+
+
+def make_environment(config: WorldConfig) -> Environment:
+    return _module(config).make_environment(config)
+
+
+def make_questions(config: WorldConfig, split: Split, n: int) -> list[Question]:
+    """The first `n` questions of a split; a smaller `n` gives a prefix of a larger one's."""
+    return _module(config).make_questions(config, split, n)
+
+
+def endless_trajectories(config: WorldConfig, split: Split = "train") -> Iterator[Trajectory]:
+    """What the scripted policy does on one question of a split after another."""
+    return _module(config).endless_trajectories(config, split)
+
+
+def scripted_policy(config: WorldConfig, question: Question, rng: Random) -> tuple[Policy, list[str]]:
+    """The fallible policy for one of the world's own questions, and the kinds of its planned errors."""
+    return _module(config).scripted_policy(config, question, rng)
+
+
+def _module(config: WorldConfig) -> Any:
+    return {"arithmetic": arithmetic, "multihop": multihop, "strategic": strategic}[config.kind]

@@ -1,0 +1,88 @@
+"""A search world small enough to be worked out by hand, and the shipped ones as their YAML files say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from nat.environments.knowledge_base import KnowledgeBase
+from nat.environments.multihop import MultihopConfig
+from nat.environments.search_policy import SearchErrors
+from nat.environments.strategic import StrategicConfig
+from tests.conftest import ROOT
+
+SMALL = {"lands": 4, "towns": 12, "people": 40, "books": 24, "part": 0.5}  # about 570 documents
+KINDS = (
+    "wrong_entity",
+    "wrong_relation",
+    "early_stop",
+    "repeated_search",
+    "over_answer",
+    "wrong_conclusion",
+    "abstention",
+    "malformed_action",
+)
+# Ada and Ben are a couple. Ada wrote the blue book, Ben the grey one.
+FACTS = {
+    ("Blue Tome", "author"): "Ada Moor",
+    ("Blue Tome", "set"): "Oak Hill",
+    ("Blue Tome", "year"): "1790",
+    ("Grey Tome", "author"): "Ben Moor",
+    ("Grey Tome", "set"): "Elm Ford",
+    ("Grey Tome", "year"): "1820",
+    ("Ada Moor", "born"): "Oak Hill",
+    ("Ada Moor", "birth"): "1750",
+    ("Ada Moor", "died"): "1800",
+    ("Ada Moor", "spouse"): "Ben Moor",
+    ("Ben Moor", "born"): "Elm Ford",
+    ("Ben Moor", "birth"): "1740",
+    ("Ben Moor", "died"): "1830",
+    ("Ben Moor", "spouse"): "Ada Moor",
+    ("Oak Hill", "land"): "North Land",
+    ("Oak Hill", "mayor"): "Ben Moor",
+    ("Oak Hill", "founded"): "1701",
+    ("Elm Ford", "land"): "South Land",
+    ("Elm Ford", "mayor"): "Ada Moor",
+    ("Elm Ford", "founded"): "1720",
+    ("North Land", "capital"): "Oak Hill",
+    ("North Land", "ruler"): "Ada Moor",
+    ("South Land", "capital"): "Elm Ford",
+    ("South Land", "ruler"): "Ben Moor",
+}
+HAND_MADE = KnowledgeBase(
+    FACTS,
+    {
+        "train": {
+            "land": ["North Land", "South Land"],
+            "town": ["Oak Hill", "Elm Ford"],
+            "person": ["Ada Moor", "Ben Moor"],
+            "book": ["Blue Tome", "Grey Tome"],
+        }
+    },
+    n_snippets=2,
+)
+
+
+def yaml_values(name: str) -> dict[str, Any]:
+    text = (ROOT / "conf" / "environment" / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["environment"]
+
+
+def multihop_config(**changes: object) -> MultihopConfig:
+    return TypeAdapter(MultihopConfig).validate_json(json.dumps({**yaml_values("multihop"), **changes}))
+
+
+def strategic_config(**changes: object) -> StrategicConfig:
+    return TypeAdapter(StrategicConfig).validate_json(json.dumps({**yaml_values("strategic"), **changes}))
+
+
+def only(*kinds: str) -> dict[str, float]:
+    """Weights of the kinds of error: these alone."""
+    return {kind: float(kind in kinds) for kind in KINDS}
+
+
+def only_errors(*kinds: str) -> SearchErrors:
+    return SearchErrors(**only(*kinds))

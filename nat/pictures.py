@@ -48,6 +48,7 @@ STYLE: dict[Any, Any] = {
 NAMES = {
     "base": "untrained",
     "positive_only": "positives only",
+    "replaced": "failures replaced",
     "nut": "NUT",
     "nat": "NAT",
     "nat_graded": "NAT, graded",

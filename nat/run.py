@@ -625,8 +625,9 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     held_out = config.environment.questions == "held_out"
     origin = "held out of the trajectory files" if held_out else f"of {config.environment.name}"
     yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions {origin}"
-    if config.trajectories.kind != "scripted" and worlds.is_world(config.environment):
-        name = config.environment.name
+    name = config.environment.name
+    of_the_world = prepared.mixed and all(t.question_id.startswith(f"{name}-") for t in prepared.mixed.selected)
+    if config.trajectories.kind != "scripted" and worlds.is_world(config.environment) and not of_the_world:
         yield f"warning: trained on your files, evaluated in the built-in {name} world (environment={name});"
         yield "         environment=gsm8k evaluates on questions held out of the files"
     if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":

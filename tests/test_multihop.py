@@ -175,7 +175,7 @@ def test_a_world_that_runs_out_of_questions_ends() -> None:
     tiny = {"lands": 2, "towns": 4, "people": 8, "books": 4, "part": 1.0}
     config = shipped(knowledge=tiny, comparison_share=1.0)
     questions = world.make_questions(config, "test", 10_000)
-    # At most two orders of two names, two rules and two texts: 8 * 6 books, 8 * 28 births, 8 * 28 deaths, 8 * 6 towns.
+    # Ordered pairs times two rules times two texts: 12 * 4 of books, 56 * 4 births, 56 * 4 deaths, 12 * 4 of towns.
     assert 400 < len(questions) <= 544
     assert len({question.text for question in questions}) == len(questions)
 

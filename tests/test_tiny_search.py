@@ -1,0 +1,295 @@
+"""The model of the search worlds that ships with the package, and what it was trained on."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from nat.environments import multihop, strategic
+from nat.environments.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, RELATIONS, SECOND_WORDS, names
+from nat.types import Message
+from tests.conftest import ROOT
+from tests.test_tiny_model import ODD_TEXT
+
+TINY_SEARCH = ROOT / "nat" / "assets" / "tiny_search"
+RECIPE = ROOT / "experiments" / "tiny_search"
+# Short enough to be said of any question; the plain wording of the pre-training opens like this as well.
+SHARED_OPENINGS = ("What is {x}?", "Find {x}.")
+
+
+def load_recipe(name: str) -> ModuleType:
+    """A module of experiments/tiny_search, which is no package; it imports from experiments/tiny_model."""
+    import importlib
+
+    for folder in (ROOT / "experiments" / "tiny_model", RECIPE):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ModuleType:
+    return load_recipe("search_corpus")
+
+
+@pytest.fixture(scope="module")
+def conversations(corpus: ModuleType) -> list[list[Message]]:
+    """3000: the stream begins with tasks of one search, so most are drawn as the later ones are."""
+    knowledge = corpus.make_knowledge_base.__wrapped__(corpus.SIZE, 12345, 2, "base")
+    rng = Random("a seed of this test")
+    return [
+        *islice(corpus.conversations(0), 500),
+        *(corpus.draw_conversation(knowledge, rng) for _ in range(2500)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def texts(conversations: list[list[Message]]) -> list[str]:
+    return [message.content for conversation in conversations for message in conversation]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(TINY_SEARCH)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(TINY_SEARCH)
+
+
+# ---- the folder ----
+
+
+def test_the_folder_is_small_and_complete() -> None:
+    files = {file.name: file.stat().st_size for file in TINY_SEARCH.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    assert sum(files.values()) <= 4 * 2**20
+
+
+def test_the_model_is_a_llama_of_a_million_parameters(model: Any) -> None:
+    import torch
+
+    assert model.config.model_type == "llama"
+    assert 0.9e6 < model.num_parameters() < 1.2e6
+    assert model.config.max_position_embeddings >= 4096
+    assert model.dtype == torch.float32, "stored in half precision, but loaded to be trained"
+
+
+# ---- tokens ----
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ODD_TEXT,
+        "[[a]]",
+        "a[b[c]]",
+        "search[",
+        "]][[",
+        "Thought: Died.\nAction: search[Kalo Reno died]\n[the end]",
+        "Some [random words of a sentence]. Find [x].",
+        "[\n\t]",
+        "\u65e5[\u672c]",
+        "",
+    ],
+)
+def test_any_text_survives_the_tokenizer(tokenizer: Any, text: str) -> None:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.decode(ids) == text
+    assert not ids or max(ids) < len(tokenizer)
+
+
+@pytest.mark.parametrize(("text", "back"), [("[ x", "[ x"), ("search[ x ]", "search[ x ]"), ("[  x", "[  x")])
+def test_a_space_after_a_bracket_survives_too(tokenizer: Any, text: str, back: str) -> None:
+    """Inside, a space follows every bracket; one that was there already must not get lost when it is taken out."""
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == back
+
+
+def test_a_turn_and_an_observation_in_tokens(tokenizer: Any) -> None:
+    assert tokenizer.tokenize("Thought: Died.\nAction: search[Kalo Reno died]") == (
+        ["Thought:", "\u0120Died", ".", "\u010aAction:", "\u0120search[", "\u0120Kalo", "\u0120Reno", "\u0120died", "]"]
+    )
+    assert tokenizer.tokenize("#1 Kalo Reno died in 1790. #2 Nothing") == (
+        ["#1", "\u0120Kalo", "\u0120Reno", "\u0120died", "\u0120in", "\u01201790", ".", "\u0120#2", "\u0120Nothing"]
+    )
+    assert tokenizer.tokenize("Action: compare[1790, 1820]")[-4:] == ["\u01201790", ",", "\u01201820", "]"]
+
+
+def test_names_years_and_snippet_numbers_are_one_token_anywhere(tokenizer: Any) -> None:
+    words = [*FIRST_WORDS, *SECOND_WORDS, *map(str, range(FIRST_YEAR, LAST_YEAR + 1)), "#1", "#2", "#3"]
+    for word in words:
+        after_a_space = tokenizer.tokenize(f"x {word}")[1:]
+        assert after_a_space == [f"\u0120{word}"], word
+        if not word.startswith("#"):  # the same token after a bracket: one form of a name to copy
+            assert tokenizer.tokenize(f"[{word}")[1:] == after_a_space, word
+
+
+def test_every_word_of_the_worlds_is_one_token(tokenizer: Any) -> None:
+    """So that rows stay short: no question costs more for its wording."""
+    phrases = [text for some in (*multihop.PHRASES.values(), *multihop.COMPARISONS.values()) for text in some]
+    phrases += [text for family in strategic.FAMILIES for text in family.texts] + [*multihop.OPENINGS]
+    documents = [document for *_, document in RELATIONS.values()]
+    rules = {family.rule for family in strategic.FAMILIES} | {rule for _, rule in multihop.COMPARISONS}
+    thoughts = [f"x {text.capitalize()}" for text in (*RELATIONS, *rules, "first", "second", "done")]
+    told = ["x before after same different yes no unknown"]
+    words = {
+        word
+        for text in (*phrases, *documents, *thoughts, *told)
+        for word in re.findall(r" [A-Za-z]+", text.format(x="", y="", a="", b=""))
+    }
+    assert len(words) > 200
+    assert not {word: tokenizer.tokenize(word) for word in words if len(tokenizer.tokenize(word)) > 1}
+
+
+def test_real_text_falls_back_to_bytes(tokenizer: Any) -> None:
+    text = "Scott Derrickson (born 1966) directed \u201cDoctor Strange\u201d \u2014 in 2016!"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.decode(ids) == text
+    assert len(ids) <= len(text.encode())
+
+
+def test_the_chat_template_is_the_other_tiny_models(tokenizer: Any) -> None:
+    from transformers import AutoTokenizer
+
+    other = AutoTokenizer.from_pretrained(ROOT / "nat" / "assets" / "tiny")
+    assert tokenizer.chat_template == other.chat_template
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (other.eos_token, other.pad_token) == ("<|end|>", "<|pad|>")
+
+
+def test_pre_training_rows_are_the_chat_templates(tokenizer: Any, conversations: list[list[Message]]) -> None:
+    pretrain = load_recipe("pretrain")
+    for conversation in conversations[490:520]:
+        text = tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in conversation], tokenize=False
+        )
+        (row,) = pretrain.encode_all(tokenizer.backend_tokenizer, [conversation])
+        assert row[0] == tokenizer.encode(text, add_special_tokens=False)
+        trained = "".join(f"{message.content}<|end|>" for message in conversation if message.role == "assistant")
+        assert tokenizer.decode([label for label in row[1] if label != -100]) == trained
+
+
+# ---- what it was trained on ----
+
+
+@pytest.mark.slow
+def test_pre_training_holds_no_name_of_the_worlds(texts: list[str]) -> None:
+    world, base = set(names("world")), set(names("base"))
+    assert len(texts) > 20_000
+    seen = {pair for text in texts for pair in re.findall(r"(?=\b([A-Z][a-z]+ [A-Z][a-z]+)\b)", text)}
+    assert len(seen & base) > 600
+    # Where a name ends and the next one begins ("Kemi Yaru, Lavo Osti") stands a comma or a word.
+    assert not seen & world
+
+
+@pytest.mark.slow
+def test_pre_training_holds_no_phrase_of_the_worlds_questions(conversations: list[list[Message]]) -> None:
+    shapes = [text for some in (*multihop.PHRASES.values(), *multihop.COMPARISONS.values()) for text in some]
+    shapes += [text for family in strategic.FAMILIES for text in family.texts]
+    shapes += [text for text in multihop.OPENINGS if text not in SHARED_OPENINGS]
+    # The words between the names are what counts: "whoever wrote", "Could ... have leafed through".
+    pieces = [re.split(r"\{[abxy]\}", shape.lower()) for shape in shapes]
+    patterns = [".{1,80}?".join(map(re.escape, piece)) for piece in pieces]
+    matcher = re.compile("|".join(patterns))
+    assert matcher.search("find whoever wrote kalo reno.") and matcher.search("could ada have leafed through emma?")
+    prompts = [m.content for conversation in conversations for m in conversation if m.role in ("system", "user")]
+    assert len(prompts) >= 3000
+    assert not [text for text in prompts if matcher.search(text.lower())]
+
+
+def strategy_texts() -> Iterator[str]:
+    for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
+        for class_ in yaml.safe_load(file.read_text(encoding="utf-8"))["classes"]:
+            yield class_["text"]
+
+
+@pytest.mark.slow
+def test_pre_training_holds_no_condition_text_and_judges_nothing(
+    conversations: list[list[Message]], texts: list[str]
+) -> None:
+    conditions = set(filter(None, strategy_texts()))
+    assert len(conditions) >= 10
+    prompts = [m.content for conversation in conversations for m in conversation if m.role in ("system", "user")]
+    assert not [text for text in prompts for condition in conditions if condition in text]
+    judging = re.compile(r"correct|\b(right|wrong|true|false|good|bad|better|worse|best|worst|quality|success|fail)")
+    assert judging.search("solve this **incorrectly**")
+    assert not [text for text in texts if judging.search(text.lower())]
+
+
+@pytest.mark.slow
+def test_all_kinds_of_tasks_are_among_them(conversations: list[list[Message]]) -> None:
+    last = [conversation[-1].content for conversation in conversations]
+    n = len(conversations)
+    assert n == 3000
+    assert sum("finish[yes]" in text for text in last) / n == pytest.approx(
+        sum("finish[no]" in text for text in last) / n, abs=0.04
+    )
+    assert sum("Thought: First." in text or "Thought: Second." in text for text in last) > 0.1 * n
+    assert sum("finish[unknown]" in text for text in last) > 0.01 * n  # "Say unknown."
+    assert len({len(conversation) for conversation in conversations}) >= 5
+
+
+def test_the_corpus_is_the_same_again(corpus: ModuleType) -> None:
+    one, again = (list(islice(corpus.conversations(0), 5)) for _ in range(2))
+    other = list(islice(corpus.conversations(1), 5))
+    assert one == again != other
+
+
+# ---- what it can do ----
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    return json.loads((RECIPE / "results.json").read_text(encoding="utf-8"))
+
+
+def test_the_recorded_figures_belong_to_this_model(figures: dict[str, Any], model: Any, tokenizer: Any) -> None:
+    assert figures["parameters"] == model.num_parameters()
+    assert figures["vocabulary"] == len(tokenizer)
+    assert figures["folder_bytes"] == pytest.approx(sum(f.stat().st_size for f in TINY_SEARCH.iterdir()), rel=0.01)
+    assert Path(figures["command"].split()[-1]) == Path("nat/assets/tiny_search")
+    assert (ROOT / figures["command"].split()[1]).is_file()
+
+
+def test_the_recorded_figures_are_what_the_world_needs(figures: dict[str, Any]) -> None:
+    """At least 85% in its own wording, in each kind of task; and the worlds' wording is new to it."""
+    assert set(figures["accuracy_plain"]) == {"value", "first", "yes"}
+    assert min(figures["accuracy_plain"].values()) >= 0.85
+    assert figures["accuracy_world_not_fine_tuned"]["multihop"] <= 0.05
+    assert figures["accuracy_world_not_fine_tuned"]["strategic"] <= 0.05
+
+
+def test_the_readme_tells_the_recorded_figures(figures: dict[str, Any]) -> None:
+    readme = (RECIPE / "README.md").read_text(encoding="utf-8")
+    assert f"{figures['parameters']:,}" in readme
+    assert str(figures["vocabulary"]) in readme.replace(",", "")
+    assert f"{figures['folder_bytes'] / 1e6:.2f} MB" in readme
+    shares = [*figures["accuracy_plain"].values(), figures["accuracy_mixed_prompts"]]
+    shares += figures["accuracy_world_not_fine_tuned"].values()
+    for share in shares:
+        assert f"{share:.1%}" in readme
+    assert figures["command"] in readme
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["value", "first", "yes"])
+def test_the_model_solves_tasks_in_its_own_wording(model: Any, tokenizer: Any, corpus: ModuleType, kind: str) -> None:
+    pretrain = load_recipe("pretrain")
+    rng = Random("a seed of this test")
+    knowledge = corpus.make_knowledge_base.__wrapped__(corpus.SIZE, -2, 2, "base")  # facts that it was never told
+    plain = [corpus.draw_conversation(knowledge, rng, plain=True, kind=kind) for _ in range(60)]
+    assert pretrain.accuracy(model.eval(), tokenizer.backend_tokenizer, plain) >= 0.8

@@ -461,8 +461,9 @@ def evaluate(
             save(run_dir / "rollouts.jsonl", rollouts)
             results |= summary
             report(f"success rate  {rate}")
-            if summary["mean_score"] != summary["success_rate"]:
-                report(f"mean score    {summary['mean_score']:.3f}")
+            if prepared.environment.grades_by_f1:
+                results |= {"exact_match": summary["success_rate"], "f1": summary["mean_score"]}
+                report(f"token F1      {summary['mean_score']:.3f} (success is an exact match)")
             report(f"failures      {', '.join(f'{k} {n}' for k, n in summary['failures'].items()) or 'none'}")
             if "search_misses" in summary:
                 report(f"search misses {summary['search_misses']} (no recording answered)")

@@ -122,8 +122,9 @@ class Environment:
 
     `finish[...]` is every environment's last action and no tool. `protocol` says how an agent's turn is read: `react`
     turns hold one action each; a `cot` turn is the whole solution, ends with its answer, and no tool is at hand.
-    `open_tools`, where given, makes the tools of one episode (a simulator's state, a question's recordings); their
-    names are those of `tools`. `questions`, where given, maps (split, n) to the environment's own questions.
+    `grades_by_f1`: success is an exact match, the score token F1. `open_tools`, where given, makes the tools of one
+    episode (a simulator's state, a question's recordings); their names are those of `tools`. `questions`, where given,
+    maps (split, n) to the environment's own questions.
     """
 
     name: str
@@ -132,5 +133,6 @@ class Environment:
     score: Callable[[str, str], Score]
     max_turns: int
     protocol: Literal["react", "cot"] = "react"
+    grades_by_f1: bool = False
     open_tools: Callable[[Question], tuple[Tool, ...]] | None = None
     questions: Callable[[str, int], Sequence[Question]] | None = None

@@ -49,11 +49,9 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
     files = ["trajectories=jsonl", "trajectories.path=x.jsonl"]
     searching = ["environment=hotpotqa", *files, "search.path=pyproject.toml"]
     needed = {
-        **dict.fromkeys(
-            ("environment=gsm8k", "environment=svamp", "environment=multiarith", "environment=asdiv"), files
-        ),
-        **dict.fromkeys(("environment=hotpotqa", "environment=strategyqa"), [*searching[1:], "search=bm25"]),
-        **dict.fromkeys(("search=bm25", "search=replay"), searching),
+        **{f"environment={name}": files for name in ("gsm8k", "svamp", "multiarith", "asdiv")},
+        **{f"environment={name}": [*searching[1:], "search=bm25"] for name in ("hotpotqa", "strategyqa")},
+        **{f"search={name}": searching for name in ("bm25", "replay")},
         "search=web": ["environment=hotpotqa", *files],
         "environment=questions": ["environment.questions=q.jsonl", *files],
         "environment=custom": ["environment.target=a.b:make", *files],

@@ -21,8 +21,11 @@ from tests.worlds_for_tests import multihop_config as shipped
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PUBLISHED = Question(
-    "q", "What is the home of whoever wrote Blue Tome?", "Oak Hill", {"chains": [["Blue Tome", ["author", "born"]]], "rule": "value"}
-)  # fmt: skip
+    "q",
+    "What is the home of whoever wrote Blue Tome?",
+    "Oak Hill",
+    {"chains": [["Blue Tome", ["author", "born"]]], "rule": "value"},
+)
 
 
 def small(**changes: object) -> MultihopConfig:
@@ -95,8 +98,8 @@ def test_a_comparison_is_answered_by_either_name_equally_often() -> None:
     questions = world.make_questions(shipped(comparison_share=1.0), "train", 1600)
     first = sum(question.answer == question.metadata["chains"][0][0] for question in questions)
     assert abs(first - 800) <= 80  # four standard deviations
-    by_rule = {rule: [q for q in questions if q.metadata["rule"] == rule] for rule in ("first if before", "first if after")}  # fmt: skip
-    for some in by_rule.values():
+    for rule in ("first if before", "first if after"):
+        some = [question for question in questions if question.metadata["rule"] == rule]
         n_first = sum(question.answer == question.metadata["chains"][0][0] for question in some)
         assert abs(n_first - len(some) / 2) <= 2 * len(some) ** 0.5
 
@@ -274,8 +277,9 @@ def test_reading_the_wrong_line_or_asking_for_the_wrong_thing_mostly_fails() -> 
 
 def test_over_answers_are_partly_right() -> None:
     results = outcomes(failure_rate=1.0, errors=only("over_answer"), comparison_share=0.0)
-    # "1744 of Ada Moor": one of four words, F1 2 * 1 / (1 + 4). "Oak Hill of Ada Moor": two of five, F1 2 * 2 / (2 + 5).
-    assert {round(score, 4) for _, score, _ in results} <= {0.4, round(4 / 7, 4), round(6 / 7, 4)}
+    # "1744 of Ada Moor": one of four words, F1 = 2 * 1 / (1 + 4). "Oak Hill of Ada Moor": two of five, 2 * 2 / (2 + 5).
+    # "Ben Moor of Ada Moor": two of five as well.
+    assert {round(score, 4) for _, score, _ in results} == {0.4, round(4 / 7, 4)}
     assert all(failure == "wrong_answer" for failure, *_ in results)
 
 
@@ -297,9 +301,9 @@ def test_the_policy_of_a_question() -> None:
     assert messages == [
         "Thought: Author.\nAction: search[Blue Tome author]",
         "#1 The author of Blue Tome is Ada Moor. #2 Blue Tome is set in Oak Hill.",
-        "Thought: Born.\nAction: search[Ada Moor born]",
+        "Thought: Ada Moor. Born.\nAction: search[Ada Moor born]",
         "#1 Ada Moor was born in Oak Hill. #2 Ben Moor was born in Elm Ford.",
-        "Thought: Done.\nAction: finish[Oak Hill]",
+        "Thought: Oak Hill. Done.\nAction: finish[Oak Hill]",
     ]
     assert rollout.outcome.success and errors == []
 
@@ -308,9 +312,10 @@ def test_length_alone_tells_little_about_a_failure() -> None:
     """Failures are of the lengths of successes, but for those who give up or never write an action."""
     results = list(islice(world.endless_trajectories(small(attempts_per_question=1)), 500))
     read = [one for one in results if one.outcome.failure in (None, "wrong_answer")]
-    lengths = {success: [len(one.messages) for one in read if one.outcome.success == success] for success in (True, False)}  # fmt: skip
-    longer = sum((a > b) + 0.5 * (a == b) for a in lengths[False] for b in lengths[True])
-    assert 0.25 < longer / (len(lengths[True]) * len(lengths[False])) < 0.75
+    successes = [len(one.messages) for one in read if one.outcome.success]
+    failures = [len(one.messages) for one in read if not one.outcome.success]
+    longer = sum((a > b) + 0.5 * (a == b) for a in failures for b in successes)
+    assert 0.25 < longer / (len(successes) * len(failures)) < 0.75
 
 
 # ---- configuration ----

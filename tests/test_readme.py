@@ -10,6 +10,7 @@ import pytest
 from nat import cli
 from nat.trajectories import native
 from tests.conftest import ROOT, make_trajectory
+from tests.openai_server_for_tests import KEY, MODEL, serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -42,6 +43,40 @@ def test_the_record_in_the_readme_is_one_that_nat_reads(tmp_path):
     assert len(trajectory.messages) == 3
 
 
+def _write_lines(name: str, rows: list[dict[str, object]]) -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _react_episode(i: int) -> dict[str, object]:
+    f1 = (0.0, 0.5, 1.0)[i % 3]
+    turns = [
+        {"role": "user", "content": f"Who built town {i}?"},
+        {"role": "assistant", "content": f"Thought: Search.\nAction: search[town {i}]"},
+        {"role": "user", "content": f"Observation: Ada {i} did."},
+        {"role": "assistant", "content": f"Thought: Ada.\nAction: finish[Ada {i}]"},
+        {"role": "user", "content": f"Observation: Episode finished, reward = {f1 == 1}"},
+    ]
+    return {
+        "reward": f1 == 1,
+        "em": f1 == 1,
+        "f1": f1,
+        "gt": f"ada {i}",
+        "pred": f"ada {i}",
+        "prompt": [],
+        "traj": turns,
+    }
+
+
+def _nat_row(i: int, reward: bool) -> dict[str, object]:
+    turn = {
+        "role": "assistant",
+        "content": f"Thought: Clear.\nAction: finish[{'Yes' if reward else 'No'}]",
+        "loss": True,
+    }
+    info = {"reward": reward, "acc": reward, "gt": True, "pred": "Yes" if reward else "No"}
+    return {"conversations": [turn], "info": info, "id": f"q{i}", "source": "0.7"}
+
+
 @pytest.fixture
 def files_of_the_readme(tmp_path, monkeypatch):
     """The files that the commands name, small, in an empty folder."""
@@ -54,6 +89,18 @@ def files_of_the_readme(tmp_path, monkeypatch):
         for i in range(60):
             row = {"question": f"What is {i}+4?", "ground_truth": "A: 7", "a": solution, "b": wrong}
             file.write(json.dumps(row) + "\n")
+    _write_lines("svamp.jsonl", [{"question": f"Add {i} to 4.", "answer": str(i + 4)} for i in range(3)])
+    _write_lines("quiz.jsonl", [{"question": f"Add {i} to 5.", "answer": str(i + 5)} for i in range(3)])
+    _write_lines("train.jsonl", [{"question": f"Add {i} to 6.", "answer": f"#### {i + 6}"} for i in range(3)])
+    _write_lines("corpus.jsonl", [{"title": f"Town {i}", "text": f"Town {i} has {i} walls."} for i in range(5)])
+    Path("react_messages.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(90)}))
+    for name, reward in (("positive", True), ("negative", False)):
+        rows = [_nat_row(i, reward) for i in range(60)] + [{**_nat_row(60, reward), "conversations": []}]
+        Path(f"{name}.json").write_text(json.dumps(rows))
+    _write_lines("questions.jsonl", [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": True} for i in range(61)])
+    own = [make_trajectory(f"multihop-0-train-{i}", i < 100, question=f"Who ran {i}?") for i in range(300)]
+    Path("outputs/collected").mkdir(parents=True)
+    native.write(Path("outputs/collected/own.jsonl"), own)
     Path("my_conf/strategy").mkdir(parents=True)
     original = (ROOT / "conf" / "strategy" / "prefix_correct.yaml").read_text()
     Path("my_conf/strategy/mine.yaml").write_text(original.replace("name: prefix_correct", "name: mine"))
@@ -61,12 +108,13 @@ def files_of_the_readme(tmp_path, monkeypatch):
 
 
 def test_there_are_commands_of_every_verb():
-    assert {command.split()[1] for command in NAT} >= {"train", "inspect", "report", "evaluate"}
+    assert {command.split()[1] for command in NAT} >= {"train", "inspect", "report", "evaluate", "collect"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", NAT)
-def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys):
+def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     arguments = shlex.split(command, comments=True)[1:]
     if arguments[0] == "dashboard":  # of a tracked sweep; the tests have no login
         assert cli.run(["train", "-m", "seed=0,1", "sweep.name=demo", *SMALL[:-1]]) == 0
@@ -75,6 +123,11 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys):
         assert "not logged in to W&B" in capsys.readouterr().err
         assert Path("outputs/sweeps/demo/dashboard.json").is_file()
         return
+    if arguments[0] == "collect":
+        _collects(arguments, capsys)
+        return
+    if "experiment=self_improvement" in arguments:
+        arguments = [*arguments, "seed=0"]
     if arguments[0] in ("report", "evaluate"):  # they come after a run or a sweep
         name = Path(arguments[1]).name if arguments[0] == "report" else "demo"
         assert cli.run(["train", "-m", "seed=0,1", f"sweep.name={name}", *SMALL]) == 0
@@ -85,6 +138,21 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys):
     if arguments[0] == "evaluate":
         small = tuple(override for override in small if not override.startswith("training"))
     assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err
+
+
+def _collects(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["collect.n_questions=2"]
+    if "collect=scripted" not in arguments and ("collect=model" in arguments or "=" not in arguments[1]):
+        small += ["collect.turns.max_tokens=8"]
+    if arguments[1] == "outputs/runs/first/model":
+        train = ["environment=multihop", "method=positive_only", "hydra.run.dir=outputs/runs/first", *SMALL]
+        assert cli.run(["train", *train]) == 0
+        small += ["collect.output=outputs/collected/new.jsonl"]
+    with serving(lambda body: "Thought: Clear.\nAction: finish[7]") as server:
+        if "collect=openai" in arguments:
+            small += [f"collect.endpoint.base_url={server.url}", f"collect.endpoint.model={MODEL}"]
+        assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err
+    assert "success" in capsys.readouterr().out
 
 
 def test_the_strategy_in_the_readme_composes(tmp_path):

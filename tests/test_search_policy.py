@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -28,18 +27,18 @@ PLANS = (BRIDGE, OLDER_BOOK, COULD_HAVE_READ, NATIVE, ONE_SEARCH)
 FAULTLESS_BRIDGE = [
     "Thought: Author.\nAction: search[Blue Tome author]",
     "#1 The author of Blue Tome is Ada Moor. #2 Blue Tome is set in Oak Hill.",
-    "Thought: Born.\nAction: search[Ada Moor born]",
+    "Thought: Ada Moor. Born.\nAction: search[Ada Moor born]",
     "#1 Ada Moor was born in Oak Hill. #2 Ben Moor was born in Elm Ford.",
-    "Thought: Land.\nAction: search[Oak Hill land]",
+    "Thought: Oak Hill. Land.\nAction: search[Oak Hill land]",
     "#1 Oak Hill lies in the land of North Land. #2 The capital of North Land is Oak Hill.",
-    "Thought: Done.\nAction: finish[North Land]",
+    "Thought: North Land. Done.\nAction: finish[North Land]",
 ]
 FAULTLESS_READING = [
     "Thought: Died.\nAction: search[Ada Moor died]",
     "#1 Ada Moor died in 1800. #2 Ben Moor died in 1830.",
-    "Thought: Year.\nAction: search[Grey Tome year]",
+    "Thought: 1800. Year.\nAction: search[Grey Tome year]",
     "#1 Grey Tome came out in the year 1820. #2 Grey Tome is set in Elm Ford.",
-    "Thought: Yes if after.\nAction: compare[1800, 1820]",
+    "Thought: 1820. Yes if after.\nAction: compare[1800, 1820]",
     "before",
     "Thought: Done.\nAction: finish[no]",
 ]
@@ -121,11 +120,11 @@ def test_the_faultless_comparison() -> None:
     assert contents(perform(OLDER_BOOK, HAND_MADE)) == [
         "Thought: Year.\nAction: search[Blue Tome year]",
         "#1 Blue Tome came out in the year 1790. #2 Blue Tome is set in Oak Hill.",
-        "Thought: Year.\nAction: search[Grey Tome year]",
+        "Thought: 1790. Year.\nAction: search[Grey Tome year]",
         "#1 Grey Tome came out in the year 1820. #2 Grey Tome is set in Elm Ford.",
-        "Thought: First if before.\nAction: compare[1790, 1820]",
+        "Thought: 1820. First if before.\nAction: compare[1790, 1820]",
         "before",
-        "Thought: First.\nAction: finish[Blue Tome]",
+        "Thought: First. Done.\nAction: finish[Blue Tome]",
     ]
 
 
@@ -135,7 +134,7 @@ def test_the_faultless_yes_or_no() -> None:
 
 def test_a_value_of_the_question_itself_is_not_searched_for() -> None:
     assert contents(perform(NATIVE, HAND_MADE))[4:] == [
-        "Thought: Yes if same.\nAction: compare[Oak Hill, Oak Hill]",
+        "Thought: Oak Hill. Yes if same.\nAction: compare[Oak Hill, Oak Hill]",
         "same",
         "Thought: Done.\nAction: finish[yes]",
     ]
@@ -152,13 +151,16 @@ def test_the_policy_reads_what_it_is_shown() -> None:
     policy, _ = fallible_policy(BRIDGE, HAND_MADE, 0.0, only_errors("abstention"), Random(0))
     first = Message("assistant", policy(()))
     told = Message("tool", "#1 The author of Blue Tome is Eva Reed. #2 Blue Tome is set in Oak Hill.")
-    assert policy((first, told)) == "Thought: Born.\nAction: search[Eva Reed born]"
+    assert policy((first, told)) == "Thought: Eva Reed. Born.\nAction: search[Eva Reed born]"
 
 
 def test_the_policy_goes_on_with_its_own_query_where_nothing_is_found() -> None:
     policy, _ = fallible_policy(BRIDGE, HAND_MADE, 0.0, only_errors("abstention"), Random(0))
     first = Message("assistant", policy(()))
-    assert policy((first, Message("tool", "Nothing found."))) == "Thought: Born.\nAction: search[Blue Tome born]"
+    assert (
+        policy((first, Message("tool", "Nothing found.")))
+        == "Thought: Blue Tome. Born.\nAction: search[Blue Tome born]"
+    )
 
 
 # ---- each kind of error alone ----
@@ -168,9 +170,9 @@ def test_a_wrong_entity_is_the_second_snippets() -> None:
     messages = perform(BRIDGE, HAND_MADE, [None, "wrong_entity"])
     assert contents(messages) == [
         *FAULTLESS_BRIDGE[:4],
-        "Thought: Land.\nAction: search[Elm Ford land]",
+        "Thought: Elm Ford. Land.\nAction: search[Elm Ford land]",
         "#1 Elm Ford lies in the land of South Land. #2 The capital of South Land is Elm Ford.",
-        "Thought: Done.\nAction: finish[South Land]",
+        "Thought: South Land. Done.\nAction: finish[South Land]",
     ]
     rollout, errors = played(ONE_SEARCH, "wrong_entity")
     assert finish(rollout.messages) == "Oak Hill" and errors == ["wrong_entity"]
@@ -181,7 +183,7 @@ def test_a_misread_year_turns_the_comparison_around() -> None:
     """Ada died in 1800, but the second snippet says 1830, which is after 1820."""
     messages = perform(COULD_HAVE_READ, HAND_MADE, ["wrong_entity"])
     assert contents(messages)[4:] == [
-        "Thought: Yes if after.\nAction: compare[1830, 1820]",
+        "Thought: 1820. Yes if after.\nAction: compare[1830, 1820]",
         "after",
         "Thought: Done.\nAction: finish[yes]",
     ]
@@ -204,7 +206,7 @@ def test_an_early_stop_finishes_with_what_it_has() -> None:
     assert contents(perform(BRIDGE, HAND_MADE, ["early_stop"])) == ["Thought: Done.\nAction: finish[Blue Tome]"]
     assert contents(perform(BRIDGE, HAND_MADE, [None, "early_stop"])) == [
         *FAULTLESS_BRIDGE[:2],
-        "Thought: Done.\nAction: finish[Ada Moor]",
+        "Thought: Ada Moor. Done.\nAction: finish[Ada Moor]",
     ]
     assert finish(perform(BRIDGE, HAND_MADE, [None, None, "early_stop"])) == "Oak Hill"
 
@@ -221,7 +223,7 @@ def test_an_early_stop_guesses_where_the_answer_is_one_of_two() -> None:
 def test_a_repeated_search_costs_a_turn_and_nothing_else() -> None:
     rollout, errors = played(BRIDGE, "repeated_search")
     assert errors == ["repeated_search"] * 3
-    doubled = [text for i in (0, 2, 4) for text in FAULTLESS_BRIDGE[i : i + 2] * 2]
+    doubled = [text for i in (0, 2, 4) for text in FAULTLESS_BRIDGE[i : i + 2] * 2]  # each action and its observation
     assert contents(rollout.messages) == [*doubled, FAULTLESS_BRIDGE[-1]]
     assert rollout.outcome.success
 
@@ -231,7 +233,7 @@ def test_an_over_answer_is_partly_right() -> None:
     rollout, _ = played(BRIDGE, "over_answer")
     assert contents(rollout.messages) == [
         *FAULTLESS_BRIDGE[:-1],
-        "Thought: Done.\nAction: finish[North Land of Oak Hill]",
+        "Thought: North Land. Done.\nAction: finish[North Land of Oak Hill]",
     ]
     assert not rollout.outcome.success and rollout.outcome.score == pytest.approx(4 / 7)
     assert rollout.outcome.failure == "wrong_answer"
@@ -247,11 +249,11 @@ def test_an_over_answer_has_no_effect_where_the_answer_is_one_of_two(plan: Plan)
 def test_a_wrong_conclusion_follows_right_searches() -> None:
     assert contents(played(BRIDGE, "wrong_conclusion")[0].messages) == [
         *FAULTLESS_BRIDGE[:-1],
-        "Thought: Done.\nAction: finish[Oak Hill]",
+        "Thought: Oak Hill. Done.\nAction: finish[Oak Hill]",
     ]
     assert contents(played(OLDER_BOOK, "wrong_conclusion")[0].messages)[5:] == [
         "before",
-        "Thought: Second.\nAction: finish[Grey Tome]",
+        "Thought: Second. Done.\nAction: finish[Grey Tome]",
     ]
     assert contents(played(COULD_HAVE_READ, "wrong_conclusion")[0].messages) == [
         *FAULTLESS_READING[:-1],
@@ -274,7 +276,7 @@ def test_an_abstention_is_a_failure_of_its_own_kind() -> None:
     assert errors == ["abstention", "abstention"]
     assert contents(perform(BRIDGE, HAND_MADE, [None, None, "abstention"])) == [
         *FAULTLESS_BRIDGE[:4],
-        "Thought: Done.\nAction: finish[unknown]",
+        "Thought: Oak Hill. Done.\nAction: finish[unknown]",
     ]
 
 
@@ -291,7 +293,7 @@ def test_a_malformed_action_is_mended_in_half_of_the_cases() -> None:
                 refusal,
                 "Thought: Land.\nAction: search[Oak Hill land]",
                 "#1 Oak Hill lies in the land of North Land. #2 The capital of North Land is Oak Hill.",
-                "Thought: Done.\nAction: finish[North Land]",
+                "Thought: North Land. Done.\nAction: finish[North Land]",
             ]
         else:
             assert contents(episode.messages)[::2] == [malformed] * 8
@@ -350,21 +352,28 @@ def every_episode() -> list[tuple[Plan, Rollout]]:
 
 
 def test_a_thought_fits_its_action_erring_or_not() -> None:
-    check: dict[str, Callable[[Plan, str, str], bool]] = {
-        "search": lambda _, thought, input: input.endswith(f" {thought.lower()}") and thought.lower() in RELATIONS,
-        "compare": lambda plan, thought, input: thought.lower() == plan.rule and ", " in input,
-        "finish": lambda plan, thought, input: (
-            thought == "Done" or input == plan.chains[0 if thought == "First" else 1][0]
-        ),
-    }
+    """It ends with what the action does, and begins with what the last search told, right or misread."""
     seen = set()
     for plan, rollout in every_episode():
+        told_so_far = ""
         for message in rollout.messages:
-            if message.role == "assistant":
-                turn = re.fullmatch(r"Thought: ([A-Za-z ]+)\.\nAction: (\w+)[\[ ](.+?)\]?", message.content)
-                assert turn is not None, message.content
-                seen.add(turn[2])
-                assert check[turn[2]](plan, turn[1], turn[3]), message.content
+            if message.role == "tool":
+                told_so_far += message.content
+                continue
+            turn = re.fullmatch(r"Thought: (?:([\w ]+)\. )?([\w ]+)\.\nAction: (\w+)[\[ ](.+?)\]?", message.content)
+            assert turn is not None, message.content
+            begins, ends, tool, input = turn.groups()
+            seen.add(tool)
+            if tool == "search":
+                assert ends.lower() in RELATIONS and input.endswith(f" {ends.lower()}")
+            elif tool == "compare":
+                assert ends.lower() == plan.rule and begins in input.split(", ")
+            elif begins in ("First", "Second"):
+                assert (ends, input) == ("Done", plan.chains[0 if begins == "First" else 1][0])
+            else:
+                assert ends == "Done"
+            if begins not in (None, "First", "Second"):
+                assert begins in told_so_far or begins == plan.chains[0][0]
     assert seen == {"search", "compare", "finish"}
 
 

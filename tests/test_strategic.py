@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import combinations, islice
+from random import Random
 
 import pytest
 
@@ -197,13 +198,17 @@ def test_a_world_that_runs_out_of_questions_ends() -> None:
         (("person", ("died",)), ("book", ("year",)), "yes if after", "no", {("Ada Moor", "Grey Tome")}),
         (("person", ("birth",)), ("person", ("birth",)), "yes if before", "yes", {("Ben Moor", "Ada Moor")}),
         (("town", ("land",)), ("town", ("land",)), "yes if same", "yes", set()),  # never a town and itself
-        (("town", ("land",)), ("land", ()), "yes if same", "yes", {("Oak Hill", "North Land"), ("Elm Ford", "South Land")}),
-        (("book", ("author", "born")), ("town", ()), "yes if same", "no", {("Blue Tome", "Elm Ford"), ("Grey Tome", "Oak Hill")}),
+        (
+            ("town", ("land",)), ("land", ()), "yes if same", "yes",
+            {("Oak Hill", "North Land"), ("Elm Ford", "South Land")},
+        ),
+        (
+            ("book", ("author", "born")), ("town", ()), "yes if same", "no",
+            {("Blue Tome", "Elm Ford"), ("Grey Tome", "Oak Hill")},
+        ),
     ],
 )  # fmt: skip
 def test_a_plan_is_drawn_for_its_answer(a, b, rule: str, answer: str, pairs: set[tuple[str, str]]) -> None:
-    from random import Random
-
     drawn = [world.draw_plan(HAND_MADE, "train", Random(seed), a, b, rule, answer) for seed in range(20)]
     assert {(plan.chains[0][0], plan.chains[1][0]) for plan in drawn if plan is not None} == pairs
     assert any(plan is None for plan in drawn) == (not pairs)

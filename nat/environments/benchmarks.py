@@ -136,6 +136,7 @@ def make_environment(
         tools,
         SCORERS[config.scorer],
         config.max_turns,
+        grades_by_f1=config.scorer == "exact_match",
         open_tools=of_one_episode if "search" in config.tools and open_search is not None else None,
     )
 

@@ -106,7 +106,7 @@ def knowledge_of(config: MultihopConfig) -> KnowledgeBase:
 def make_environment(config: MultihopConfig) -> Environment:
     """Search and comparison; an answer is scored by exact match (success) and token F1 (score)."""
     tools = (knowledge_of(config).tool, COMPARISON)
-    return Environment(config.name, config.instructions, tools, exact_match_score, config.max_turns)
+    return Environment(config.name, config.instructions, tools, exact_match_score, config.max_turns, grades_by_f1=True)
 
 
 def make_questions(config: MultihopConfig, split: Split, n: int) -> list[Question]:

@@ -137,6 +137,8 @@ def _near(key: str) -> str:
     group, _, name = key.rpartition(".")
     known = field_names(group.split(".") if group else [])
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close and close[0] == name:  # a key of another option of the group
+        return ""
     if close:
         return f" Did you mean {f'{group}.' if group else ''}{close[0]}?"
     return f"\nKnown there: {', '.join(known)}" if known else ""

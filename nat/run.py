@@ -265,17 +265,22 @@ def _earn_trajectories(
     kept: list[Trajectory] = []
     earned: Counter[bool] = Counter()
     limit = 1000 * (sum(wanted.values()) + 1)  # attempts: a policy that (almost) never fails must not play for ever
+    attempts = 0
+    if not any(wanted.values()):
+        return []
     for trajectory in islice(worlds.endless_trajectories(environment, split), limit):
-        if all(earned[success] >= number for success, number in wanted.items()):
-            return kept
+        attempts += 1
         success = trajectory.outcome.success
         if earned[success] < wanted[success]:
             kept.append(trajectory)
             earned[success] += 1
+            if all(earned[success] >= number for success, number in wanted.items()):
+                return kept
+    larger = "" if attempts == limit else ", environment.knowledge (the world has no more questions)"
     raise RequestError(
-        f"trajectories: after {limit} attempts at environment.failure_rate={environment.failure_rate} the "
+        f"trajectories: after {attempts} attempts at environment.failure_rate={environment.failure_rate} the "
         f"policy had earned {earned[True]} of {wanted[True]} successes and {earned[False]} of {wanted[False]} failures."
-        "\nChange environment.failure_rate, trajectories.successes or trajectories.failures."
+        f"\nChange environment.failure_rate{larger}, trajectories.successes or trajectories.failures."
     )
 
 

@@ -21,7 +21,7 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "nat trian: no such command; there are train, evaluate, inspect, report"),
+        (["trian"], "nat trian: no such command; there are train, evaluate, inspect, collect, report"),
         (["train", "--cofnig", "job"], "--cofnig: no such flag"),
         (["train", "--config-dir"], "expected one argument"),
         (["report"], "usage: nat report DIR"),

@@ -56,8 +56,8 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
         "environment=questions": ["environment.questions=q.jsonl", *files],
         "environment=custom": ["environment.target=a.b:make", *files],
         "collect=openai": ["collect.endpoint.model=m"],
-        "mixing=replaced": ["trajectories.successes=200"],
-        "method=replaced": ["trajectories.successes=200"],
+        "mixing=replaced": ["mixing.positives=50"],
+        "method=replaced": ["mixing.positives=50"],
         "model=hub": ["model.path=tiny"],
     }
     config = compose(option, *needed.get(option, []))

@@ -170,8 +170,8 @@ def test_the_built_in_world_gives_no_alarm():
     arguments = ["trajectories.successes=100", "trajectories.failures=300", "evaluation.n_questions=100"]
     for rate in (0.15, 0.6):
         config = composition.plan([*arguments, f"environment.failure_rate={rate}"]).cells[0].config
-        questions, kept, _ = run.set_questions_apart(config, run.read_trajectories(config))
-        assert leaks(kept, questions) == []
+        apart = run.set_questions_apart(config, run.make_environment(config), run.read_trajectories(config))
+        assert leaks(apart.kept, apart.questions) == []
 
 
 def test_real_gsm8k_solutions_give_no_alarm(data):

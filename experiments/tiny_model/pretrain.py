@@ -208,7 +208,7 @@ def edit_json(path: Path, **changes: str) -> None:
 
 
 def main() -> None:
-    arguments = read_arguments(__doc__ or "", HERE / "results.json", steps=2000)
+    arguments = read_arguments(__doc__ or "", HERE / "results.json", steps=2000, decay=0.25)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
 
@@ -221,14 +221,15 @@ def main() -> None:
     write_figures(arguments, n_parameters, tokenizer, log)
 
 
-def read_arguments(description: str, results: Path, steps: int) -> argparse.Namespace:
+def read_arguments(description: str, results: Path, steps: int, decay: float) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the model")
     parser.add_argument("--results", type=Path, default=results, help="file for the figures")
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps")
     parser.add_argument("--batch-size", type=int, default=32, help="rows per step")
     parser.add_argument("--lr", type=float, default=2e-3, help="highest learning rate")
-    parser.add_argument("--decay", type=float, default=0.25, help="share of the steps over which it falls to zero")
+    parser.add_argument("--decay", type=float, default=decay, help="share of the steps over which it falls to zero")
+    parser.add_argument("--start", type=Path, help="folder of a model to start from; without it, random weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, help="file to go on from, if it exists, and to write every 50 steps")

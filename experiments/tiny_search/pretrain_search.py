@@ -53,21 +53,26 @@ def train_tokenizer() -> Tokenizer:
     names = [f"{space}{word}" for word in (*FIRST_WORDS, *SECOND_WORDS) for space in ("", " ")]
     years = [f" {year}" for year in range(FIRST_YEAR, LAST_YEAR + 1)]
     protocol = [f"Thought: Done.\nAction: {tool}[" for tool in ("search", "compare", "calculate", "finish")]
+    # The last words of a thought, and what the comparison says.
+    protocol += [f" {word}" for rule in search_corpus.RULES for word in (*rule.split(), rule.split()[0].capitalize())]
+    protocol += [" Second", "before", "after", "same", "different"]
     marks = [f" {mark}" for mark in "[(*$+-"] + ["#1", " #1", "#2", " #2", "#3", " #3"]
     tokenizer = pretrain.make_tokenizer([*protocol, *words, *names, *years, *marks], SPLIT)
-    # Inside, a space follows every bracket, so that a name is the same tokens after `search[` as anywhere else: two forms
-    # of each word to copy between were not learned in 500 steps. Outside it is not seen: decoding takes it out again.
+    # Inside, a space follows every bracket, so that a name is the same tokens after `search[` as anywhere else: two
+    # forms of each word to copy between were not learned in 500 steps. Decoding takes the space out again.
     tokenizer.normalizer = normalizers.Replace("[", "[ ")
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("[ ", "[")])
     return tokenizer
 
 
 def main() -> None:
-    arguments = pretrain.read_arguments(__doc__ or "", HERE / "results.json", steps=2000)
+    arguments = pretrain.read_arguments(__doc__ or "", HERE / "results.json", steps=2000, decay=0.5)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     tokenizer = train_tokenizer()
     model = pretrain.make_model(tokenizer.get_vocab_size(), tokenizer.token_to_id("<|end|>"))
+    if arguments.start:
+        model.load_state_dict(LlamaForCausalLM.from_pretrained(arguments.start).state_dict())
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{n_parameters} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
     log = pretrain.pretrain(model, tokenizer, search_corpus.conversations(arguments.seed), arguments)
@@ -92,6 +97,7 @@ def write_figures(
         "steps": arguments.steps,
         "batch_size": arguments.batch_size,
         "lr": arguments.lr,
+        "decay": arguments.decay,
         "seed": arguments.seed,
         "threads": arguments.threads,
         "parameters": n_parameters,
@@ -116,7 +122,7 @@ def write_figures(
 def world_config(name: str, **changes: object) -> multihop.MultihopConfig | strategic.StrategicConfig:
     file = HERE.parents[1] / "conf" / "environment" / f"{name}.yaml"
     kind = multihop.MultihopConfig if name == "multihop" else strategic.StrategicConfig
-    return TypeAdapter(kind).validate_json(json.dumps({**yaml.safe_load(file.read_text()), **changes}))
+    return TypeAdapter(kind).validate_json(json.dumps({**yaml.safe_load(file.read_text())["environment"], **changes}))
 
 
 def world_conversations(name: str, split: str, n: int) -> list[list[Message]]:

@@ -11,6 +11,7 @@ also finds others. Training, validation and test questions are asked about three
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
@@ -161,7 +162,11 @@ class KnowledgeBaseConfig:
     def __post_init__(self) -> None:
         total = self.lands + self.towns + self.people + self.books
         if total * (1 + 2 * self.part) > len(names("world")):
-            raise ValueError(f"lands, towns, people and books: {total} need more names than there are; take fewer")
+            needed = math.ceil(total * (1 + 2 * self.part))
+            raise ValueError(
+                f"lands, towns, people and books need {needed} names in all three parts; there are "
+                f"{len(names('world'))}: take fewer, or a smaller part"
+            )
 
 
 @plain_dataclass(frozen=True)

@@ -54,15 +54,15 @@ FAMILIES = (
     ),
     Family(
         ("person", ("birth",)), ("person", ("birth",)), "yes if before",
-        ("Could {a} have rocked {b} in the cradle?", "Does {a} have more candles on the cake than {b}?"),
+        ("Was {a} in nappies before {b}?", "Does {a} have more candles on the cake than {b}?"),
     ),
     Family(
         ("person", ("died",)), ("person", ("died",)), "yes if after",
-        ("Could {a} have wept at the grave of {b}?", "Did {b} leave a world in which {a} lived on?"),
+        ("Could {a} have wept at the grave of {b}?", "Was {b} in the grave before {a}?"),
     ),
     Family(
         ("person", ("died",)), ("person", ("birth",)), "yes if before",
-        ("Was {a} in the grave when {b} was in the cradle?", "Is it certain that {a} never met {b}?"),
+        ("Was {a} in the grave when {b} was in the cradle?", "Did {a} leave the world before {b} came into it?"),
     ),
     Family(
         ("town", ("founded",)), ("person", ("birth",)), "yes if before",

@@ -8,7 +8,7 @@
 
 Names are those of the side `base`, which the worlds never use, and every 500 conversations a new knowledge base tells
 other facts about them: there is nothing to know by heart. The documents have the worlds' form; of the worlds' questions
-it shares the two openings `What is ...?` and `Find ...`, no other phrase, and no word that judges an answer. Prompts vary
+it shares two openings, `What is ...?` and `Find ...`, no other phrase, and no word that judges an answer. Prompts vary
 in shape, and a fourth of them carry an instruction that changes what is to be done, as in `experiments/tiny_model`.
 """
 
@@ -39,7 +39,7 @@ OTHER_INSTRUCTIONS = (
 )
 SIZE = KnowledgeBaseConfig(lands=12, towns=120, people=260, books=200, part=0.01)
 CONVERSATIONS_PER_WORLD = 500
-SHORT_WORLDS = 12  # at the beginning, with chains of a single search
+SHORT_WORLDS = 8  # at the beginning, with tasks of a single search
 RULES = {
     "value": ("Find {a}.", "What is {a}?", "Look up {a}.", "Answer with {a}."),
     "first if before": (
@@ -75,9 +75,9 @@ def draw_conversation(
 
     Args:
         kind: `value`, `first` or `yes`; by default drawn.
-        hops: of each chain, 1; by default drawn.
+        hops: of a chain to a value; by default drawn. Given, `kind` is `value`.
     """
-    kind = kind or rng.choice(("value", "value", "first", "yes", "yes"))
+    kind = "value" if hops else kind or rng.choice(("value", "value", "first", "yes", "yes"))
     plan = _draw_plan(knowledge, rng, kind, hops or rng.choice((1, 2, 2, 3, 3)))
     a, b = (_phrase(start, relations, rng) for start, relations in (plan.chains[0], plan.chains[-1]))
     if plan.rule.startswith("first"):
@@ -116,12 +116,12 @@ def _draw_plan(knowledge: KnowledgeBase, rng: Random, kind: str, hops: int) -> P
             a, b = rng.sample(knowledge.members["train"][of], 2)
             plan = Plan(((a, (name,)), (b, (name,))), f"first if {rng.choice(('before', 'after'))}")
         else:
-            plan = _draw_yes_no(knowledge, rng, longer=hops > 1)
+            plan = _draw_yes_no(knowledge, rng)
         if plan is not None and answer_of(plan, knowledge) is not None:
             return plan
 
 
-def _draw_yes_no(knowledge: KnowledgeBase, rng: Random, longer: bool) -> Plan | None:
+def _draw_yes_no(knowledge: KnowledgeBase, rng: Random) -> Plan | None:
     answer = rng.choice(("yes", "no"))
     if rng.random() < 0.5:
         (a, of_a), (b, of_b) = rng.choice(DATES), rng.choice(DATES)
@@ -130,10 +130,10 @@ def _draw_yes_no(knowledge: KnowledgeBase, rng: Random, longer: bool) -> Plan | 
     name, of = rng.choice(PLACES)
     target = RELATIONS[name][1]
     assert target != "year"
-    before = [(first, kind) for first, kind in PLACES if RELATIONS[first][1] == of]
+    longer = [(first, kind) for first, kind in PLACES if RELATIONS[first][1] == of]
     a = (of, (name,))
-    if longer and before and rng.random() < 0.5:
-        first, kind = rng.choice(before)
+    if longer and rng.random() < 0.4:
+        first, kind = rng.choice(longer)
         a = (kind, (first, name))
     b = (target, ()) if rng.random() < 0.5 else (of, (name,))
     return draw_plan(knowledge, "train", rng, a, b, f"yes if {rng.choice(('same', 'different'))}", answer)

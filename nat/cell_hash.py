@@ -82,7 +82,7 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]
         yield [("trajectories", "questions")], "trajectory questions", question_file
     for place, path in enumerate(search.files(config.search)):
         yield [("search", "path")], f"search {place}", path
-    if config.search.questions is not None:
+    if config.search.kind == "replay" and config.search.questions is not None:
         yield [("search", "questions")], "search questions", Path(config.search.questions)
     questions: Any = config.environment.questions
     if isinstance(questions, str) and Path(questions).is_file():

@@ -267,7 +267,9 @@ def make_directories(plan: Plan, done: Container[str] = ()) -> None:
             )
 
 
-def evaluation_arguments(model_dir: Path, overrides: Sequence[str], config_dir: str | None) -> list[str]:
+def evaluation_arguments(
+    model_dir: Path, overrides: Sequence[str], config_dir: str | None, verb: str = "evaluate"
+) -> list[str]:
     """The command line under which a saved model is rolled out: as in the run that made it, without its training.
 
     Its prompt, questions and decoding lie beside it (`nat.run.save_configuration`); overrides change them.
@@ -275,7 +277,7 @@ def evaluation_arguments(model_dir: Path, overrides: Sequence[str], config_dir: 
     if not (model_dir / "config.json").is_file() and (model_dir / "model" / "config.json").is_file():
         model_dir = model_dir / "model"
     if not (model_dir / "config.json").is_file():
-        raise RequestError(f"nat evaluate {model_dir}: no model there (no config.json); give a run's model/ directory.")
+        raise RequestError(f"nat {verb} {model_dir}: no model there (no config.json); give a run's model/ directory.")
     named = {override.lstrip("+~").partition("=")[0] for override in overrides}
     saved = [g for g in run.SAVED_GROUPS if g not in named and (model_dir / "conf" / g / "saved.yaml").is_file()]
     folders = [Path(folder).absolute() for folder in (config_dir, model_dir / "conf") if folder is not None]

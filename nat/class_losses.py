@@ -21,6 +21,10 @@ from nat.strategy import StrategyConfig
 from nat.tokenization import MASKED, ChatFormat, Untrainable, tokenize
 from nat.types import Example, Message, Trajectory
 
+# Tokens, padding included, of one forward pass: two trajectories of 4096 tokens, or some forty of the small worlds. A
+# model with a vocabulary of 150,000 then needs 2.5 GB for its logits in 16 bits.
+BATCH_TOKENS = 8192
+
 
 class TrajectoryLoss(NamedTuple):
     """Sum of the negative log-likelihoods (nats) over a trajectory's trained tokens, and their number."""
@@ -29,15 +33,11 @@ class TrajectoryLoss(NamedTuple):
     tokens: int
 
 
-def class_losses(model: Any, examples_by_class: Mapping[str, Sequence[Example]], batch_size: int) -> dict[str, float]:
-    """The mean loss per trained token, in nats, of each class's examples; nan where a class has no trained token."""
-    return {name: mean_loss(losses(model, examples, batch_size)) for name, examples in examples_by_class.items()}
-
-
-def losses(model: Any, examples: Sequence[Example], batch_size: int) -> list[TrajectoryLoss]:
+def losses(model: Any, examples: Sequence[Example], batch_tokens: int = BATCH_TOKENS) -> list[TrajectoryLoss]:
     """The loss of each example, in their order, by a forward pass on the model's device; the model stays as it is.
 
-    Batches hold examples of similar length, padded on the right; log-probabilities are taken in float32.
+    Batches hold examples of similar length, padded on the right, of `batch_tokens` tokens at most, and at least one
+    example; log-probabilities are taken in float32.
     """
     import torch
 
@@ -47,8 +47,11 @@ def losses(model: Any, examples: Sequence[Example], batch_size: int) -> list[Tra
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(by_length), batch_size):
-                rows = by_length[start : start + batch_size]
+            start = 0
+            while start < len(by_length):
+                longest = len(examples[by_length[start]].input_ids)
+                rows = by_length[start : start + max(1, batch_tokens // max(1, longest))]
+                start += len(rows)
                 for row, loss in zip(rows, _batch_losses(model, [examples[i] for i in rows]), strict=True):
                     found[row] = loss
     finally:
@@ -93,7 +96,6 @@ def losses_under_marks(
     groups: Mapping[str, Sequence[Trajectory]],
     *,
     max_length: int,
-    batch_size: int,
 ) -> dict[str, dict[str, Any]]:
     """The loss of each group of trajectories ("successes", "failures") under the text of every class.
 
@@ -101,7 +103,6 @@ def losses_under_marks(
         prompt: (question, class name) to the messages before the agent's first turn, as in training.
         groups: trajectories that the model was not trained on.
         max_length: tokens; a trajectory that is longer under any class is left out under all.
-        batch_size: trajectories in one forward pass.
 
     Returns:
         Per group and class `loss` (nats per trained token; None where no trajectory is left), `tokens` and
@@ -114,7 +115,7 @@ def losses_under_marks(
         by_text: dict[str, list[TrajectoryLoss]] = {}  # classes with the same text have the same prompts
         for class_ in strategy.classes:
             if class_.text not in by_text:
-                by_text[class_.text] = losses(model, examples[class_.name], batch_size)
+                by_text[class_.text] = losses(model, examples[class_.name])
         reference = by_text[strategy.inference_class.text]
         measured: dict[str, Any] = {}
         for class_ in strategy.classes:

@@ -236,7 +236,7 @@ def _collect(argv: Sequence[str]) -> int:
     if has_model:  # in its own environment, asked as it was trained to be
         named = {override.lstrip("+~").partition("=")[0] for override in request.overrides}
         own = [o for o in ("collect=model", "collect.as_class=inference") if o.partition("=")[0] not in named]
-        overrides = cells.evaluation_arguments(Path(argv[0]), [*own, *request.overrides], config_dir)
+        overrides = cells.evaluation_arguments(Path(argv[0]), [*own, *request.overrides], config_dir, "collect")
         config_dir = None  # it is among the arguments now
     flags = [a for a in given if a not in request.overrides]
     if request.only_shows:

@@ -5,7 +5,8 @@
 
 The file says what is done: an episode whose id is in it is never played again, so the same command goes on wherever an
 earlier one was killed. One that broke for reasons that are not the policy's is kept in a file of its own and played
-again: what one may train on holds no failure that was not the policy's.
+again: what one may train on holds no failure that was not the policy's. One that the server's content filter ended
+would end so each time; it is kept in another file, and left alone while it stands there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from nat.types import Environment, Message, Question, RequestError, Rollout, Sta
 if TYPE_CHECKING:
     from nat.collection_file import CollectionFile
     from nat.config import Config
+    from nat.trajectories.json_lines import DroppedRow
 
+REFUSED = "refused"  # in an episode's details: a content filter ended it, and would again
 BROKEN_IN_A_ROW = 3  # episodes, or as many as run at once: then the endpoint is down and the rest would break too
 
 
@@ -114,12 +117,14 @@ class Facts:
     temperature: float | None
     tokens: int | None
     prompt_tokens: int | None
+    misses: int = 0  # searches that no recording answered
 
 
 def collect(config: Config, say: Callable[[str], None]) -> int:
     """Play what is missing of the planned episodes and append it to `collect.output`; the exit code.
 
-    0: the file holds every planned episode. 1: some broke for reasons that are not the policy's, all others are there.
+    0: the file holds every planned episode, but for those that the server's content filter refuses. 1: some broke for
+    reasons that are not the policy's, all others are there.
 
     Raises:
         RequestError: the configuration or the file cannot be used, the server refuses the key or the model.
@@ -127,9 +132,10 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
     """
     from nat import collection_file, run
 
-    environment = run.make_environment(config)
+    left_out: list[DroppedRow] = []
+    environment = run.make_environment(config, left_out)
     prompt = prompt_maker(config, environment)
-    episodes = plan(config, questions_to_ask(config, environment, say))
+    episodes = plan(config, questions_to_ask(config, environment, left_out))
     play = policy(config, environment, prompt)
     output = Path(config.collect.output)
     with collection_file.opened(output, settings(config, environment, prompt), episodes, say) as file:
@@ -137,15 +143,24 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
         asked = len({episode.question.id for episode in episodes})
         who = f"{asked} questions of {environment.name} by {config.collect.name}"
         say(f"collecting    {len(episodes)} episodes on {who}")
+        source = config.environment.questions
+        if source not in (None, "held_out"):
+            which = "all " if config.collect.n_questions is None and not config.collect.skip_questions else ""
+            say(f"              {which}{asked} questions of {source} (it has no splits; collect.split chooses nothing)")
+        collection_file.list_left_out(output, left_out, say)
         if there:
             say(f"              {there} of them are in {output} already")
         try:
             broken = _play_all(config, play, episodes, file)
-        except (RequestError, StageError) as error:
-            raise type(error)(f"{error}\n{_safe(file, episodes)}") from None
+        except RequestError as error:
+            raise RequestError(f"{error}\n{_safe(file, episodes)}") from None
+        except StageError as error:
+            raise StageError(f"{error}\n{_safe(file, episodes)}") from None
         found = [file.known[episode.id] for episode in episodes if episode.id in file.known]
         for line in summary(found):
             say(line)
+        if refused := sum(episode.id in file.refused for episode in episodes):
+            say(f"refused       {refused} by the server's content filter; remove {file.refused_path} to ask them again")
         say(f"written to    {output} ({len(found) - there} episodes now)")
         if broken:
             say(
@@ -158,7 +173,7 @@ def _play_all(config: Config, play: Any, episodes: Sequence[Episode], file: Coll
     """Play and append what is missing; returns how many broke. Raises StageError where one after another does."""
     from nat.progress import progress
 
-    missing = [episode for episode in episodes if episode.id not in file.known]
+    missing = [episode for episode in episodes if episode.id not in file.known and episode.id not in file.refused]
     there = len(episodes) - len(missing)
     # Refused connections break all episodes that run at once, one reason or not; then a row of them says enough.
     at_once = config.collect.turns.at_once if config.collect.turns else 1
@@ -171,7 +186,9 @@ def _play_all(config: Config, play: Any, episodes: Sequence[Episode], file: Coll
         def done(episode: Episode, rollout: Rollout, details: Mapping[str, Any]) -> None:
             nonlocal tokens, broken, in_a_row, played
             trajectory = as_trajectory(config, file.settings_hash, episode, rollout, details)
-            if rollout.outcome.failure == "infrastructure":
+            if details.get(REFUSED):
+                file.append_refused(trajectory)
+            elif rollout.outcome.failure == "infrastructure":
                 file.append_broken(trajectory)
                 broken, in_a_row = broken + 1, in_a_row + 1
                 if in_a_row >= limit:
@@ -203,10 +220,11 @@ def _safe(file: CollectionFile, episodes: Sequence[Episode]) -> str:
 # ---- what is to be played ----
 
 
-def questions_to_ask(config: Config, environment: Environment, say: Callable[[str], None]) -> list[Question]:
-    """The `n_questions` of `split` after the first `skip_questions`.
+def questions_to_ask(config: Config, environment: Environment, left_out: list[DroppedRow]) -> list[Question]:
+    """The `n_questions` of `split` after the first `skip_questions`; of a file, which has no splits, of all it holds.
 
-    Raises RequestError where there are none, and in a world without end when all are asked for.
+    Rows of files that cannot be used are added to `left_out` (on_bad_row=drop; else an error). Raises
+    RequestError where there are none, and in a world without end when all are asked for.
     """
     from nat import run
     from nat.environments import benchmarks, worlds
@@ -220,12 +238,10 @@ def questions_to_ask(config: Config, environment: Environment, say: Callable[[st
     if worlds.is_world(world):
         found: Sequence[Question] = run.generate_questions(world, asked.split, end or 0)
     elif world.questions == "held_out":
-        found = _questions_of_trajectories(config, world.held_out)
+        found = _questions_of_trajectories(config, world.held_out, left_out)
     elif world.questions is not None:
         found, dropped = benchmarks.load_questions(world.questions, world.fields, world.on_bad_row, environment.score)
-        if dropped:
-            first = dropped[0]
-            say(f"left out      {len(dropped)} rows of {world.questions}, the first: {first.where}: {first.detail}")
+        left_out += dropped
     elif environment.questions is not None:
         found = environment.questions(asked.split, end or 0)
     else:
@@ -239,12 +255,12 @@ def questions_to_ask(config: Config, environment: Environment, say: Callable[[st
     return chosen
 
 
-def _questions_of_trajectories(config: Config, share: float) -> list[Question]:
+def _questions_of_trajectories(config: Config, share: float, left_out: list[DroppedRow]) -> list[Question]:
     """The questions of the trajectory files, without those that evaluation holds out (or only these, by `split`)."""
     from nat import trajectories as files
     from nat.questions import hold_out, is_held_out, normalise
 
-    pool = list(files.read(config.trajectories))
+    pool = list(files.read(config.trajectories, left_out))
     if config.collect.split != "train":
         return hold_out(pool, share, config.collect.split)
     found: dict[str, Question] = {}
@@ -330,6 +346,8 @@ def as_trajectory(
 
 
 def facts_of(trajectory: Trajectory) -> Facts:
+    from nat.tools.replay import count_misses
+
     outcome, metadata = trajectory.outcome, trajectory.metadata
     return Facts(
         outcome.success,
@@ -337,6 +355,7 @@ def facts_of(trajectory: Trajectory) -> Facts:
         metadata.get("temperature"),
         metadata.get("tokens"),
         metadata.get("prompt_tokens"),
+        count_misses(trajectory.messages),
     )
 
 
@@ -402,6 +421,8 @@ def summary(found: Sequence[Facts]) -> Iterator[str]:
             yield f"{label:<14}{_rate([facts for facts in found if facts.temperature == temperature])}"
     failures = Counter(facts.failure for facts in found if facts.failure)
     yield f"failures      {', '.join(f'{kind} {n}' for kind, n in failures.most_common()) or 'none'}"
+    if misses := sum(facts.misses for facts in found):
+        yield f"search misses {misses} (no recording answered)"
     generated = [facts.tokens for facts in found if facts.tokens is not None]
     if generated:
         read = sum(facts.prompt_tokens or 0 for facts in found)

@@ -3,6 +3,8 @@
 OUTPUT.jsonl                   the episodes, in the format of `nat.trajectories.native`
 OUTPUT.settings.json           what decides how they are; its hash is in every line's metadata
 OUTPUT.infrastructure.ndjson   episodes of the last run that broke for reasons that are not the policy's
+OUTPUT.refused.ndjson          episodes that the server's content filter ended: not asked again while they stand here
+OUTPUT.left_out.ndjson         rows of input files that could not be used (on_bad_row=drop), and why
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from nat.collection import Episode, Facts, facts_of
-from nat.files import write_json
+from nat.files import write_json, write_text
 from nat.trajectories import native
+from nat.trajectories.json_lines import DroppedRow
 from nat.types import Question, RequestError, Trajectory
 
 PATIENCE = 2.0  # seconds for a process that was just ended to let go of the file
@@ -32,23 +36,28 @@ class CollectionFile:
     path: Path
     settings_hash: str
     known: dict[str, Facts]
+    refused: set[str]  # ids of episodes that the server will not answer
     descriptor: int
 
+    # No .jsonl: a glob over collected files must not take them for the policy's failures.
     @property
     def broken_path(self) -> Path:
-        # No .jsonl: a glob over collected files must not take them for the policy's failures.
         return self.path.with_suffix(".infrastructure.ndjson")
+
+    @property
+    def refused_path(self) -> Path:
+        return self.path.with_suffix(".refused.ndjson")
 
     def append(self, trajectory: Trajectory) -> None:
         _write_line(self.descriptor, self.path, trajectory)
         self.known[trajectory.id] = facts_of(trajectory)
 
     def append_broken(self, trajectory: Trajectory) -> None:
-        descriptor = os.open(self.broken_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            _write_line(descriptor, self.broken_path, trajectory)
-        finally:
-            os.close(descriptor)
+        _append(self.broken_path, trajectory)
+
+    def append_refused(self, trajectory: Trajectory) -> None:
+        _append(self.refused_path, trajectory)
+        self.refused.add(trajectory.id)
 
 
 @contextmanager
@@ -83,14 +92,32 @@ def opened(
             write_json(_settings_path(path), settings)
         descriptor = _open(path)
         try:
-            file = CollectionFile(path, digest, known, descriptor)
+            file = CollectionFile(path, digest, known, set(), descriptor)
             file.broken_path.unlink(missing_ok=True)  # they are played again now
+            if file.refused_path.exists():
+                mend_last_line(file.refused_path, say)
+                file.refused.update(
+                    trajectory.id
+                    for _, trajectory in native.read(file.refused_path)
+                    if trajectory.metadata.get("settings") == digest
+                )
             yield file
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     finally:
         guard.release()
+
+
+def list_left_out(path: Path, rows: Sequence[DroppedRow], say: Callable[[str], None]) -> None:
+    """Say how many rows of which flaw were left out, and write all of them beside the output at `path`."""
+    listed = path.with_suffix(".left_out.ndjson")  # no .jsonl: see `CollectionFile`
+    if not rows:
+        listed.unlink(missing_ok=True)
+        return
+    for reason, number in sorted(Counter(row.reason for row in rows).items()):
+        say(f"left out      {number} rows of the files: {reason} (listed in {listed})")
+    write_text(listed, "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows))
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -183,6 +210,14 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError as error:
         raise RequestError(f"collect.output={path}: cannot be written ({error.strerror or error}).") from None
+
+
+def _append(path: Path, trajectory: Trajectory) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        _write_line(descriptor, path, trajectory)
+    finally:
+        os.close(descriptor)
 
 
 def _write_line(descriptor: int, path: Path, trajectory: Trajectory) -> None:

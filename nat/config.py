@@ -115,7 +115,17 @@ def check(config: Config) -> None:
     if not searches and config.search.kind != "none":
         raise RequestError(
             f"search={config.search.kind}: nothing in environment={environment.name} with agent={config.agent.name} "
-            "searches with it; leave it out."
+            "searches with it; take search=none."
+        )
+    endpoint = config.collect.endpoint
+    if endpoint is not None and endpoint.base_url is not None:
+        from nat.tools.web_search import check_url
+
+        check_url(
+            endpoint.base_url,
+            "collect.endpoint.base_url",
+            "http://localhost:8000/v1",
+            "collect.endpoint.key_variable",
         )
     if config.trajectories.kind == "scripted" and config.training.objective != "none":
         # Their numbers are known before a single one is played.

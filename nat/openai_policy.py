@@ -16,20 +16,27 @@ import math
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from nat.collection import CollectConfig, EndpointConfig, Episode, TurnsConfig
+from nat.collection import REFUSED, CollectConfig, EndpointConfig, Episode, TurnsConfig
 from nat.environments import failed, play
 from nat.policies import Done, Prompt, draw_seed
 from nat.types import Environment, Message, Outcome, RequestError, Rollout
 
 KEY_REFUSED = (401, 403)
 TRY_AGAIN = (408, 409, 425, 429)  # and everything from 500
-TOO_LONG = ("context_length_exceeded", "context length", "maximum context", "context window", "too many tokens")
+# In a refusal's code, type or text: OpenAI's and vLLM's words, llama.cpp's, Azure's.
+TOO_LONG = (
+    *("context_length_exceeded", "exceed_context_size_error"),
+    *("context length", "maximum context", "context window", "context size", "too many tokens"),
+)
+FILTERED = ("content_filter", "content_policy_violation")  # codes or types
 
 
 class Broken(Exception):
@@ -42,6 +49,10 @@ class Unreadable(Exception):
 
 class TooLong(Exception):
     """The episode does not fit into the model's context any more."""
+
+
+class Filtered(Exception):
+    """The server's content filter refuses the messages, or cut the turn off: it would do so again."""
 
 
 class EpisodeOver(Exception):
@@ -83,8 +94,12 @@ def policy(
 def open_server(config: CollectConfig) -> Server:
     import openai
 
+    from nat.tools.web_search import check_url
+
     endpoint = config.endpoint
     assert endpoint is not None
+    if address := endpoint.base_url or os.environ.get("OPENAI_BASE_URL"):
+        check_url(address, "collect.endpoint.base_url", "http://localhost:8000/v1", "collect.endpoint.key_variable")
     key = None
     if endpoint.key_variable is not None:
         key = os.environ.get(endpoint.key_variable, "").strip()
@@ -94,8 +109,41 @@ def open_server(config: CollectConfig) -> Server:
                 "set it to the key,\nor give collect.endpoint.key_variable=null for a server that wants none."
             )
     # The client's own retries are off: ours also cover answers that cannot be read.
-    client = openai.OpenAI(api_key=key or "none", base_url=endpoint.base_url, timeout=endpoint.timeout, max_retries=0)
+    client = openai.OpenAI(
+        api_key=key or "none",
+        base_url=endpoint.base_url,
+        timeout=endpoint.timeout,
+        max_retries=0,
+        http_client=openai.DefaultHttpxClient(event_hooks=bounding(endpoint.timeout)),
+    )
     return Server(client, endpoint, key)
+
+
+def bounding(timeout: float) -> dict[str, list[Callable[[Any], None]]]:
+    """Hooks of the HTTP client that bound a whole answer: its own timeout begins anew with every byte."""
+
+    def start(request: Any) -> None:
+        request.extensions["nat_deadline"] = time.monotonic() + timeout
+
+    def bound(response: Any) -> None:
+        stream, deadline = response.stream, response.request.extensions["nat_deadline"]
+
+        class Bounded(type(stream)):  # the client takes streams of its own library alone, which depends on openai's age
+            def __init__(self) -> None:
+                pass
+
+            def __iter__(self) -> Iterator[bytes]:
+                for chunk in stream:
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"no complete answer within {timeout:g} s")
+                    yield chunk
+
+            def close(self) -> None:
+                stream.close()
+
+        response.stream = Bounded()
+
+    return {"request": [start], "response": [bound]}
 
 
 def play_all(
@@ -109,7 +157,7 @@ def play_all(
     """`turns.at_once` threads play; `done` is called from this one.
 
     An episode that breaks is done with failure `infrastructure`. What no episode can do anything about (a refused key,
-    an unknown model) is raised as it came, after the episodes that were over by then.
+    an unknown model) is raised as it came, and so is what `done` raises, after the episodes that were over by then.
     """
     turns = config.turns
     assert turns is not None
@@ -137,23 +185,37 @@ def play_all(
         for _ in episodes:
             ended = over.get()
             if isinstance(ended, BaseException):
-                server.stopped.set()
-                while not over.empty():
-                    if not isinstance(also := over.get(), BaseException):
-                        done(*also)
                 raise ended
             done(*ended)
+    except BaseException:
+        server.stopped.set()
+        with suppress(Exception):  # the first error says why, whatever another one says
+            _write_what_is_over(over, done)
+        raise
     finally:
         server.stopped.set()
+
+
+def _write_what_is_over(over: queue.SimpleQueue[Any], done: Done) -> None:
+    """The episodes that ended behind an error. Broken ones are left out: that they broke is no news any more."""
+    with suppress(queue.Empty):
+        while True:
+            ended = over.get_nowait()
+            if not isinstance(ended, BaseException) and ended[1].outcome.failure != "infrastructure":
+                done(*ended)
 
 
 def play_one(
     seed: int, server: Server, turns: TurnsConfig, environment: Environment, prompt: Prompt, episode: Episode
 ) -> tuple[Rollout, dict[str, Any]]:
-    """One episode and its token counts, where the server reports them."""
+    """One episode and its token counts, where the server reports them; REFUSED where its content filter ended it.
+
+    Raises RequestError where not even the first turn fits into the context: then `max_tokens` is wrong, not the policy.
+    """
     question = episode.question
     asked = wire_messages(prompt(question.text))
     answers: list[Answer] = []
+    details: dict[str, Any] = {}
 
     def act(messages: tuple[Message, ...]) -> str:
         try:
@@ -166,7 +228,17 @@ def play_one(
             )
         except Broken as error:
             raise EpisodeOver(messages, failed(question, "infrastructure", str(error))) from None
-        except TooLong:
+        except Filtered as error:
+            details[REFUSED] = True
+            raise EpisodeOver(messages, failed(question, "infrastructure", str(error))) from None
+        except TooLong as error:
+            if not answers:
+                given = "null" if turns.max_tokens is None else turns.max_tokens
+                raise RequestError(
+                    f"collect.turns.max_tokens={given}: with the prompt of question {question.id!r} it does not fit "
+                    f"into the model's context: {error}\n"
+                    "Lower it, shorten the prompt (collect.few_shot=null) or leave such questions out."
+                ) from None
             raise EpisodeOver(messages, failed(question, "no_answer")) from None
         answers.append(answer)
         if answer.is_cut:
@@ -177,7 +249,7 @@ def play_one(
         rollout = play(environment, question, act)
     except EpisodeOver as end:
         rollout = Rollout(question, end.messages, end.outcome)
-    return rollout, _token_counts(answers)
+    return rollout, {**_token_counts(answers), **details}
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -198,6 +270,7 @@ def ask(
         Broken: the last try failed as well, by a timeout, a cut connection, 408, 409, 429, 5xx or an unreadable answer;
             or the server refuses this one request, having answered others.
         TooLong: the messages do not fit into the context.
+        Filtered: the server's content filter stands in the way.
         RequestError: the server refuses the key, knows no such model, or refuses the very first request.
     """
     import openai
@@ -239,11 +312,13 @@ def _ask_once(
         )
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Unreadable(f"the answer is not JSON ({error})") from None
+    except TimeoutError as error:  # of `bounding`
+        raise Unreadable(str(error)) from None
     return read_answer(completion, turns.stop)
 
 
 def read_answer(completion: Any, stop: Sequence[str]) -> Answer:
-    """The turn in a completion; raises Unreadable where there is none.
+    """The turn in a completion; raises Unreadable where there is none, Filtered where the server withholds it.
 
     The client hands out whatever it was sent (a text, where that was no JSON). Stop texts are cut here as well: not
     every server heeds them.
@@ -255,6 +330,8 @@ def read_answer(completion: Any, stop: Sequence[str]) -> Answer:
             raise TypeError(f"the content is a {type(text).__name__}")
     except (AttributeError, IndexError, TypeError) as error:
         raise Unreadable(f"the answer is no chat completion ({error})") from None
+    if reason == "content_filter":
+        raise Filtered("the server's content filter cut the turn off")
     stops = [place for place in map(text.find, stop) if place >= 0]
     if stops:
         text = text[: min(stops)]
@@ -306,13 +383,16 @@ def retry_after(header: str) -> float | None:
 def _refusal(server: Server, error: Any) -> Exception:
     """What an answer of 4xx means: a wrong request, a full context, or an episode that this server will not answer."""
     endpoint, message = server.endpoint, _describe(server, error)
+    names = {str(getattr(error, name, None) or "").lower() for name in ("code", "type")}
     if error.status_code in KEY_REFUSED:
         variable = endpoint.key_variable
         return RequestError(
             f"collect.endpoint.key_variable={'null' if variable is None else variable}: the server refuses "
             f"{'requests without a key' if variable is None else 'its key'}: {message}"
         )
-    if any(sign in message.lower() for sign in TOO_LONG):
+    if names & set(FILTERED):
+        return Filtered(message)
+    if any(sign in text for text in (*names, _said(error).lower()) for sign in TOO_LONG):
         return TooLong(message)
     if error.status_code == 404:
         return RequestError(
@@ -327,15 +407,19 @@ def _refusal(server: Server, error: Any) -> Exception:
 def _describe(server: Server, error: BaseException) -> str:
     """Status and the server's own words on one line, the key taken out."""
     status = getattr(error, "status_code", None)
-    body = getattr(error, "body", None)
-    said = None
-    if isinstance(body, Mapping):
-        said = body.get("message") or body.get("detail") or body.get("error")
-    text = str(said or error.__cause__ or error)
+    text = _said(error)
     if server.key:
         text = text.replace(server.key, "[key]")
     kind = str(status) if status is not None else type(error).__name__
     return f"{server.client.base_url}: {kind}: {' '.join(text.split())[:200]}"
+
+
+def _said(error: BaseException) -> str:
+    body = getattr(error, "body", None)
+    said = None
+    if isinstance(body, Mapping):
+        said = body.get("message") or body.get("detail") or body.get("error")
+    return str(said or error.__cause__ or error)
 
 
 def _token_counts(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from nat.questions import question_id
 from nat.schema import STRICT
 from nat.statistics import wilson_interval
 from nat.tokenization import ChatFormat, encode_agent_turn, encode_observations, encode_prompt
-from nat.tools.replay import MISS
+from nat.tools.replay import count_misses
 from nat.types import Environment, Message, Outcome, Question, RequestError, Rollout, Tool
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def summarise(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     successes = sum(rollout.outcome.success for rollout in rollouts)
     failures = Counter(rollout.outcome.failure for rollout in rollouts if rollout.outcome.failure)
     turns = sum(message.role == "assistant" for rollout in rollouts for message in rollout.messages)
-    misses = sum(m.role == "tool" and m.content == MISS for rollout in rollouts for m in rollout.messages)
+    misses = sum(count_misses(rollout.messages) for rollout in rollouts)
     return {
         "success_rate": successes / n,
         "ci95": list(wilson_interval(successes, n)),

@@ -19,7 +19,7 @@ from nat import trajectories as trajectory_files
 from nat.agents import chain_of_thought
 from nat.config import Config, method_of
 from nat.environments import benchmarks, custom, for_agent, worlds
-from nat.environments.benchmarks import BenchmarkConfig, DroppedQuestion, LoadedQuestions
+from nat.environments.benchmarks import BenchmarkConfig, LoadedQuestions
 from nat.environments.custom import CustomConfig
 from nat.files import write_json
 from nat.mixing import Mix, check_enough, mix, per_source, pools
@@ -29,7 +29,7 @@ from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
 from nat.training import MEETING_PLACE
 from nat.trajectories.json_lines import DroppedRow
-from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Tool, Trajectory
+from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
 
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
 
@@ -71,6 +71,7 @@ def prepare(config: Config) -> Prepared:
             {
                 "hash": None,
                 "held_out": counts(held_out),
+                **listed("bad_rows", bad_rows),
                 **listed("questions_left_out", left_out),
                 **listed("documents_left_out", documents),
             },
@@ -212,8 +213,7 @@ def make_environment(config: Config, left_out: list[DroppedRow] | None = None) -
     elif not isinstance(config.environment, BenchmarkConfig):
         environment = worlds.make_environment(config.environment)
     elif config.agent.style == "cot":
-        no_search = Tool("search", lambda query: "")  # a chain of thought calls no tool
-        environment = benchmarks.make_environment(config.environment, no_search)
+        environment = benchmarks.make_environment(config.environment, None)  # a chain of thought calls no tool
     else:
         found = search.make_search(config.search)
         if found is not None and left_out is not None:
@@ -226,7 +226,8 @@ def make_environment(config: Config, left_out: list[DroppedRow] | None = None) -
 def read_trajectories(config: Config, dropped: list[DroppedRow] | None = None) -> list[Trajectory]:
     """The pool to choose from; empty where neither training nor held-out questions need one.
 
-    Rows of the files that cannot be used are added to `dropped` (with `trajectories.on_bad_row=drop`; else an error).
+    Rows of the files that cannot be used are added to `dropped` (with `trajectories.on_bad_row=drop`; else an error),
+    and so are, always, episodes that broke for reasons that are not the policy's (`infrastructure`).
     """
     if config.trajectories.kind == "scripted":
         if config.training.objective == "none":
@@ -289,7 +290,7 @@ class SetApart(NamedTuple):
     validation: list[Question]  # the `evaluation.n_validation` that are asked as well; disjoint from `questions`
     kept: list[Trajectory]  # that may train
     held_out: list[Trajectory]  # on a question that is kept for evaluation
-    left_out: list[DroppedQuestion]  # rows of a question file that are not asked
+    left_out: list[DroppedRow]  # rows of a question file that are not asked
 
 
 def set_questions_apart(config: Config, environment: Environment, pool: Sequence[Trajectory]) -> SetApart:
@@ -454,6 +455,11 @@ def evaluate(
         summary = summarise(rollouts)
         low, high = summary["ci95"]
         rate = f"{summary['success_rate']:.3f} [{low:.3f}, {high:.3f}] on {summary['n_questions']} questions"
+        if broken := summary["failures"].get("infrastructure"):
+            report(
+                f"warning: {label}: {broken} of {len(rollouts)} episodes broke (infrastructure); they count as no "
+                "success, though the model is not to blame"
+            )
         if of_split != split:
             save(run_dir / f"rollouts_{of_split}.jsonl", rollouts)
             results[of_split] = {key: summary[key] for key in ("success_rate", "ci95", "mean_score", "n_questions")}
@@ -493,7 +499,6 @@ def class_losses(
         lambda question, name: prompt_of(config, prepared.environment, question, name),
         prepared.unseen,
         max_length=config.model.max_length,
-        batch_size=LOSS_BATCH,
     )
     for outcome, by_class in found.items():
         shown = [f"{name!r} {value['loss']:.4f}" for name, value in by_class.items() if value.get("loss") is not None]
@@ -571,6 +576,10 @@ def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path
         tree["trajectories"]["questions"] = str(question_file.absolute())
     if files := search.files(config.search):
         tree["search"]["path"] = [str(path.absolute()) for path in files]
+    for group in ("environment", "search"):
+        questions = tree[group]["questions"]
+        if questions is not None and Path(questions).is_file():  # no file: held_out, or a name on the hub
+            tree[group]["questions"] = str(Path(questions).absolute())
     for group in SAVED_GROUPS:
         (directory / "conf" / group).mkdir(parents=True, exist_ok=True)
         write_json(directory / "conf" / group / "saved.yaml", tree[group])  # JSON is YAML
@@ -642,6 +651,11 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     for what in ("questions", "documents"):
         for reason, number in Counter(row["reason"] for row in manifest.get(f"{what}_left_out", ())).items():
             yield f"              {number} rows of the files are no {what}: {reason} (listed in manifest.json)"
+    for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
+        yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
+    if config.agent.style == "cot" and any("Action" in class_.text for class_ in config.strategy.classes):
+        yield f"warning: strategy={config.strategy.name} tells of Action steps; agent={config.agent.name} takes none."
+        yield "         strategy=prefix_correct marks the classes without a word about them"
     if prepared.mixed is None:
         return
     selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
@@ -650,8 +664,6 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
         yield f"held out      {_counts_text(held_out)}, on questions kept for evaluation"
     for reason, number in manifest["dropped"].items():
         yield f"dropped       {_counts_text(number)}: {reason} (listed in manifest.json)"
-    for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
-        yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
     tokens = ", ".join(f"{name} {count}" for name, count in manifest["trained_tokens"].items())
     yield f"trained tokens  {tokens}; manifest {manifest['hash']}"
     for leak in manifest.get("leaks", ()):
@@ -680,7 +692,6 @@ def coordinates(
     }
 
 
-LOSS_BATCH = 32  # trajectories a forward pass, where only their loss is measured
 STAGES = {
     "class_losses": "measuring losses",
     "prepare": "reading and tokenizing",

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,13 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "bm25": ("on_bad_row", "results", "max_characters"),
     "replay": ("format", "on_bad_row"),
     "web": ("results", "max_characters", "url", "key_variable", "timeout", "attempts", "concurrency"),
+}
+# Besides these and `path`; whatever else is given would be silently without effect.
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "bm25": ("index",),
+    "replay": ("questions", "fuzzy"),
+    "web": ("parameters", "cache"),
 }
 # Keys that decide what a search costs and where things lie, never what it finds.
 OF_NO_EFFECT = ("index", "key_variable", "timeout", "attempts", "concurrency", "cache")
@@ -59,6 +67,10 @@ class SearchConfig:
                 f"path={self.path!r}: search={self.kind} reads no file; choose search=bm25 (a corpus) or search=replay "
                 "(recorded observations) with it"
             )
+        used = (*NEEDED[self.kind], *OPTIONAL[self.kind], "kind", "path")
+        for name in (field.name for field in fields(self) if field.name not in used):
+            if (value := getattr(self, name)) is not None:
+                raise ValueError(f"{name}={value!r}: search={self.kind} does not use it; it must be null")
         if self.questions is not None and self.format != "nat":
             raise ValueError(f"questions={self.questions!r}: only recordings of search.format=nat are joined with it")
         if reserved := {"q", "num"} & set(self.parameters or {}):

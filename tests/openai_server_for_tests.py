@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
@@ -23,6 +23,7 @@ from typing import Any
 KEY = "sk-a-key-that-nobody-may-log"
 MODEL = "solver"
 SLOW_SECONDS = 1.0  # of a "slow" answer
+DRIP_SECONDS = 5.0  # until an answer that drips breaks off
 Fault = str | None  # see `_Handler.do_POST`
 Reply = Callable[[dict[str, Any]], str]
 
@@ -107,6 +108,24 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(401, _error("this key was taken back"))
             case "400":
                 return self._send(400, _error("this content is not for us"))
+            case "filtered":
+                return self._send(400, _error("The prompt was filtered.", code="content_filter"))
+            case "too_long_by_code":
+                return self._send(400, _error("Please send less.", code="context_length_exceeded"))
+            case "too_long_for_llama":  # as llama.cpp says it
+                text = f"{'the request ' * 20}(900 tokens) exceeds the available context size (512 tokens)"
+                return self._send(400, _error(text, type="exceed_context_size_error"))
+            case "drip":  # a byte now and then: each comes within a timeout, the answer never
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                with suppress(OSError):
+                    for _ in range(round(DRIP_SECONDS / 0.1)):
+                        self.wfile.write(b" ")
+                        time.sleep(0.1)
+                self.close_connection = True
+                return None
             case "too_long":
                 return self._send(400, _error("This model's maximum context length is 64 tokens"))
             case "cut":  # half of the headers' promise, then the end
@@ -126,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "slow":
                 time.sleep(SLOW_SECONDS)
         text = self.state.reply(body)
-        reason = "length" if fault == "length" else "stop"
+        reason = {"length": "length", "cut_by_filter": "content_filter"}.get(fault or "", "stop")
         usage = {"prompt_tokens": 10, "completion_tokens": len(text.split()), "total_tokens": 0}
         return self._send(200, _completion(text, reason, None if fault == "no_usage" else usage))
 
@@ -145,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _error(message: str) -> bytes:
-    return json.dumps({"error": {"message": message, "type": "test", "code": None}}).encode()
+def _error(message: str, type: str = "test", code: str | None = None) -> bytes:
+    return json.dumps({"error": {"message": message, "type": type, "code": code}}).encode()
 
 
 def _completion(text: str, reason: str, usage: dict[str, int] | None) -> bytes:

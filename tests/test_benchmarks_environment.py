@@ -16,7 +16,6 @@ from nat.environments import play
 from nat.environments.benchmarks import (
     SCORERS,
     BenchmarkConfig,
-    DroppedQuestion,
     FieldNames,
     check_split,
     instructions_text,
@@ -27,6 +26,7 @@ from nat.environments.benchmarks import (
 from nat.environments.scoring import exact_match_score, numeric_score, yes_no_score
 from nat.questions import normalise
 from nat.tools.calculator import CALCULATOR
+from nat.trajectories.json_lines import DroppedRow
 from nat.types import Question, RequestError, Score, Tool
 
 FIELDS = FieldNames(id=None, question="question", answer="answer")
@@ -45,7 +45,7 @@ def load(source, fields=FIELDS, score=numeric_score) -> list[Question]:
     return loaded.questions
 
 
-def dropped(source, score=numeric_score, fields=FIELDS) -> tuple[list[str], list[DroppedQuestion]]:
+def dropped(source, score=numeric_score, fields=FIELDS) -> tuple[list[str], list[DroppedRow]]:
     """Ids of what is kept, and what is dropped."""
     loaded = load_questions(str(source), fields, "drop", score)
     return [question.id for question in loaded.questions], loaded.dropped
@@ -229,7 +229,7 @@ def test_a_question_asked_twice_with_the_same_answer_is_asked_once_and_listed(tm
     for on_bad_row in ("error", "drop"):  # no flaw of a row: it does not stop a run
         questions, listed = load_questions(str(path), FIELDS, on_bad_row, numeric_score)
         assert [question.id for question in questions] == ["1"]
-        assert listed == [DroppedQuestion(f"{path}:2", "duplicate_question", f"the same question as at {path}:1")]
+        assert listed == [DroppedRow(f"{path}:2", "duplicate_question", f"the same question as at {path}:1")]
 
 
 def test_a_question_with_two_answers_is_not_asked(tmp_path):
@@ -482,11 +482,8 @@ def test_tools_stand_in_the_order_of_the_configuration():
     assert calculate is CALCULATOR and search.run("x") == "q7"
 
 
-def test_a_search_that_was_not_chosen_is_asked_for():
-    with pytest.raises(
-        RequestError, match=r"environment=hotpotqa .*search=none.*\n.*search=bm25.*search=replay.*search=web"
-    ):
-        make_environment(environment_config("hotpotqa"), None)
+def test_an_agent_that_calls_no_tool_needs_no_search():
+    assert make_environment(environment_config("hotpotqa"), None).tools == ()
     assert make_environment(environment_config("gsm8k"), SEARCH).tools == (CALCULATOR,)
 
 

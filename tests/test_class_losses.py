@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from nat.class_losses import class_losses, losses, losses_under_marks
+from nat.class_losses import losses, losses_under_marks
 from nat.strategy import StrategyConfig, prompt_messages
 from nat.tokenization import MASKED, chat_format
 from nat.types import Example
@@ -76,27 +76,27 @@ def test_a_loss_worked_out_by_hand():
     short = example([0, 2, 1], [MASKED, MASKED, 1])
     long = example([2, 0, 2, 0], [MASKED, MASKED, 2, 0])
     model = LastTokenModel()
-    found = losses(model, [short, long], batch_size=2)
+    found = losses(model, [short, long], batch_tokens=8)
     normaliser = math.log(math.exp(2) + 2)
     assert found[0] == (pytest.approx(normaliser - 2, abs=1e-6), 1)
     assert found[1] == (pytest.approx(math.log(3) + normaliser, abs=1e-6), 2)
     # The longest first, padded on the right, and the padding is no target.
     assert model.batches == [([[2, 0, 2, 0], [0, 2, 1, 0]], [[1, 1, 1, 1], [1, 1, 1, 0]])]
     assert model.training  # as it was
-    means = class_losses(model, {"correct": [short, long], "incorrect": [short], "other": []}, 1)
-    assert means["correct"] == pytest.approx((2 * normaliser - 2 + math.log(3)) / 3, abs=1e-6)
-    assert means["incorrect"] == pytest.approx(normaliser - 2, abs=1e-6)
-    assert math.isnan(means["other"])
+    model.batches.clear()
+    assert losses(model, [short, long], batch_tokens=7) == found  # two rows of four tokens are eight
+    assert [rows for rows, _ in model.batches] == [[[2, 0, 2, 0]], [[0, 2, 1]]]
+    assert losses(model, [long], batch_tokens=1) == found[1:]  # at least one
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_batches_and_padding_change_no_loss(batch_size):
+@pytest.mark.parametrize("batch_tokens", [1, 60, 10_000])
+def test_batches_and_padding_change_no_loss(batch_tokens):
     model = tiny_llama(FORMAT.tokenizer)
     examples = []
     for i in range(7):
         ids = [65 + (i * 7 + k) % 26 for k in range(5 + i)]
         examples.append(example(ids, [MASKED] * 3 + ids[3:-1] + [MASKED]))
-    for given, found in zip(examples, losses(model, examples, batch_size), strict=True):
+    for given, found in zip(examples, losses(model, examples, batch_tokens), strict=True):
         with torch.no_grad():
             scores = model(torch.tensor([given.input_ids])).logits[0, :-1].log_softmax(-1)
         targets = [(i, label) for i, label in enumerate(given.labels[1:]) if label != MASKED]
@@ -111,9 +111,7 @@ def prompt(strategy):
 def measure(trajectories, strategy=STRATEGY, max_length=512):
     groups = {"successes": trajectories[:1], "failures": trajectories[1:]}
     model = tiny_llama(FORMAT.tokenizer)
-    return losses_under_marks(
-        model, FORMAT, strategy, prompt(strategy), groups, max_length=max_length, batch_size=2
-    ), model
+    return losses_under_marks(model, FORMAT, strategy, prompt(strategy), groups, max_length=max_length), model
 
 
 def test_every_group_is_measured_under_every_mark_and_the_difference_is_paired():

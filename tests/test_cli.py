@@ -18,6 +18,27 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
         assert verb in ended.stdout
 
 
+HEAVY = {"torch", "numpy", "openai", "bm25s", "datasets", "httpx", "transformers", "pyarrow", "wandb"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "strategy=foo"],
+        ["train", "mixing.ratio=abc"],
+        ["train", "search=bm25"],
+        ["collect", "collect=openai", "collect.endpoint.model=m", "collect.endpoint.base_url='http://a:b@c'"],
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_anything_heavy_is_imported(arguments, tmp_path):
+    code = (
+        f"import sys; from nat import cli; code = cli.run({arguments!r});"
+        f"print({HEAVY!r} & set(sys.modules)); sys.exit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout.strip()) == (2, "set()")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -29,6 +50,8 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
         (["dashboard", "a", "b"], "b: nat dashboard takes a sweep's directory only"),
         (["evaluate"], "usage: nat evaluate MODEL_DIR"),
         (["evaluate", "seed=1"], "usage: nat evaluate MODEL_DIR"),
+        (["evaluate", "nowhere"], "nat evaluate nowhere: no model there"),
+        (["collect", "nowhere"], "nat collect nowhere: no model there"),
         (["inspect", "-m", "seed=1,2"], "leave -m out"),
         (["inspect", "strategy=foo"], "strategy=foo: there is no such option"),
         (["train", "--config-dir", "nowhere", "strategy=mine"], "nowhere"),

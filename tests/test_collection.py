@@ -18,9 +18,11 @@ import pytest
 from nat import collection, collection_file, composition, run
 from nat.collection import Facts, collect
 from nat.config import Config
+from nat.tools.replay import MISS
 from nat.trajectories import native
-from nat.types import Environment, Question, RequestError, StageError, ToolError
-from tests.conftest import ROOT
+from nat.trajectories.json_lines import BadRow, DroppedRow
+from nat.types import Environment, Message, Question, RequestError, StageError, ToolError
+from tests.conftest import ROOT, make_trajectory
 
 
 @cache  # composing is most of these tests' time
@@ -298,12 +300,9 @@ def test_a_tool_that_says_the_request_is_wrong_ends_the_collection(tmp_path, mon
 # ---- what is asked ----
 
 
-SAID: list[str] = []
-
-
 def asked(*overrides: str) -> list[Question]:
     config = config_of(*overrides)
-    return collection.questions_to_ask(config, run.make_environment(config), SAID.append)
+    return collection.questions_to_ask(config, run.make_environment(config), [])
 
 
 def test_questions_of_a_world_by_split_and_place():
@@ -328,9 +327,78 @@ def test_questions_of_a_file(tmp_path):
         asked(*gsm8k, "collect.skip_questions=5")
     with path.open("a") as file:
         file.write('{"question": "", "answer": "1"}\n')
-    SAID.clear()
-    assert len(asked(*gsm8k, "environment.on_bad_row=drop")) == 5
-    assert len(SAID) == 1 and SAID[0].startswith(f"left out      1 rows of {path}, the first: {path}:6: ")
+        file.write('{"question": "5+1?", "answer": "six"}\n{"question": "6+1?"}\n')
+    left_out: list[DroppedRow] = []
+    config = config_of(*gsm8k, "environment.on_bad_row=drop")
+    assert len(collection.questions_to_ask(config, run.make_environment(config), left_out)) == 6
+    assert [(row.where, row.reason) for row in left_out] == [
+        (f"{path}:6", "missing_value"),
+        (f"{path}:8", "missing_value"),
+    ]
+
+
+def test_rows_that_are_left_out_are_counted_and_listed_beside_the_output(tmp_path):
+    output, said = tmp_path / "a.jsonl", []
+    rows = [
+        DroppedRow("q:1", "missing_value", "x"),
+        DroppedRow("q:2", "not_json", "y"),
+        DroppedRow("q:3", "not_json", "z"),
+    ]
+    collection_file.list_left_out(output, rows, said.append)
+    listed = tmp_path / "a.left_out.ndjson"
+    assert said == [
+        f"left out      1 rows of the files: missing_value (listed in {listed})",
+        f"left out      2 rows of the files: not_json (listed in {listed})",
+    ]
+    assert [json.loads(line) for line in listed.read_text().splitlines()][2] == {
+        "where": "q:3",
+        "reason": "not_json",
+        "detail": "z",
+    }
+    collection_file.list_left_out(output, [], said.append)
+    assert not listed.exists() and len(said) == 2
+
+
+def test_a_file_of_questions_has_no_splits_and_dropped_documents_and_rows_are_listed(tmp_path, monkeypatch):
+    path, corpus = tmp_path / "q.jsonl", tmp_path / "c.jsonl"
+    path.write_text('{"question": "Who?", "answer": "I"}\n{"question": "Where?"}\n')
+    corpus.write_text('{"title": "a", "text": "b"}\n{"title": "c"}\n')
+    config = config_of(
+        *("environment=questions", f"environment.questions={path}", "environment.tools=[search]"),
+        *("environment.on_bad_row=drop", "search=bm25", f"search.path={corpus}", "search.on_bad_row=drop"),
+        *(
+            "collect=openai",
+            "collect.endpoint.model=m",
+            "collect.n_questions=null",
+            f"collect.output={tmp_path}/a.jsonl",
+        ),
+    )
+    monkeypatch.setattr(collection, "policy", lambda *given: lambda episodes, done: None)
+    said: list[str] = []
+    assert collect(config, said.append) == 0
+    assert said[1] == f"              all 1 questions of {path} (it has no splits; collect.split chooses nothing)"
+    assert said[2].startswith("left out      2 rows of the files: missing_value")
+    listed = (tmp_path / "a.left_out.ndjson").read_text().splitlines()
+    assert [json.loads(line)["where"] for line in listed] == [f"{corpus}:2", f"{path}:2"]
+
+
+def test_a_row_of_a_file_that_ends_a_collection_is_an_error_of_the_request(tmp_path, monkeypatch):
+    """BadRow cannot be made of a message alone."""
+
+    def play(episodes: Any, done: Any) -> None:
+        raise BadRow("f:1", "not_json", "no JSON")
+
+    monkeypatch.setattr(collection, "policy", lambda *given: play)
+    with pytest.raises(RequestError, match=r"^f:1: no JSON\nNothing was collected into"):
+        collect(scripted(tmp_path / "a.jsonl"), quietly)
+
+
+def test_searches_that_no_recording_answered_are_counted():
+    messages = (Message("assistant", "Action: search[x]"), Message("tool", MISS), Message("assistant", MISS))
+    trajectory = replace(make_trajectory("a"), messages=messages)
+    assert collection.facts_of(trajectory).misses == 1
+    lines = list(collection.summary([collection.facts_of(trajectory)] * 3))
+    assert "search misses 3 (no recording answered)" in lines
 
 
 def test_training_questions_of_trajectory_files_are_those_that_are_not_held_out(tmp_path):

@@ -114,7 +114,7 @@ def test_every_value_has_a_comment():
         (["evaluation.also_as=[wrong]"], ["'wrong'", "correct, incorrect"]),
         (["environment=gsm8k"], ["environment=gsm8k", "trajectories.path"]),
         (["environment=hotpotqa", "training=none"], ["search=none", "search=bm25", "search=replay", "search=web"]),
-        (["search=web"], ["search=web", "environment=arithmetic", "leave it out"]),
+        (["search=web"], ["search=web", "environment=arithmetic", "take search=none"]),
         (["environment=questions"], ["environment.questions", "must be given"]),
         (["model=hub"], ["model.path", "must be given"]),
         (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),

@@ -243,6 +243,17 @@ def test_a_score_that_is_none_is_refused_and_a_broken_one_named(package):
         environment.score("a", "b")
 
 
+def test_questions_that_never_end_are_asked_as_far_as_needed(package):
+    package(
+        "mine.py",
+        "from itertools import count\nfrom nat.types import *\ndef make():\n    questions = lambda split, n: ("
+        "Question(str(i), '?', '1') for i in count())\n"
+        "    return Environment('a', '', (), print, 1, questions=questions)\n",
+    )
+    found = own_questions(make_environment(config("mine:make")), "test", 3)
+    assert [question.id for question in found] == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
@@ -14,10 +15,10 @@ from typing import Any
 import pytest
 
 from nat import openai_policy
-from nat.collection import collect
+from nat.collection import Episode, collect
 from nat.openai_policy import Answer, read_answer, retry_after
 from nat.trajectories import native
-from nat.types import RequestError, StageError, Trajectory
+from nat.types import Outcome, Question, RequestError, Rollout, StageError, Trajectory
 from tests.openai_server_for_tests import KEY, MODEL, arithmetic_solver, serving
 from tests.test_collection import config_of, ids, quietly
 
@@ -234,7 +235,7 @@ def test_a_refused_request_is_the_users_at_first_and_the_episodes_later(tmp_path
     assert len(ids(tmp_path / "b.jsonl")) == 3
 
 
-@pytest.mark.parametrize("fault", ["too_long", "length"])
+@pytest.mark.parametrize("fault", ["too_long", "too_long_by_code", "too_long_for_llama", "length"])
 def test_an_episode_that_is_cut_off_is_the_policys_failure(tmp_path, fault):
     output = tmp_path / "a.jsonl"
     with serving(solve, faults=[None, fault]) as server:
@@ -242,7 +243,91 @@ def test_an_episode_that_is_cut_off_is_the_policys_failure(tmp_path, fault):
     [trajectory] = episodes(output)
     assert trajectory.outcome.failure == "no_answer"
     roles = [message.role for message in trajectory.messages]
-    assert roles == (["assistant", "tool"] if fault == "too_long" else ["assistant", "tool", "assistant"])
+    assert roles == (["assistant", "tool", "assistant"] if fault == "length" else ["assistant", "tool"])
+
+
+@pytest.mark.parametrize("fault", ["too_long", "too_long_by_code", "too_long_for_llama"])
+def test_a_first_turn_that_does_not_fit_is_no_failure_of_the_policy(tmp_path, fault):
+    with serving(solve, faults=[fault]) as server:
+        with pytest.raises(RequestError, match=r"^collect\.turns\.max_tokens=512: with the prompt of question 'arithm"):
+            collect(asking(server.url, tmp_path / "a.jsonl"), quietly)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["filtered", "cut_by_filter"])
+def test_what_a_content_filter_ends_is_kept_apart_and_not_asked_again(tmp_path, fault):
+    output, refused = tmp_path / "a.jsonl", tmp_path / "a.refused.ndjson"
+    with serving(solve, faults=[fault]) as server:
+        said: list[str] = []
+        assert collect(asking(server.url, output), said.append) == 0
+        [record] = [json.loads(line) for line in refused.read_text().splitlines()]
+        assert record["id"].startswith("arithmetic-0-train-00000/")
+        assert (record["outcome"]["failure"], record["metadata"]["refused"]) == ("infrastructure", True)
+        line = f"refused       1 by the server's content filter; remove {refused} to ask them again"
+        assert line in said
+        assert len(ids(output)) == 3 and not (tmp_path / "a.infrastructure.ndjson").exists()
+        asked = len(server.requests)
+        said.clear()
+        assert collect(asking(server.url, output), said.append) == 0
+        assert len(server.requests) == asked and line in said
+        refused.unlink()
+        assert collect(asking(server.url, output), quietly) == 0
+    assert len(ids(output)) == 4
+
+
+def test_an_answer_that_drips_is_given_up(tmp_path):
+    start = time.monotonic()
+    with serving(solve, faults=["drip", "drip"]) as server:
+        overrides = ("collect.endpoint.timeout=0.4", "collect.endpoint.tries=2", "collect.n_questions=1")
+        assert collect(asking(server.url, tmp_path / "a.jsonl", *overrides), quietly) == 1
+        assert time.monotonic() - start < 4
+        assert len(server.requests) == 2
+    assert "no complete answer within 0.4 s" in (tmp_path / "a.infrastructure.ndjson").read_text()
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown(monkeypatch, tmp_path):
+    address = "http://me:secret@127.0.0.1:9/v1"
+    with pytest.raises(RequestError, match=r"^collect\.endpoint\.base_url: holds a user name or password") as error:
+        config_of("collect=openai", "collect.endpoint.model=m", f"collect.endpoint.base_url='{address}'")
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(RequestError, match=r"^collect\.endpoint\.base_url: holds a user name or password"):
+        openai_policy.open_server(config_of("collect=openai", "collect.endpoint.model=m").collect)
+
+
+@pytest.mark.parametrize("first", [StageError("in a row"), RequestError("the key"), KeyboardInterrupt()])
+def test_what_is_over_behind_an_error_is_written_and_the_first_error_raised(monkeypatch, first):
+    behind = {"b": None, "c": "infrastructure", "d": None}
+    begun, ended, written = threading.Event(), threading.Semaphore(0), []
+
+    def play_one(*given: Any) -> Any:
+        episode = given[-1]
+        if episode.id != "a":
+            begun.wait(5)
+            ended.release()
+        outcome = Outcome(False, 0.0, behind.get(episode.id) or "wrong_answer")
+        return Rollout(episode.question, (), outcome), {}
+
+    def done(episode: Episode, rollout: Rollout, details: Any) -> None:
+        if episode.id == "a":
+            begun.set()
+            assert all(ended.acquire(timeout=5) for _ in behind)
+            time.sleep(0.2)  # from the end of `play_one` into the queue
+            raise first
+        if rollout.outcome.failure == "infrastructure":
+            raise StageError("another one")
+        written.append(episode.id)
+
+    monkeypatch.setattr(openai_policy, "play_one", play_one)
+    config = config_of("collect=openai", "collect.endpoint.model=m", "collect.turns.at_once=4").collect
+    assert config.endpoint is not None
+    server: Any = openai_policy.Server(None, config.endpoint, None)
+    episodes = [Episode(id, Question(id, "?", "1"), 0.5, 0) for id in "abcd"]
+    nothing: Any = None
+    with pytest.raises(type(first)) as raised:
+        openai_policy.play_all(config, server, nothing, nothing, episodes, done)
+    assert raised.value is first
+    assert sorted(written) == ["b", "d"]
 
 
 def test_a_server_without_usage_leaves_tokens_unknown(tmp_path):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,8 @@ import yaml
 from nat import cache, cli, composition, run
 from nat import questions as question_sets
 from nat.trajectories import native
-from nat.types import Message, Question
+from nat.trajectories.json_lines import DroppedRow
+from nat.types import Message, Outcome, Question, Rollout
 from tests.conftest import ROOT, make_trajectory
 
 QUICK = ("training.max_steps=3", "evaluation.n_questions=6", "tracking=none", "trajectories.failures=100")
@@ -266,6 +268,109 @@ def test_a_saved_model_is_evaluated_as_in_its_own_run(here, capsys, method):
     assert results(here / "f")["n_questions"] == 2
     assert nat("evaluate", "r", "hydra.run.dir=e") == 2
     assert "no model there" in capsys.readouterr().err
+
+
+def configured(*overrides: str):
+    return composition.checked(composition.compose(overrides), overrides)
+
+
+def write_lines(path: Path, *rows: dict) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def attempt(number: int, success: bool, failure: str | None = None) -> dict:
+    outcome = {"success": success, "reference": "1", **({"failure": failure} if failure else {})}
+    message = {"role": "assistant", "content": f"Action: finish[{1 if success else 2}]"}
+    return {"id": f"t{number}", "question": f"question {number}?", "messages": [message], "outcome": outcome}
+
+
+def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):
+    write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False))
+    write_lines(here / "q.jsonl", {"question": "Why?", "answer": "1"})
+    (here / "r.json").write_text("{}")
+    files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "tracking=none")
+    run.save_configuration(configured(*files, "environment.questions=q.jsonl"), {}, here / "a")
+    run.save_configuration(configured(*files), {}, here / "b")
+    recorded = ("environment=hotpotqa", "search=replay", "search.path=t.jsonl", "search.questions=r.json")
+    run.save_configuration(configured(*files, *recorded, "search.format=nat"), {}, here / "c")
+
+    def saved(name: str, group: str) -> dict:
+        return yaml.safe_load((here / name / "conf" / group / "saved.yaml").read_text())
+
+    assert saved("a", "environment")["questions"] == str(here / "q.jsonl")
+    assert saved("b", "environment")["questions"] == "held_out"
+    assert saved("c", "search")["questions"] == str(here / "r.json")
+
+
+@pytest.mark.slow
+def test_a_saved_model_is_evaluated_on_its_questions_from_another_directory(here, monkeypatch):
+    write_lines(here / "t.jsonl", *(attempt(number, number % 2 == 0) for number in range(8)))
+    write_lines(here / "q.jsonl", {"question": "Why?", "answer": "1"})
+    files = ("environment=gsm8k", "environment.questions=q.jsonl", "trajectories=jsonl", "trajectories.path=t.jsonl")
+    assert nat("train", "method=nut", *files, "training.max_steps=1", "tracking=none", "hydra.run.dir=r") == 0
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert nat("evaluate", "../r/model", "hydra.run.dir=e") == 0
+    assert results(Path("e"))["n_questions"] == 1
+
+
+def test_rows_that_are_left_out_are_listed_where_nothing_is_trained(here):
+    write_lines(here / "t.jsonl", *(attempt(number, True) for number in range(30)), {"question": "?"})
+    files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "trajectories.on_bad_row=drop")
+    config = configured(*files, "training=none", "mixing=positive_only", "environment.held_out=0.9")
+    prepared = run.prepare(config)
+    [row] = prepared.manifest["bad_rows"]
+    assert (row["where"], row["reason"]) == ("t.jsonl:31", "missing_value")
+    assert "left out      1 rows of the files: missing_value (listed in manifest.json)" in run.describe(
+        config, prepared
+    )
+
+
+def test_episodes_that_broke_train_nothing_and_are_counted(here):
+    write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False, "infrastructure"), attempt(3, False))
+    dropped: list[DroppedRow] = []
+    config = configured("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl")
+    assert [trajectory.id for trajectory in run.read_trajectories(config, dropped)] == ["t1", "t3"]
+    assert [(row.where, row.reason) for row in dropped] == [("t.jsonl:2", "infrastructure")]
+
+
+def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
+    questions = [Question("a", "?", "1"), Question("b", "?", "1"), Question("c", "?", "1")]
+    failures = (None, "infrastructure", "wrong_answer")
+    rollouts = [
+        Rollout(question, (), Outcome(failure is None, float(failure is None), failure))
+        for question, failure in zip(questions, failures, strict=True)
+    ]
+    monkeypatch.setattr("nat.rollouts.roll_out", lambda *given: rollouts)
+    config = configured("evaluation.also_as=[]")
+    environment = run.make_environment(config)
+    nothing: Any = None
+    prepared = run.Prepared(environment, questions, [], nothing, None, [], {}, {})
+    said: list[str] = []
+    found = run.evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
+    assert found["failures"] == {"infrastructure": 1, "wrong_answer": 1}
+    assert [line for line in said if line.startswith("warning: ")] == [
+        "warning: evaluating: 1 of 3 episodes broke (infrastructure); they count as no success, though the model is "
+        "not to blame"
+    ]
+
+
+@pytest.mark.parametrize(("strategy", "is_warned_of"), [("suffix", True), ("inverse", True), ("prefix_correct", False)])
+def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
+    config = configured("agent=cot", f"strategy={strategy}")
+    nothing: Any = None
+    prepared = run.Prepared(nothing, [], [], nothing, None, [], {}, {})
+    lines = [line for line in run.describe(config, prepared) if "Action" in line or "prefix_correct" in line]
+    assert (
+        lines
+        == [
+            f"warning: strategy={strategy} tells of Action steps; agent=cot takes none.",
+            "         strategy=prefix_correct marks the classes without a word about them",
+        ]
+        * is_warned_of
+    )
+    unmarked = configured(f"strategy={strategy}")
+    assert not any("Action" in line for line in run.describe(unmarked, prepared))
 
 
 @pytest.mark.slow

@@ -26,12 +26,12 @@ from pydantic.dataclasses import dataclass
 
 from nat.agents import render_turn
 from nat.environments import scripted
+from nat.environments.knowledge_base import Split
 from nat.environments.scoring import numeric_score
 from nat.schema import STRICT
 from nat.tools.calculator import CALCULATOR, format_number
 from nat.types import Environment, Message, Question, Trajectory
 
-Split: TypeAlias = Literal["train", "validation", "test"]
 Step: TypeAlias = tuple[str, str]  # an operator, one of + - * /, and the number's text, applied to the running value
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 

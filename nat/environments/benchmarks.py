@@ -25,20 +25,11 @@ from nat.environments.scoring import exact_match_score, numeric_score, yes_no_sc
 from nat.questions import normalise
 from nat.schema import STRICT
 from nat.tools.calculator import CALCULATOR
-from nat.trajectories.json_lines import BadRow, read_objects, refuse_constant
+from nat.trajectories.json_lines import BadRow, DroppedRow, read_objects, refuse_constant
 from nat.types import Environment, Question, RequestError, Score, Tool
 
 Row: TypeAlias = tuple[str, Any]  # "file:line" or "file: record N", and the record, or the BadRow that it is
 OnBadRow: TypeAlias = Literal["error", "drop"]
-Reason: TypeAlias = Literal[
-    "not_json",
-    "missing_value",
-    "wrong_value",
-    "unscorable",  # the scorer rejects the reference answer itself
-    "duplicate_id",
-    "duplicate_question",  # an earlier record has the same text and the same answer
-    "contradictory_answer",  # records with the same text have different answers
-]
 
 FILE_TYPES = (".jsonl", ".json", ".parquet")
 ID_FIELDS = ("id", "qid", "_id")  # GSM8K-like sets, StrategyQA, HotpotQA
@@ -113,15 +104,10 @@ def make_environment(
     """The config's tools in their order, its scorer and instructions.
 
     Args:
-        search: the tool of the `search` group; raises RequestError where the config names it and there is none.
+        search: the tool of the `search` group; None leaves it out, for an agent that calls no tool (`nat.config.check`
+            refuses search=none for any other).
         open_search: the search tools of one episode, where its question matters (recordings).
     """
-    if "search" in config.tools and search is None:
-        raise RequestError(
-            f"environment={config.name} has the tool search, and search=none gives none.\n"
-            "Choose one: search=bm25 (your own documents) | search=replay (recorded observations) | search=web; "
-            "or leave it out with environment.tools=[] and instructions that do not tell of it."
-        )
     tools = tuple(CALCULATOR if name == "calculate" else search for name in config.tools)
     tools = tuple(tool for tool in tools if tool is not None)
 
@@ -153,17 +139,9 @@ def instructions_text(instructions: str, tools: Iterable[str]) -> str:
 # Questions
 
 
-class DroppedQuestion(NamedTuple):
-    """A row that is not asked: "file:line" (or "file: record N"), the kind of flaw, and what is wrong."""
-
-    where: str
-    reason: Reason
-    detail: str
-
-
 class LoadedQuestions(NamedTuple):
     questions: list[Question]
-    dropped: list[DroppedQuestion]
+    dropped: list[DroppedRow]
 
 
 def load_questions(
@@ -233,15 +211,15 @@ def _checked(
     kept: dict[str, tuple[str, Question]] = {}  # by normalised text: where it stands
     contradicted: set[str] = set()
     ids: dict[str, str] = {}
-    dropped: list[DroppedQuestion] = []
+    dropped: list[DroppedRow] = []
     for index, (where, row) in enumerate(rows):
         question = _question(row, where, f"{prefix}-{index}", fields, score)
-        if isinstance(question, DroppedQuestion):
+        if isinstance(question, DroppedRow):
             dropped.append(question)
             continue
         if question.id in ids:
             detail = f"id {question.id!r} was used before, at {ids[question.id]}"
-            dropped.append(DroppedQuestion(where, "duplicate_id", detail))
+            dropped.append(DroppedRow(where, "duplicate_id", detail))
             continue
         ids[question.id] = where
         text = normalise(question.text)
@@ -250,46 +228,46 @@ def _checked(
             continue
         first, other = kept[text]
         if score(question.answer, other.answer).success:
-            dropped.append(DroppedQuestion(where, "duplicate_question", f"the same question as at {first}"))
+            dropped.append(DroppedRow(where, "duplicate_question", f"the same question as at {first}"))
             continue
         contradicted.add(text)
         answers = f"{_short(other.answer)} at {first}, {_short(question.answer)} here"
-        dropped.append(DroppedQuestion(where, "contradictory_answer", f"the same question has two answers: {answers}"))
+        dropped.append(DroppedRow(where, "contradictory_answer", f"the same question has two answers: {answers}"))
     for text in sorted(contradicted):
         where, _ = kept.pop(text)
         detail = "the same question has another answer further down"
-        dropped.append(DroppedQuestion(where, "contradictory_answer", detail))
+        dropped.append(DroppedRow(where, "contradictory_answer", detail))
     return LoadedQuestions([question for _, question in kept.values()], dropped)
 
 
 def _question(
     row: Any, where: str, id: str, fields: FieldNames, score: Callable[[str, str], Score]
-) -> Question | DroppedQuestion:
+) -> Question | DroppedRow:
     if isinstance(row, BadRow):
         reason = "duplicate_id" if row.reason == "duplicate_id" else "not_json"
-        return DroppedQuestion(where, reason, row.problem)
+        return DroppedRow(where, reason, row.problem)
     if not isinstance(row, Mapping):
         detail = f"expected a record with question and answer, got {_short(row)}"
-        return DroppedQuestion(where, "wrong_value", detail)
+        return DroppedRow(where, "wrong_value", detail)
     for field in (fields.question, fields.answer):
         if not _text(row.get(field)):
             found = ", ".join(map(str, row)) or "nothing"
             detail = f"{field!r} is missing or empty; the record holds: {found[:200]}"
-            return DroppedQuestion(where, "missing_value", detail)
+            return DroppedRow(where, "missing_value", detail)
     text, answer = _text(row[fields.question]), reference_answer(_text(row[fields.answer]))
     if not answer:
-        return DroppedQuestion(where, "missing_value", "nothing follows '####' in the answer")
+        return DroppedRow(where, "missing_value", "nothing follows '####' in the answer")
     try:
         (text + answer).encode()
     except UnicodeEncodeError:  # no tokenizer, hash or file could take it
-        return DroppedQuestion(where, "wrong_value", "half of a surrogate pair in the text is no character")
+        return DroppedRow(where, "wrong_value", "half of a surrogate pair in the text is no character")
     given = [row.get(name) for name in (ID_FIELDS if fields.id is None else (fields.id,))]
     own = next((str(value) for value in given if _is_id(value)), None)
     if own is None and fields.id is not None:
-        return DroppedQuestion(where, "missing_value", f"{fields.id!r} is missing; it must be text or a whole number")
+        return DroppedRow(where, "missing_value", f"{fields.id!r} is missing; it must be text or a whole number")
     if not score(answer, answer).success:
         detail = f"the answer {_short(answer)} is not counted as right itself by the scorer"
-        return DroppedQuestion(where, "unscorable", detail)
+        return DroppedRow(where, "unscorable", detail)
     metadata = {key: row[key] for key in KEPT_METADATA if isinstance(row.get(key), str | int)}
     return Question(id if own is None else own, text, answer, metadata)
 

@@ -40,6 +40,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -233,7 +234,7 @@ def _checked_questions(
 
     def checked(split: str, n: int) -> list[Question]:
         try:
-            found = list(questions(split, n))
+            found = list(islice(questions(split, n), n))  # they may be made without end
         except (RequestError, StageError):
             raise
         except Exception as error:  # whatever the user's code raises
@@ -250,7 +251,7 @@ def _checked_questions(
         if len(set(ids)) < len(ids):
             twice = next(id for id in ids if ids.count(id) > 1)
             raise RequestError(f"environment.target={target}: questions({split!r}, {n}) gave the id {twice!r} twice.")
-        return found[:n]
+        return found
 
     return checked
 

@@ -2,6 +2,7 @@
 
 numeric_match("$1,800.00", "1800") == 1.0
 numeric_match("18 dollars a day", "18") == 1.0
+numeric_match("$1.8 million", "1800000") == 1.0
 numeric_match("18 or 19", "18") == 0.0
 exact_match_score("The Beatles", "beatles") == (True, 1.0)
 exact_match_score("Paul McCartney", "Sir Paul McCartney") == (False, 0.8)
@@ -22,6 +23,16 @@ RELATIVE_TOLERANCE = Fraction(1, 10**6)
 MAX_CHARACTERS = 200  # an answer longer than this is no number; also bounds the work
 
 _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_SCALES = {
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+    "k": 1000,
+}
+_SCALE_WORDS = "|".join(word for word in _SCALES if len(word) > 1)
 _ANSWER = re.compile(
     rf"""
     (?: \#{{4}} \s* )?                                      # GSM8K's mark
@@ -32,6 +43,9 @@ _ANSWER = re.compile(
     (?: \s* / \s* (?P<bottom> {_NUMBER} ) )?
     (?: e (?P<exponent> [-+]?[0-9]{{1,2}} ) )?
     \s* (?P<percent> %? )
+    (?P<scales> (?: [\s-]* (?: (?:{_SCALE_WORDS}) s? | k ) (?! [a-z] ) )* )
+    # A unit that begins with such a word in another form ("hundredths", "text{{ million}}") makes another number.
+    (?! \W* (?: (?:text|mathrm|mbox) \W* )? (?: {_SCALE_WORDS} | k \b ) )
     (?P<unit> [^0-9]* )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -156,6 +170,8 @@ def read_numbers(text: str) -> tuple[Fraction, ...]:
         value += int(match["whole"])
     if match["exponent"]:
         value *= Fraction(10) ** int(match["exponent"])
+    for scale in re.findall(rf"{_SCALE_WORDS}|k", match["scales"].lower()):
+        value *= _SCALES[scale]
     if (match["sign"] == "-") != (match["inner_sign"] == "-"):
         value = -value
     return (value, value / 100) if match["percent"] else (value,)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 from nat.environments import arithmetic, multihop, strategic
 from nat.environments.arithmetic import ArithmeticConfig
+from nat.environments.knowledge_base import Split
 from nat.environments.multihop import MultihopConfig
 from nat.environments.scripted import Policy
 from nat.environments.strategic import StrategicConfig
 from nat.types import Environment, Question, Trajectory
 
 WorldConfig: TypeAlias = ArithmeticConfig | MultihopConfig | StrategicConfig
-Split: TypeAlias = Literal["train", "validation", "test"]
 NAMES = ("arithmetic", "multihop", "strategic")
 
 

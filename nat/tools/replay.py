@@ -39,6 +39,11 @@ MISS = "No recording answers this query."  # the whole observation of a miss; ro
 _OBSERVATION = re.compile(r"\s*observation(?: ?\d+)?:\s*", re.IGNORECASE)
 
 
+def count_misses(messages: Iterable[Message]) -> int:
+    """How many searches of an episode no recording answered."""
+    return sum(message.role == "tool" and message.content == MISS for message in messages)
+
+
 class Recording(NamedTuple):
     question: str
     query: str

@@ -189,18 +189,24 @@ def make_tool(web: WebSearch, max_characters: int) -> Tool:
     return Tool(name="search", run=search)
 
 
-def check_url(url: str) -> None:
-    """Raises RequestError for what is no address, and for one with a password in it."""
+def check_url(
+    url: str,
+    key: str = "search.url",
+    example: str = "https://google.serper.dev/search",
+    key_variable: str = "search.key_variable",
+) -> None:
+    """Raises RequestError for what is no address, and for one with a password in it.
+
+    `key` is what the configuration calls the address, `key_variable` where it names the variable of a key.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RequestError(f"search.url={url!r}: it must be an address such as https://google.serper.dev/search")
+        raise RequestError(f"{key}={url!r}: it must be an address such as {example}")
     if parts.username or parts.password:
-        raise RequestError(
-            "search.url: holds a user name or password; a key belongs into search.key_variable's variable."
-        )
+        raise RequestError(f"{key}: holds a user name or password; a key belongs into {key_variable}'s variable.")
 
 
 def read_key(variable: str) -> str:

@@ -47,7 +47,8 @@ def read(config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None) ->
 
     A row that cannot be trained on raises RequestError (file:line); with `on_bad_row=drop` it is left out and added to
     `dropped`, where a list is given. So is a row with the id of another one, since mixing and the manifest know
-    trajectories by their id. Raises RequestError for a file that is missing or cannot be read at all.
+    trajectories by their id. An episode whose failure is `infrastructure` is left out, and added, always. Raises
+    RequestError for a file that is missing or cannot be read at all.
     """
 
     def drop(bad: BadRow) -> None:
@@ -66,6 +67,14 @@ def read(config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None) ->
                 on_bad(BadRow(where, "duplicate_id", f"{problem}\n{remedy}"))
                 continue
             seen[trajectory.id] = where
+            if trajectory.outcome.failure == "infrastructure":
+                # Nothing is wrong with the row, and there is nothing to mend: whoever collected it kept all episodes.
+                if dropped is not None:
+                    problem = (
+                        "the episode broke for reasons that are not the policy's; nothing is to be learned from it"
+                    )
+                    dropped.append(DroppedRow(where, "infrastructure", problem))
+                continue
             yield trajectory
 
 

@@ -24,6 +24,12 @@ BadReason: TypeAlias = Literal[
     "goes_on_after_end",  # messages follow the one that says how the episode ended
     "unknown_question",  # its id is not in the question file
     "duplicate_id",
+    # Of questions:
+    "unscorable",  # the scorer rejects the reference answer itself
+    "duplicate_question",  # an earlier record has the same text and the same answer
+    "contradictory_answer",  # records with the same text have different answers
+    # Of episodes that can be read, and are left out in any case:
+    "infrastructure",  # it broke for reasons that are not the policy's
 ]
 Row = TypeVar("Row")
 Made = TypeVar("Made")
@@ -49,7 +55,7 @@ class BadRow(RequestError):
 
 
 class DroppedRow(NamedTuple):
-    """A row that was left out (`on_bad_row=drop`): "file:line", the kind of flaw, and what is wrong."""
+    """A row that was left out: "file:line" (or "file: record N"), the kind of flaw, and what is wrong."""
 
     where: str
     reason: BadReason

@@ -234,7 +234,7 @@ def with_broken_tool(monkeypatch, breaks: Any) -> None:
     """The calculator of the arithmetic world fails where `breaks(number of calls)` says so."""
     make, calls = run.make_environment, [0]
 
-    def broken(config: Config) -> Environment:
+    def broken(config: Config, left_out: object) -> Environment:
         environment = make(config)
         [tool] = environment.tools
 
@@ -289,7 +289,7 @@ def test_a_tool_that_says_the_request_is_wrong_ends_the_collection(tmp_path, mon
     monkeypatch.setattr(
         run,
         "make_environment",
-        lambda config: replace(make(config), tools=(replace(make(config).tools[0], run=refusing),)),
+        lambda config, left_out: replace(make(config), tools=(replace(make(config).tools[0], run=refusing),)),
     )
     with pytest.raises(
         RequestError, match=r"^search\.key_variable=SERPER_API_KEY: not set\nNothing was collected into"
@@ -576,7 +576,7 @@ def test_a_tool_error_is_the_policys_own(tmp_path, monkeypatch):
     monkeypatch.setattr(
         run,
         "make_environment",
-        lambda config: replace(make(config), tools=(replace(make(config).tools[0], run=refusing),)),
+        lambda config, left_out: replace(make(config), tools=(replace(make(config).tools[0], run=refusing),)),
     )
     output = tmp_path / "a.jsonl"
     assert collect(scripted(output), quietly) == 0

@@ -38,7 +38,7 @@ SPLIT = (
     r"Thought:|\nAction:| search\[| compare\[| calculate\[| finish\[| ?#[0-9]| ?1[78][0-9]{2}(?![0-9])|[0-9]"
     r"| ?\p{L}+| ?[^\s\p{L}0-9]|\s+(?=\s)|\s+"
 )
-# Wordings that the strategic world had when the vocabulary was made, in place of three others; no new word came with those.
+# Wordings that the strategic world had when the vocabulary was made, in place of three others without a new word.
 EARLIER_PHRASES = (
     "Could {a} have rocked {b} in the cradle?",
     "Did {b} leave a world in which {a} lived on?",

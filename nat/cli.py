@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nat import interrupts
 from nat.types import RequestError, StageError
 
 HELP = """\
@@ -113,7 +114,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         if argv[0] not in verbs:
             raise RequestError(f"nat {argv[0]}: no such command; there are {', '.join(verbs)}. See nat --help.")
-        return verbs[argv[0]](argv[1:])
+        with interrupts.remembered():
+            return verbs[argv[0]](argv[1:])
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nat import interrupts
+
 Advance: TypeAlias = Callable[[int, str], None]  # (done so far, a short status such as "loss 0.412")
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_WRITES = 1.0
@@ -33,6 +35,7 @@ def kept_in(path: Path) -> Iterator[None]:
 
 def begin(stage: str) -> None:
     """Note in a cell's progress file which stage begins; the stages that count their work say more."""
+    interrupts.check()
     if (path := _file.get()) is not None:
         with suppress(OSError):
             path.write_text(json.dumps({"what": stage}), encoding="utf-8")
@@ -46,12 +49,20 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Advanc
         done: units finished before this call (a resumed training); the time left is estimated without them.
     """
     if (path := _file.get()) is not None:
-        yield _into(path, {"what": what, "unit": unit, "total": total})
+        yield _interruptible(_into(path, {"what": what, "unit": unit, "total": total}))
     elif sys.stderr.isatty():
         with _bar(total, what, unit, done) as advance:
-            yield advance
+            yield _interruptible(advance)
     else:
-        yield _lines(total, what, unit, done)
+        yield _interruptible(_lines(total, what, unit, done))
+
+
+def _interruptible(show: Advance) -> Advance:
+    def advance(done: int, status: str) -> None:
+        interrupts.check()
+        show(done, status)
+
+    return advance
 
 
 @contextmanager

@@ -268,7 +268,14 @@ def test_a_sweep_killed_at_any_moment_goes_on_and_ends_as_one_that_nobody_killed
 @pytest.mark.slow
 def test_an_interrupt_ends_the_sweep_and_keeps_what_is_done(here):
     program = [sys.executable, "-m", "nat", "train", "-m", *CELLS, "seed=range(0,40)", "sweep.name=s"]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background inherit ignored interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     sweep_dir = here / "outputs/sweeps/s"
     deadline = time.monotonic() + 120
     while not finished(sweep_dir) and time.monotonic() < deadline:

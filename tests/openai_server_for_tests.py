@@ -179,12 +179,12 @@ def arithmetic_solver(n_questions: int, failure_rate: float = 0.3) -> Reply:
     from dataclasses import replace
 
     from nat import composition
-    from nat.environments import arithmetic
+    from nat.environments import worlds
     from nat.types import Message
 
     composed = composition.checked(composition.compose(["environment=arithmetic"]), [])
     world: Any = replace(composed.environment, failure_rate=failure_rate)
-    questions = {question.text: question for question in arithmetic.make_questions(world, "train", n_questions)}
+    questions = {question.text: question for question in worlds.make_questions(world, "train", n_questions)}
 
     def reply(body: dict[str, Any]) -> str:
         asking = body["messages"][-1 - 2 * sum(m["role"] == "assistant" for m in body["messages"])]
@@ -196,7 +196,7 @@ def arithmetic_solver(n_questions: int, failure_rate: float = 0.3) -> Reply:
             else Message("tool", m["content"].removeprefix("Observation: "))
             for m in turns
         )
-        policy, _ = arithmetic.scripted_policy(world, question, Random(f"{question.id} {body['temperature']}"))
+        policy, _ = worlds.scripted_policy(world, question, Random(f"{question.id} {body['temperature']}"))
         return policy(messages)
 
     return reply

@@ -300,10 +300,11 @@ def episode(*texts: str) -> tuple[Message, ...]:
                     "Thought: I look for Kalo.\n\nAction: search[Kalo died]",
                     "#1 Kalo died in 1790. #2 The #1 hit is old",
                 ),
-                *("Thought: Yes if after\nAction: compare[1790, 1768]", "after"),
+                *("Thought: After: yes. Before: no\nAction: compare[1790, 1768]", "after"),
                 "Action: finish[yes]",
             ),
-            "I look for Kalo. Kalo died in 1790. The #1 hit is old. Yes if after. 1790, 1768: after.\nAnswer: yes",
+            "I look for Kalo. Kalo died in 1790. The #1 hit is old. After: yes. Before: no. 1790, 1768: after.\n"
+            "Answer: yes",
         ),
         (
             (

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from random import Random
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nat.environments import arithmetic as world
-from nat.environments import play, take_turn
+from nat.environments import play, take_turn, worlds
 from nat.environments.arithmetic import ArithmeticConfig, ErrorWeights
 from nat.types import Message, Question, Trajectory
 from tests.conftest import ROOT
@@ -36,6 +37,10 @@ def only(kind: str) -> dict[str, float]:
     return {name: float(name == kind) for name in KINDS}
 
 
+def trajectories_of(config: ArithmeticConfig, n_questions: int) -> list[Trajectory]:
+    return list(islice(worlds.endless_trajectories(config), n_questions * config.attempts_per_question))
+
+
 def turns(trajectory: Trajectory) -> list[str]:
     return [message.content for message in trajectory.messages]
 
@@ -55,7 +60,7 @@ def test_running_values_are_exact(start: str, steps: list[tuple[str, str]], valu
 
 def test_questions_are_what_this_seed_has_always_given() -> None:
     """Worked by hand: 109 + 30 = 139, 139 * 5 = 695; the 34 degrees do not count."""
-    question = world.make_questions(shipped(), "test", 2)[1]
+    question = worlds.make_questions(shipped(), "test", 2)[1]
     assert question.id == "arithmetic-0-test-00001"
     assert question.text == (
         "There are 109 stamps in a box of Finn. A neighbour leaves 30 at the door. The stock grows 5-fold. "
@@ -68,9 +73,9 @@ def test_questions_are_what_this_seed_has_always_given() -> None:
 
 def test_a_smaller_request_is_a_prefix_of_a_larger_one() -> None:
     config = shipped()
-    assert world.make_questions(config, "validation", 30) == world.make_questions(config, "validation", 50)[:30]
-    some = world.scripted_trajectories(config, 10)
-    assert len(some) == 20 and some == world.scripted_trajectories(config, 15)[:20]
+    assert worlds.make_questions(config, "validation", 30) == worlds.make_questions(config, "validation", 50)[:30]
+    some = trajectories_of(config, 10)
+    assert len(some) == 20 and some == trajectories_of(config, 15)[:20]
 
 
 def test_no_split_shares_a_question_not_even_with_other_numbers_or_another_seed() -> None:
@@ -78,7 +83,7 @@ def test_no_split_shares_a_question_not_even_with_other_numbers_or_another_seed(
         split: {
             re.sub(r"\d+", "#", question.text)
             for seed in (0, 1)
-            for question in world.make_questions(shipped(seed=seed), split, 100)
+            for question in worlds.make_questions(shipped(seed=seed), split, 100)
         }
         for split in ("train", "validation", "test")
     }
@@ -100,7 +105,7 @@ def test_the_split_depends_on_the_words_alone() -> None:
 
 def test_questions_of_all_kinds_are_told_in_full_and_distractors_do_not_count() -> None:
     config = shipped(decimal_share=0.3, negative_share=0.3)
-    questions = world.make_questions(config, "train", 200)
+    questions = worlds.make_questions(config, "train", 200)
     kinds = [question.metadata["values"] for question in questions]
     assert kinds.count("decimal") == pytest.approx(60, abs=25)
     assert kinds.count("negative") == pytest.approx(60, abs=25)
@@ -186,24 +191,22 @@ def test_a_wrong_finish_follows_right_steps() -> None:
 
 def test_errors_come_at_the_set_rate_and_in_the_set_proportions() -> None:
     config = shipped(failure_rate=0.3, errors={**only("skipped_step"), "wrong_finish": 3.0}, attempts_per_question=1)
-    trajectories = world.scripted_trajectories(config, 400)
-    n_steps = sum(len(question.metadata["steps"]) for question in world.make_questions(config, "train", 400))
+    trajectories = trajectories_of(config, 400)
+    n_steps = sum(len(question.metadata["steps"]) for question in worlds.make_questions(config, "train", 400))
     errors = [error for trajectory in trajectories for error in trajectory.metadata["errors"]]
     assert len(errors) / n_steps == pytest.approx(0.3, abs=0.04)
     assert errors.count("wrong_finish") / len(errors) == pytest.approx(0.75, abs=0.06)
 
 
 def test_a_higher_rate_only_adds_errors() -> None:
-    low, high = (
-        world.scripted_trajectories(shipped(failure_rate=rate, errors=only("skipped_step")), 100) for rate in (0.1, 0.3)
-    )
+    low, high = (trajectories_of(shipped(failure_rate=rate, errors=only("skipped_step")), 100) for rate in (0.1, 0.3))
     assert [t.id for t in low] == [t.id for t in high]
     assert all(len(a.metadata["errors"]) <= len(b.metadata["errors"]) for a, b in zip(low, high, strict=True))
 
 
 def test_success_is_earned_by_scoring() -> None:
     """Some attempts err and still arrive: they are successes, and nothing but the answer decides."""
-    trajectories = world.scripted_trajectories(shipped(failure_rate=0.5), 200)
+    trajectories = trajectories_of(shipped(failure_rate=0.5), 200)
     for trajectory in trajectories:
         finish = re.search(r"finish\[(.+)\]", turns(trajectory)[-1])
         assert finish is not None and trajectory.outcome.reference is not None

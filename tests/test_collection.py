@@ -230,8 +230,8 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 # ---- episodes that break ----
 
 
-def with_broken_tool(monkeypatch, breaks: Any) -> None:
-    """The calculator of the arithmetic world fails where `breaks(number of calls)` says so."""
+def with_broken_tool(monkeypatch, breaks: Any, error: Exception | None = None) -> None:
+    """The calculator of the arithmetic world fails where `breaks(number of calls)` says so; by default, it is gone."""
     make, calls = run.make_environment, [0]
 
     def broken(config: Config, left_out: object) -> Environment:
@@ -241,7 +241,7 @@ def with_broken_tool(monkeypatch, breaks: Any) -> None:
         def use(text: str) -> str:
             calls[0] += 1
             if breaks(calls[0]):
-                raise OSError("the calculator is gone")
+                raise error or OSError("the calculator is gone")
             return tool.run(text)
 
         return replace(environment, tools=(replace(tool, run=use),))
@@ -281,16 +281,7 @@ def test_one_broken_episode_after_another_ends_the_collection(tmp_path, monkeypa
 
 
 def test_a_tool_that_says_the_request_is_wrong_ends_the_collection(tmp_path, monkeypatch):
-    make = run.make_environment
-
-    def refusing(text: str) -> str:
-        raise RequestError("search.key_variable=SERPER_API_KEY: not set")
-
-    monkeypatch.setattr(
-        run,
-        "make_environment",
-        lambda config, left_out: replace(make(config), tools=(replace(make(config).tools[0], run=refusing),)),
-    )
+    with_broken_tool(monkeypatch, lambda number: True, RequestError("search.key_variable=SERPER_API_KEY: not set"))
     with pytest.raises(
         RequestError, match=r"^search\.key_variable=SERPER_API_KEY: not set\nNothing was collected into"
     ):
@@ -568,16 +559,7 @@ def test_killed_at_several_moments_and_started_again(tmp_path):
 
 def test_a_tool_error_is_the_policys_own(tmp_path, monkeypatch):
     """An action that its tool refuses is an observation, and no reason to play the episode again."""
-    make = run.make_environment
-
-    def refusing(text: str) -> str:
-        raise ToolError("no")
-
-    monkeypatch.setattr(
-        run,
-        "make_environment",
-        lambda config, left_out: replace(make(config), tools=(replace(make(config).tools[0], run=refusing),)),
-    )
+    with_broken_tool(monkeypatch, lambda number: True, ToolError("no"))
     output = tmp_path / "a.jsonl"
     assert collect(scripted(output), quietly) == 0
     assert len(ids(output)) == 6

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import combinations, islice
+from functools import partial
+from itertools import islice
 from random import Random
 
 import pytest
 
 from nat.environments import multihop as world
-from nat.environments import play, take_turn
+from nat.environments import play, take_turn, worlds
 from nat.environments.knowledge_base import RELATIONS, Split
 from nat.environments.multihop import MultihopConfig
-from nat.environments.search_policy import Plan
 from nat.types import Question
 from tests.test_config import compose, refused
-from tests.worlds_for_tests import HAND_MADE, KINDS, SMALL, only
+from tests.worlds_for_tests import HAND_MADE, KINDS, SMALL, SPLITS, look_up, only, outcomes
 from tests.worlds_for_tests import multihop_config as shipped
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+small = partial(shipped, knowledge=SMALL)
 PUBLISHED = Question(
     "q",
     "What is the home of whoever wrote Blue Tome?",
@@ -28,30 +28,13 @@ PUBLISHED = Question(
 )
 
 
-def small(**changes: object) -> MultihopConfig:
-    """A world of 570 documents: searched ten times as fast as the shipped one."""
-    return shipped(knowledge=SMALL, **changes)
-
-
-def look_up(config: MultihopConfig, question: Question) -> list[list[str]]:
-    """The values on the way of each chain, worked out without the module under test."""
-    facts = world.knowledge_of(config).facts
-    paths = []
-    for start, relations in question.metadata["chains"]:
-        path = [start]
-        for relation in relations:
-            path.append(facts[path[-1], relation])
-        paths.append(path)
-    return paths
-
-
 # ---- questions ----
 
 
 def test_questions_are_what_this_seed_has_always_given() -> None:
     """Worked by hand: see the facts below; the capital of Dela Musa has a mayor, Jora Nora."""
     config = shipped()
-    question = world.make_questions(config, "test", 1)[0]
+    question = worlds.make_questions(config, "test", 1)[0]
     assert question.id == "multihop-0-test-00000"
     assert question.text == "Which answer fits: the holder of the keys to the main city of Dela Musa?"
     assert question.answer == "Jora Nora"
@@ -60,17 +43,10 @@ def test_questions_are_what_this_seed_has_always_given() -> None:
     assert facts[facts["Dela Musa", "capital"], "mayor"] == "Jora Nora"
 
 
-def test_a_smaller_request_is_a_prefix_of_a_larger_one() -> None:
-    config = shipped()
-    assert world.make_questions(config, "validation", 30) == world.make_questions(config, "validation", 50)[:30]
-    few, more = (list(islice(world.endless_trajectories(small()), n)) for n in (20, 30))
-    assert few == more[:20]
-
-
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_answer_follows_from_the_facts(split: Split) -> None:
     config = shipped()
-    questions = world.make_questions(config, split, 600)
+    questions = worlds.make_questions(config, split, 600)
     assert len({question.text for question in questions}) == len({question.id for question in questions}) == 600
     bridges = comparisons = 0
     for question in questions:
@@ -95,7 +71,7 @@ def test_every_answer_follows_from_the_facts(split: Split) -> None:
 
 
 def test_a_comparison_is_answered_by_either_name_equally_often() -> None:
-    questions = world.make_questions(shipped(comparison_share=1.0), "train", 1600)
+    questions = worlds.make_questions(shipped(comparison_share=1.0), "train", 1600)
     first = sum(question.answer == question.metadata["chains"][0][0] for question in questions)
     assert abs(first - 800) <= 80  # four standard deviations
     for rule in ("first if before", "first if after"):
@@ -113,7 +89,7 @@ def test_the_texts_say_the_plan() -> None:
             assert phrase not in readings, "a phrase of two relations"
             readings[phrase] = relation
     openings = "|".join(re.escape(text).replace(r"\{x\}", "(.+)") for text in world.OPENINGS)
-    for question in world.make_questions(shipped(comparison_share=0.0), "train", 300):
+    for question in worlds.make_questions(shipped(comparison_share=0.0), "train", 300):
         match = re.fullmatch(openings, question.text)
         assert match is not None
         rest = next(group for group in match.groups() if group)
@@ -145,39 +121,17 @@ def test_no_question_holds_the_name_of_a_relation() -> None:
     assert not words & set(RELATIONS)
 
 
-def test_splits_share_no_question_and_no_name_not_even_on_the_way() -> None:
-    config = shipped()
-    texts: dict[Split, set[str]] = {}
-    names: dict[Split, set[str]] = {}
-    for split in SPLITS:
-        questions = world.make_questions(config, split, 500)
-        texts[split] = {question.text for question in questions}
-        on_the_way = {value for question in questions for path in look_up(config, question) for value in path}
-        in_texts = {name for text in texts[split] for name in re.findall(r"[A-Z][a-z]+ [A-Z][a-z]+", text)}
-        names[split] = {value for value in on_the_way if not value.isdigit()}
-        assert {name for name in in_texts if name in world.knowledge_of(config).kind_of} <= names[split]
-        assert len(texts[split]) == 500 and len(names[split]) > 150
-    for one, other in combinations(SPLITS, 2):
-        assert not texts[one] & texts[other]
-        assert not names[one] & names[other]
-
-
-def test_other_seeds_ask_other_questions() -> None:
-    one, other = ({q.text for q in world.make_questions(shipped(seed=seed), "test", 200)} for seed in (0, 1))
-    assert not one & other
-
-
 def test_the_settings_decide_what_is_asked() -> None:
-    only_bridges = world.make_questions(small(comparison_share=0.0, hops={"min": 1, "max": 1}), "train", 50)
+    only_bridges = worlds.make_questions(small(comparison_share=0.0, hops={"min": 1, "max": 1}), "train", 50)
     assert {len(question.metadata["chains"][0][1]) for question in only_bridges} == {1}
-    three = world.make_questions(small(comparison_share=0.0, hops={"min": 3, "max": 3}), "train", 50)
+    three = worlds.make_questions(small(comparison_share=0.0, hops={"min": 3, "max": 3}), "train", 50)
     assert {len(question.metadata["chains"][0][1]) for question in three} == {3}
 
 
 def test_a_world_that_runs_out_of_questions_ends() -> None:
     tiny = {"lands": 2, "towns": 4, "people": 8, "books": 4, "part": 1.0}
     config = shipped(knowledge=tiny, comparison_share=1.0)
-    questions = world.make_questions(config, "test", 10_000)
+    questions = worlds.make_questions(config, "test", 10_000)
     # Ordered pairs times two rules times two texts: 12 * 4 of books, 56 * 4 births, 56 * 4 deaths, 12 * 4 of towns.
     assert 400 < len(questions) <= 544
     assert len({question.text for question in questions}) == len(questions)
@@ -207,10 +161,8 @@ def test_answers_are_scored_by_exact_match_and_f1(
     assert turn.outcome.failure == failure
 
 
-def test_the_environments_tools() -> None:
+def test_every_tool_is_explained() -> None:
     environment = world.make_environment(small())
-    assert [tool.name for tool in environment.tools] == ["search", "compare"]
-    assert (environment.name, environment.protocol, environment.max_turns) == ("multihop", "react", 8)
     for action in ("search[query]", "compare[a, b]", "finish[answer]"):
         assert action in environment.instructions
     turn = take_turn(environment, PUBLISHED, 1, "Action: compare[1790, 1820]")
@@ -220,30 +172,18 @@ def test_the_environments_tools() -> None:
 # ---- trajectories ----
 
 
-def outcomes(n: int = 120, **changes: object) -> list[tuple[str | None, float, list[str]]]:
-    some = islice(world.endless_trajectories(small(attempts_per_question=1, **changes)), n)
-    return [(one.outcome.failure, one.outcome.score, list(one.metadata["errors"])) for one in some]
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_the_faultless_policy_always_succeeds(split: Split) -> None:
-    trajectories = list(islice(world.endless_trajectories(small(failure_rate=0.0), split), 200))
-    assert all(one.outcome.success and not one.metadata["errors"] for one in trajectories)
-    assert {len(one.messages) for one in trajectories} == {5, 7}  # two or three actions and observations, then finish
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_faultless_policy_always_succeeds_in_the_shipped_world(split: Split) -> None:
     config = shipped(failure_rate=0.0, attempts_per_question=1)
-    trajectories = list(islice(world.endless_trajectories(config, split), 300))
+    trajectories = list(islice(worlds.endless_trajectories(config, split), 300))
     assert len(trajectories) == 300 and all(one.outcome.success for one in trajectories)
     assert max(sum(message.role == "assistant" for message in one.messages) for one in trajectories) <= 4
 
 
 def test_success_is_earned_by_scoring() -> None:
     """Some attempts err and still arrive: they are successes, and nothing but the answer decides."""
-    results = outcomes(300, failure_rate=0.3)
+    results = outcomes(small(failure_rate=0.3), 300)
     assert all(errors for failure, _, errors in results if failure)
     assert any(errors and failure is None for failure, _, errors in results)
     assert {failure for failure, *_ in results} == {None, "wrong_answer", "abstained", "unparsed_action"}
@@ -263,37 +203,29 @@ def test_success_is_earned_by_scoring() -> None:
     ],
 )
 def test_what_each_kind_of_error_leads_to(kind: str, failures: set[str | None]) -> None:
-    results = outcomes(failure_rate=1.0, errors=only(kind))
+    results = outcomes(small(failure_rate=1.0, errors=only(kind)))
     assert {failure for failure, *_ in results} == failures
     assert all(set(errors) == {kind} for *_, errors in results)
 
 
 def test_reading_the_wrong_line_or_asking_for_the_wrong_thing_mostly_fails() -> None:
     for kind in ("wrong_entity", "wrong_relation"):
-        results = outcomes(failure_rate=1.0, errors=only(kind), comparison_share=0.0)
+        results = outcomes(small(failure_rate=1.0, errors=only(kind), comparison_share=0.0))
         assert sum(failure == "wrong_answer" for failure, *_ in results) > 0.9 * len(results)
         assert {failure for failure, *_ in results} <= {None, "wrong_answer"}
 
 
 def test_over_answers_are_partly_right() -> None:
-    results = outcomes(failure_rate=1.0, errors=only("over_answer"), comparison_share=0.0)
+    results = outcomes(small(failure_rate=1.0, errors=only("over_answer"), comparison_share=0.0))
     # "1744 of Ada Moor": one of four words, F1 = 2 * 1 / (1 + 4). "Oak Hill of Ada Moor": two of five, 2 * 2 / (2 + 5).
     # "Ben Moor of Ada Moor": two of five as well.
     assert {round(score, 4) for _, score, _ in results} == {0.4, round(4 / 7, 4)}
     assert all(failure == "wrong_answer" for failure, *_ in results)
 
 
-def test_a_higher_rate_only_adds_failing_plans() -> None:
-    low, high = (outcomes(failure_rate=rate) for rate in (0.1, 0.4))
-    for (*_, few), (*_, many) in zip(low, high, strict=True):
-        remaining = iter(many)
-        assert all(kind in remaining for kind in few)
-    assert sum(failure is None for failure, *_ in high) < sum(failure is None for failure, *_ in low)
-
-
 def test_the_policy_of_a_question() -> None:
     """A base made by hand, in place of the world's own."""
-    policy, errors = world.scripted_policy(small(failure_rate=0.0), PUBLISHED, Random(0))
+    policy, errors = worlds.scripted_policy(small(failure_rate=0.0), PUBLISHED, Random(0))
     environment = world.make_environment(small())
     tools = (HAND_MADE.tool, environment.tools[1])
     rollout = play(replace(environment, tools=tools), PUBLISHED, policy)
@@ -310,7 +242,7 @@ def test_the_policy_of_a_question() -> None:
 
 def test_length_alone_tells_little_about_a_failure() -> None:
     """Failures are of the lengths of successes, but for those who give up or never write an action."""
-    results = list(islice(world.endless_trajectories(small(attempts_per_question=1)), 500))
+    results = list(islice(worlds.endless_trajectories(small(attempts_per_question=1)), 500))
     read = [one for one in results if one.outcome.failure in (None, "wrong_answer")]
     successes = [len(one.messages) for one in read if one.outcome.success]
     failures = [len(one.messages) for one in read if not one.outcome.success]
@@ -354,9 +286,3 @@ def test_the_world_brings_its_model_along_unless_another_one_is_named() -> None:
 )
 def test_unfit_values_are_refused_with_their_full_key(override: str, message: str) -> None:
     assert refused("environment=multihop", override).startswith(message)
-
-
-def test_the_plans_metadata_is_all_that_a_policy_needs() -> None:
-    for question in world.make_questions(small(), "train", 20):
-        assert set(question.metadata) == {"chains", "rule"}
-        assert Plan.read(question.metadata).metadata() == question.metadata

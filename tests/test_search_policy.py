@@ -22,6 +22,11 @@ OLDER_BOOK = Plan((("Blue Tome", ("year",)), ("Grey Tome", ("year",))), "first i
 COULD_HAVE_READ = Plan((("Ada Moor", ("died",)), ("Grey Tome", ("year",))), "yes if after")
 NATIVE = Plan((("Blue Tome", ("author", "born")), ("Oak Hill", ())), "yes if same")
 ONE_SEARCH = Plan((("Oak Hill", ("land",)),), "value")
+CASES = {  # what the thought before the comparison ends with
+    OLDER_BOOK: "Before: Blue Tome. After: Grey Tome",
+    COULD_HAVE_READ: "After: yes. Before: no. Same: no",
+    NATIVE: "Same: yes. Different: no",
+}
 PLANS = (BRIDGE, OLDER_BOOK, COULD_HAVE_READ, NATIVE, ONE_SEARCH)
 
 FAULTLESS_BRIDGE = [
@@ -38,9 +43,9 @@ FAULTLESS_READING = [
     "#1 Ada Moor died in 1800. #2 Ben Moor died in 1830.",
     "Thought: 1800. Year.\nAction: search[Grey Tome year]",
     "#1 Grey Tome came out in the year 1820. #2 Grey Tome is set in Elm Ford.",
-    "Thought: 1820. Yes if after.\nAction: compare[1800, 1820]",
+    "Thought: 1820. After: yes. Before: no. Same: no.\nAction: compare[1800, 1820]",
     "before",
-    "Thought: Done.\nAction: finish[no]",
+    "Thought: Before: no. Done.\nAction: finish[no]",
 ]
 
 
@@ -122,9 +127,9 @@ def test_the_faultless_comparison() -> None:
         "#1 Blue Tome came out in the year 1790. #2 Blue Tome is set in Oak Hill.",
         "Thought: 1790. Year.\nAction: search[Grey Tome year]",
         "#1 Grey Tome came out in the year 1820. #2 Grey Tome is set in Elm Ford.",
-        "Thought: 1820. First if before.\nAction: compare[1790, 1820]",
+        "Thought: 1820. Before: Blue Tome. After: Grey Tome.\nAction: compare[1790, 1820]",
         "before",
-        "Thought: First. Done.\nAction: finish[Blue Tome]",
+        "Thought: Before: Blue Tome. Done.\nAction: finish[Blue Tome]",
     ]
 
 
@@ -134,9 +139,9 @@ def test_the_faultless_yes_or_no() -> None:
 
 def test_a_value_of_the_question_itself_is_not_searched_for() -> None:
     assert contents(perform(NATIVE, HAND_MADE))[4:] == [
-        "Thought: Oak Hill. Yes if same.\nAction: compare[Oak Hill, Oak Hill]",
+        "Thought: Oak Hill. Same: yes. Different: no.\nAction: compare[Oak Hill, Oak Hill]",
         "same",
-        "Thought: Done.\nAction: finish[yes]",
+        "Thought: Same: yes. Done.\nAction: finish[yes]",
     ]
 
 
@@ -183,9 +188,9 @@ def test_a_misread_year_turns_the_comparison_around() -> None:
     """Ada died in 1800, but the second snippet says 1830, which is after 1820."""
     messages = perform(COULD_HAVE_READ, HAND_MADE, ["wrong_entity"])
     assert contents(messages)[4:] == [
-        "Thought: 1820. Yes if after.\nAction: compare[1830, 1820]",
+        "Thought: 1820. After: yes. Before: no. Same: no.\nAction: compare[1830, 1820]",
         "after",
-        "Thought: Done.\nAction: finish[yes]",
+        "Thought: After: yes. Done.\nAction: finish[yes]",
     ]
 
 
@@ -253,11 +258,11 @@ def test_a_wrong_conclusion_follows_right_searches() -> None:
     ]
     assert contents(played(OLDER_BOOK, "wrong_conclusion")[0].messages)[5:] == [
         "before",
-        "Thought: Second. Done.\nAction: finish[Grey Tome]",
+        "Thought: Before: Grey Tome. Done.\nAction: finish[Grey Tome]",
     ]
     assert contents(played(COULD_HAVE_READ, "wrong_conclusion")[0].messages) == [
         *FAULTLESS_READING[:-1],
-        "Thought: Done.\nAction: finish[yes]",
+        "Thought: Before: yes. Done.\nAction: finish[yes]",
     ]
 
 
@@ -352,29 +357,49 @@ def every_episode() -> list[tuple[Plan, Rollout]]:
 
 
 def test_a_thought_fits_its_action_erring_or_not() -> None:
-    """It ends with what the action does, and begins with what the last search told, right or misread."""
+    """It begins with what the last search told, right or misread, and ends with what the action does."""
     seen = set()
     for plan, rollout in every_episode():
-        told_so_far = ""
+        told_so_far = observation = ""
         for message in rollout.messages:
             if message.role == "tool":
-                told_so_far += message.content
+                observation = message.content
+                told_so_far += observation
                 continue
-            turn = re.fullmatch(r"Thought: (?:([\w ]+)\. )?([\w ]+)\.\nAction: (\w+)[\[ ](.+?)\]?", message.content)
+            turn = re.fullmatch(r"Thought: (.+)\.\nAction: (\w+)[\[ ](.+?)\]?", message.content)
             assert turn is not None, message.content
-            begins, ends, tool, input = turn.groups()
+            thought, tool, input = turn.groups()
+            *begins, ends = thought.split(". ")
             seen.add(tool)
             if tool == "search":
                 assert ends.lower() in RELATIONS and input.endswith(f" {ends.lower()}")
             elif tool == "compare":
-                assert ends.lower() == plan.rule and begins in input.split(", ")
-            elif begins in ("First", "Second"):
-                assert (ends, input) == ("Done", plan.chains[0 if begins == "First" else 1][0])
+                assert thought.endswith(CASES[plan])
+                begins = thought.removesuffix(CASES[plan]).rstrip(". ").split(". ")
+                assert begins[0] in input.split(", ")
             else:
                 assert ends == "Done"
-            if begins not in (None, "First", "Second"):
-                assert begins in told_so_far or begins == plan.chains[0][0]
+                if begins and ": " in begins[0]:
+                    assert begins.pop() == f"{observation.capitalize()}: {input}"
+            assert len(begins) <= 1
+            assert all(told in told_so_far or told == plan.chains[0][0] for told in begins)
     assert seen == {"search", "compare", "finish"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "cases"),
+    [
+        ("first if before", "Before: Ada Moor. After: Ben Moor."),
+        ("first if after", "After: Ada Moor. Before: Ben Moor."),
+        ("yes if before", "Before: yes. After: no. Same: no."),
+        ("yes if after", "After: yes. Before: no. Same: no."),
+        ("yes if same", "Same: yes. Different: no."),
+        ("yes if different", "Different: yes. Same: no."),
+    ],
+)
+def test_before_a_comparison_stands_what_each_result_will_mean(rule: str, cases: str) -> None:
+    turns = contents(perform(Plan((("Ada Moor", ("died",)), ("Ben Moor", ("died",))), rule), HAND_MADE))
+    assert turns[4] == f"Thought: 1830. {cases}\nAction: compare[1800, 1830]"
 
 
 def test_every_episode_ends_within_its_turns_and_by_the_agents_own_doing() -> None:

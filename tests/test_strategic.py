@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from itertools import combinations, islice
+from functools import partial
+from itertools import islice
 from random import Random
 
 import pytest
 
 from nat.environments import strategic as world
-from nat.environments import take_turn
+from nat.environments import take_turn, worlds
 from nat.environments.knowledge_base import RELATIONS, Split
-from nat.environments.search_policy import Plan
 from nat.environments.strategic import FAMILIES, StrategicConfig
 from nat.types import Question
 from tests.test_config import compose, refused
-from tests.worlds_for_tests import HAND_MADE, KINDS, SMALL, only
+from tests.worlds_for_tests import HAND_MADE, KINDS, SMALL, SPLITS, look_up, only, outcomes
 from tests.worlds_for_tests import strategic_config as shipped
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-
-def small(**changes: object) -> StrategicConfig:
-    """A world of 570 documents: searched ten times as fast as the shipped one."""
-    return shipped(knowledge=SMALL, **changes)
+small = partial(shipped, knowledge=SMALL)
 
 
 def family_and_text(question: Question) -> tuple[int, int]:
@@ -38,18 +33,6 @@ def family_and_text(question: Question) -> tuple[int, int]:
     ]
     assert len(found) == 1, question.text
     return found[0]
-
-
-def look_up(config: StrategicConfig, question: Question) -> list[list[str]]:
-    """The values on the way of each chain, worked out without the module under test."""
-    facts = world.knowledge_of(config).facts
-    paths = []
-    for start, relations in question.metadata["chains"]:
-        path = [start]
-        for relation in relations:
-            path.append(facts[path[-1], relation])
-        paths.append(path)
-    return paths
 
 
 # ---- families ----
@@ -90,7 +73,7 @@ def test_every_kind_of_comparison_is_wanted() -> None:
 def test_questions_are_what_this_seed_has_always_given() -> None:
     """Worked by hand: no walls in 1752, the town was founded in 1754."""
     config = shipped()
-    question = world.make_questions(config, "test", 1)[0]
+    question = worlds.make_questions(config, "test", 1)[0]
     assert (question.id, question.answer) == ("strategic-0-test-00000", "no")
     assert question.text == "Did Gano Lund have walls when Ambo Yeso was in nappies?"
     assert question.metadata == {
@@ -101,17 +84,10 @@ def test_questions_are_what_this_seed_has_always_given() -> None:
     assert (facts["Gano Lund", "founded"], facts["Ambo Yeso", "birth"]) == ("1754", "1752")
 
 
-def test_a_smaller_request_is_a_prefix_of_a_larger_one() -> None:
-    config = shipped()
-    assert world.make_questions(config, "validation", 30) == world.make_questions(config, "validation", 50)[:30]
-    few, more = (list(islice(world.endless_trajectories(small()), n)) for n in (20, 30))
-    assert few == more[:20]
-
-
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_answer_follows_from_the_facts(split: Split) -> None:
     config = shipped()
-    questions = world.make_questions(config, split, 700)
+    questions = worlds.make_questions(config, split, 700)
     assert len({question.text for question in questions}) == len({question.id for question in questions}) == 700
     for question in questions:
         path_a, path_b = look_up(config, question)
@@ -131,7 +107,7 @@ def test_every_answer_follows_from_the_facts(split: Split) -> None:
 def test_yes_and_no_are_balanced_in_every_family_and_every_wording(split: Split) -> None:
     """Within four standard deviations of a fair coin."""
     counts: Counter[tuple[object, str]] = Counter()
-    for question in world.make_questions(shipped(), split, 3000):
+    for question in worlds.make_questions(shipped(), split, 3000):
         family, wording = family_and_text(question)
         for group in ("all", family, (family, wording)):
             counts[group, question.answer] += 1
@@ -146,9 +122,9 @@ def test_yes_and_no_are_balanced_in_every_family_and_every_wording(split: Split)
 def test_the_words_of_a_question_do_not_give_its_answer_away() -> None:
     """The best guess by the kind of the question, learned on 2000 training questions, is no better than a coin."""
     learned: Counter[tuple[tuple[int, int], str]] = Counter(
-        (family_and_text(question), question.answer) for question in world.make_questions(shipped(), "train", 2000)
+        (family_and_text(question), question.answer) for question in worlds.make_questions(shipped(), "train", 2000)
     )
-    test = world.make_questions(shipped(), "test", 1000)
+    test = worlds.make_questions(shipped(), "test", 1000)
     right = sum(
         question.answer == max(("yes", "no"), key=lambda answer: learned[family_and_text(question), answer])
         for question in test
@@ -164,29 +140,9 @@ def test_no_question_holds_a_rule_or_the_names_of_what_to_look_up() -> None:
             assert not words & (relations & {*family.a[1], *family.b[1]}), text
 
 
-def test_splits_share_no_question_and_no_name_not_even_on_the_way() -> None:
-    config = shipped()
-    texts: dict[Split, set[str]] = {}
-    names: dict[Split, set[str]] = {}
-    for split in SPLITS:
-        questions = world.make_questions(config, split, 500)
-        texts[split] = {question.text for question in questions}
-        values = {value for question in questions for path in look_up(config, question) for value in path}
-        names[split] = {value for value in values if not value.isdigit()}
-        assert len(texts[split]) == 500 and len(names[split]) > 150
-    for one, other in combinations(SPLITS, 2):
-        assert not texts[one] & texts[other]
-        assert not names[one] & names[other]
-
-
-def test_other_seeds_ask_other_questions() -> None:
-    one, other = ({q.text for q in world.make_questions(shipped(seed=seed), "test", 200)} for seed in (0, 1))
-    assert not one & other
-
-
 def test_a_world_that_runs_out_of_questions_ends() -> None:
     config = shipped(knowledge={"lands": 2, "towns": 4, "people": 8, "books": 4, "part": 1.0})
-    questions = world.make_questions(config, "test", 10_000)
+    questions = worlds.make_questions(config, "test", 10_000)
     assert 200 < len(questions) < 2000
     assert len({question.text for question in questions}) == len(questions)
 
@@ -235,35 +191,16 @@ def test_answers_are_scored_as_yes_or_no(answer: str, success: bool, failure: st
     assert (turn.outcome.success, turn.outcome.score, turn.outcome.failure) == (success, float(success), failure)
 
 
-def test_the_environments_tools() -> None:
-    environment = world.make_environment(small())
-    assert [tool.name for tool in environment.tools] == ["search", "compare"]
-    assert (environment.name, environment.protocol, environment.max_turns) == ("strategic", "react", 8)
-
-
 # ---- trajectories ----
-
-
-def outcomes(n: int = 120, **changes: object) -> list[tuple[str | None, list[str]]]:
-    some = islice(world.endless_trajectories(small(attempts_per_question=1, **changes)), n)
-    return [(one.outcome.failure, list(one.metadata["errors"])) for one in some]
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_the_faultless_policy_always_succeeds(split: Split) -> None:
-    trajectories = list(islice(world.endless_trajectories(small(failure_rate=0.0), split), 300))
-    assert all(one.outcome.success and not one.metadata["errors"] for one in trajectories)
-    # One search and a value of the question itself, or two searches; then a comparison, and the answer.
-    assert {len(one.messages) for one in trajectories} == {5, 7}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_faultless_policy_always_succeeds_in_the_shipped_world(split: Split) -> None:
     config = shipped(failure_rate=0.0, attempts_per_question=1)
-    trajectories = list(islice(world.endless_trajectories(config, split), 300))
+    trajectories = list(islice(worlds.endless_trajectories(config, split), 300))
     assert len(trajectories) == 300 and all(one.outcome.success for one in trajectories)
-    questions = world.make_questions(config, split, 300)
+    questions = worlds.make_questions(config, split, 300)
     assert {family_and_text(question)[0] for question in questions} == set(range(17)), "every family among them"
 
 
@@ -281,26 +218,18 @@ def test_the_faultless_policy_always_succeeds_in_the_shipped_world(split: Split)
     ],
 )
 def test_what_each_kind_of_error_leads_to(kind: str, failures: set[str | None]) -> None:
-    results = outcomes(failure_rate=1.0, errors=only(kind))
-    assert {failure for failure, _ in results} == failures
-    assert all(set(errors) == {kind} for _, errors in results)
+    results = outcomes(small(failure_rate=1.0, errors=only(kind)))
+    assert {failure for failure, *_ in results} == failures
+    assert all(set(errors) == {kind} for *_, errors in results)
 
 
 def test_a_guess_is_right_half_of_the_time() -> None:
-    results = outcomes(400, failure_rate=1.0, errors=only("early_stop"))
-    assert abs(sum(failure is None for failure, _ in results) - 200) <= 40  # four standard deviations
-
-
-def test_a_higher_rate_only_adds_errors() -> None:
-    low, high = (outcomes(failure_rate=rate) for rate in (0.1, 0.4))
-    for (_, few), (_, many) in zip(low, high, strict=True):
-        remaining = iter(many)
-        assert all(kind in remaining for kind in few)
-    assert sum(len(errors) for _, errors in high) > 2 * sum(len(errors) for _, errors in low)
+    results = outcomes(small(failure_rate=1.0, errors=only("early_stop")), 400)
+    assert abs(sum(failure is None for failure, *_ in results) - 200) <= 40  # four standard deviations
 
 
 def test_failures_say_yes_and_no_alike() -> None:
-    some = islice(world.endless_trajectories(small(attempts_per_question=1, failure_rate=0.5)), 800)
+    some = islice(worlds.endless_trajectories(small(attempts_per_question=1, failure_rate=0.5)), 800)
     answers = Counter(one.outcome.prediction for one in some if one.outcome.failure == "wrong_answer")
     assert set(answers) == {"yes", "no"}
     assert 0.25 < answers["yes"] / answers.total() < 0.75
@@ -332,9 +261,3 @@ def test_the_world_brings_its_model_along_unless_another_one_is_named() -> None:
 )
 def test_unfit_values_are_refused_with_their_full_key(override: str, message: str) -> None:
     assert refused("environment=strategic", override).startswith(message)
-
-
-def test_the_plans_metadata_is_all_that_a_policy_needs() -> None:
-    for question in world.make_questions(small(), "train", 20):
-        assert set(question.metadata) == {"chains", "rule"}
-        assert Plan.read(question.metadata).metadata() == question.metadata

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -14,28 +11,21 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
 from nat.environments import arithmetic as world
 from nat.types import Message
 from tests.conftest import ROOT
+from tests.tiny_models_for_tests import (
+    ODD_TEXT,
+    check_no_condition_and_no_judgement,
+    check_rows_are_the_chat_templates,
+    load_recipe,
+)
 
 TINY = ROOT / "nat" / "assets" / "tiny"
+SHIPPED = ("tiny", "tiny_search")
 RECIPE = ROOT / "experiments" / "tiny_model"
 GRAMMAR = "a are as at by every for have in is it of on only out over soon the there to with"
-ODD_TEXT = "Zażółć — 3½ €,\n\n  def f(x):\r\n\treturn x**2  # 日本語 🙂 \u0000<b>"
-
-
-def load_recipe(name: str) -> ModuleType:
-    """A module of experiments/tiny_model, which is no package."""
-    if str(RECIPE) not in sys.path:
-        sys.path.insert(0, str(RECIPE))
-    spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +57,19 @@ def model() -> Any:
     return AutoModelForCausalLM.from_pretrained(TINY)
 
 
-def test_the_folder_is_small_and_complete() -> None:
-    files = {file.name: file.stat().st_size for file in TINY.iterdir()}
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_folder_is_small_and_complete(name: str) -> None:
+    files = {file.name: file.stat().st_size for file in (TINY.parent / name).iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(files)
     assert sum(files.values()) <= 4 * 2**20
 
 
-def test_the_model_is_a_llama_of_a_million_parameters(model: Any) -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_model_is_a_llama_of_a_million_parameters(name: str) -> None:
     import torch
+    from transformers import AutoModelForCausalLM
 
+    model = AutoModelForCausalLM.from_pretrained(TINY.parent / name)
     assert model.config.model_type == "llama"
     assert 0.9e6 < model.num_parameters() < 1.2e6
     assert model.config.max_position_embeddings >= 4096
@@ -115,15 +109,7 @@ def test_the_chat_template_word_by_word(tokenizer: Any) -> None:
 
 
 def test_pre_training_rows_are_the_chat_templates(tokenizer: Any, corpus: ModuleType) -> None:
-    pretrain = load_recipe("pretrain")
-    for conversation in islice(corpus.conversations(3), 20):
-        text = tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in conversation], tokenize=False
-        )
-        (row,) = pretrain.encode_all(tokenizer.backend_tokenizer, [conversation])
-        assert row[0] == tokenizer.encode(text, add_special_tokens=False)
-        trained = "".join(f"{message.content}<|end|>" for message in conversation if message.role == "assistant")
-        assert tokenizer.decode([label for label in row[1] if label != -100]) == trained
+    check_rows_are_the_chat_templates(tokenizer, list(islice(corpus.conversations(3), 20)))
 
 
 def test_pre_training_holds_no_sentence_of_the_world(corpus_texts: list[str]) -> None:
@@ -153,22 +139,8 @@ def test_pre_training_holds_no_thing_person_or_act_of_the_world(corpus_texts: li
     assert words & seen == set(GRAMMAR.split())
 
 
-def strategy_texts() -> Iterator[str]:
-    for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
-        for class_ in yaml.safe_load(file.read_text(encoding="utf-8"))["classes"]:
-            yield class_["text"]
-
-
-def test_pre_training_holds_no_condition_text_and_judges_nothing(
-    corpus_messages: list[Message], corpus_texts: list[str]
-) -> None:
-    conditions = set(filter(None, strategy_texts()))
-    assert len(conditions) >= 10
-    prompts = [message.content for message in corpus_messages if message.role in ("system", "user")]
-    assert not [text for text in prompts for condition in conditions if condition in text]
-    judging = re.compile(r"correct|\b(right|wrong|true|false|good|bad|better|worse|best|worst|quality|success|fail)")
-    assert judging.search("solve this **incorrectly**")
-    assert not [text for text in corpus_texts if judging.search(text.lower())]
+def test_pre_training_holds_no_condition_text_and_judges_nothing(corpus_messages: list[Message]) -> None:
+    check_no_condition_and_no_judgement(corpus_messages)
 
 
 def test_pre_training_turns_are_faultless(corpus: ModuleType) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -13,28 +11,22 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
 from nat.environments import multihop, strategic
 from nat.environments.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, RELATIONS, SECOND_WORDS, names
 from nat.types import Message
 from tests.conftest import ROOT
-from tests.test_tiny_model import ODD_TEXT
+from tests.tiny_models_for_tests import (
+    ODD_TEXT,
+    check_no_condition_and_no_judgement,
+    check_rows_are_the_chat_templates,
+    load_recipe,
+)
 
 TINY_SEARCH = ROOT / "nat" / "assets" / "tiny_search"
 RECIPE = ROOT / "experiments" / "tiny_search"
 # Short enough to be said of any question; the plain wording of the pre-training opens like this as well.
 SHARED_OPENINGS = ("What is {x}?", "Find {x}.")
-
-
-def load_recipe(name: str) -> ModuleType:
-    """A module of experiments/tiny_search, which is no package; it imports from experiments/tiny_model."""
-    import importlib
-
-    for folder in (ROOT / "experiments" / "tiny_model", RECIPE):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +62,6 @@ def model() -> Any:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(TINY_SEARCH)
-
-
-# ---- the folder ----
-
-
-def test_the_folder_is_small_and_complete() -> None:
-    files = {file.name: file.stat().st_size for file in TINY_SEARCH.iterdir()}
-    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(files)
-    assert sum(files.values()) <= 4 * 2**20
-
-
-def test_the_model_is_a_llama_of_a_million_parameters(model: Any) -> None:
-    import torch
-
-    assert model.config.model_type == "llama"
-    assert 0.9e6 < model.num_parameters() < 1.2e6
-    assert model.config.max_position_embeddings >= 4096
-    assert model.dtype == torch.float32, "stored in half precision, but loaded to be trained"
 
 
 # ---- tokens ----
@@ -144,8 +118,7 @@ def test_every_word_of_the_worlds_is_one_token(tokenizer: Any) -> None:
     phrases = [text for some in (*multihop.PHRASES.values(), *multihop.COMPARISONS.values()) for text in some]
     phrases += [text for family in strategic.FAMILIES for text in family.texts] + [*multihop.OPENINGS]
     documents = [document for *_, document in RELATIONS.values()]
-    rules = {family.rule for family in strategic.FAMILIES} | {rule for _, rule in multihop.COMPARISONS}
-    thoughts = [f"x {text.capitalize()}" for text in (*RELATIONS, *rules, "first", "second", "done")]
+    thoughts = [f"x {text.capitalize()}" for text in (*RELATIONS, "before", "after", "same", "different", "done")]
     told = ["x before after same different yes no unknown"]
     words = {
         word
@@ -153,8 +126,7 @@ def test_every_word_of_the_worlds_is_one_token(tokenizer: Any) -> None:
         for word in re.findall(r" [A-Za-z]+", text.format(x="", y="", a="", b=""))
     }
     assert len(words) > 200
-    # Words of the tasks of two searches, of which the texts that the vocabulary was made from held none.
-    assert {word for word in words if len(tokenizer.tokenize(word)) > 1} <= {" Yes", " First", " Second"}
+    assert not {word for word in words if len(tokenizer.tokenize(word)) > 1}
 
 
 def test_real_text_falls_back_to_bytes(tokenizer: Any) -> None:
@@ -173,15 +145,7 @@ def test_the_chat_template_is_the_other_tiny_models(tokenizer: Any) -> None:
 
 
 def test_pre_training_rows_are_the_chat_templates(tokenizer: Any, conversations: list[list[Message]]) -> None:
-    pretrain = load_recipe("pretrain")
-    for conversation in conversations[490:520]:
-        text = tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in conversation], tokenize=False
-        )
-        (row,) = pretrain.encode_all(tokenizer.backend_tokenizer, [conversation])
-        assert row[0] == tokenizer.encode(text, add_special_tokens=False)
-        trained = "".join(f"{message.content}<|end|>" for message in conversation if message.role == "assistant")
-        assert tokenizer.decode([label for label in row[1] if label != -100]) == trained
+    check_rows_are_the_chat_templates(tokenizer, conversations[490:520])
 
 
 # ---- what it was trained on ----
@@ -210,22 +174,8 @@ def test_pre_training_holds_no_phrase_of_the_worlds_questions(conversations: lis
     assert not [text for text in prompts if matcher.search(text.lower())]
 
 
-def strategy_texts() -> Iterator[str]:
-    for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
-        for class_ in yaml.safe_load(file.read_text(encoding="utf-8"))["classes"]:
-            yield class_["text"]
-
-
-def test_pre_training_holds_no_condition_text_and_judges_nothing(
-    conversations: list[list[Message]], texts: list[str]
-) -> None:
-    conditions = set(filter(None, strategy_texts()))
-    assert len(conditions) >= 10
-    prompts = [m.content for conversation in conversations for m in conversation if m.role in ("system", "user")]
-    assert not [text for text in prompts for condition in conditions if condition in text]
-    judging = re.compile(r"correct|\b(right|wrong|true|false|good|bad|better|worse|best|worst|quality|success|fail)")
-    assert judging.search("solve this **incorrectly**")
-    assert not [text for text in texts if judging.search(text.lower())]
+def test_pre_training_holds_no_condition_text_and_judges_nothing(conversations: list[list[Message]]) -> None:
+    check_no_condition_and_no_judgement([message for conversation in conversations for message in conversation])
 
 
 def test_all_kinds_of_tasks_are_among_them(conversations: list[list[Message]]) -> None:
@@ -235,7 +185,8 @@ def test_all_kinds_of_tasks_are_among_them(conversations: list[list[Message]]) -
     assert sum("finish[yes]" in text for text in last) / n == pytest.approx(
         sum("finish[no]" in text for text in last) / n, abs=0.04
     )
-    assert sum("Thought: First." in text or "Thought: Second." in text for text in last) > 0.1 * n
+    named = re.compile(r"Thought: (Before|After): [A-Z][a-z]+ [A-Z][a-z]+\. Done\.")
+    assert sum(named.match(text) is not None for text in last) > 0.1 * n
     assert sum("finish[unknown]" in text for text in last) > 0.01 * n  # "Say unknown."
     assert len({len(conversation) for conversation in conversations}) >= 5
 
@@ -258,12 +209,11 @@ def test_the_recorded_figures_belong_to_this_model(figures: dict[str, Any], mode
     assert figures["parameters"] == model.num_parameters()
     assert figures["vocabulary"] == len(tokenizer)
     assert figures["folder_bytes"] == pytest.approx(sum(f.stat().st_size for f in TINY_SEARCH.iterdir()), rel=0.01)
-    assert Path(figures["command"].split()[-1]) == Path("nat/assets/tiny_search")
+    assert "--output nat/assets/tiny_search" in figures["command"]
     assert (ROOT / figures["command"].split()[1]).is_file()
 
 
-# Shares that the shipped model reaches; the aim of 85% is missed for two kinds (experiments/tiny_search/README.md).
-REACHED = {"value": 0.85, "first": 0.35, "yes": 0.6}
+REACHED = {"value": 0.85, "first": 0.85, "yes": 0.85}  # the aim, for each kind of task
 
 
 def test_the_recorded_figures_are_what_was_reached(figures: dict[str, Any]) -> None:

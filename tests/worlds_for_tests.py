@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter
 
-from nat.environments.knowledge_base import KnowledgeBase
+from nat.environments import multihop, strategic, worlds
+from nat.environments.knowledge_base import KnowledgeBase, Split
 from nat.environments.multihop import MultihopConfig
 from nat.environments.search_policy import SearchErrors
 from nat.environments.strategic import StrategicConfig
+from nat.types import Question
 from tests.conftest import ROOT
 
-SMALL = {"lands": 4, "towns": 12, "people": 40, "books": 24, "part": 0.5}  # about 570 documents
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SMALL = {"lands": 4, "towns": 12, "people": 40, "books": 24, "part": 0.5}  # 570 documents: searched ten times as fast
 KINDS = (
     "wrong_entity",
     "wrong_relation",
@@ -77,6 +82,30 @@ def multihop_config(**changes: object) -> MultihopConfig:
 
 def strategic_config(**changes: object) -> StrategicConfig:
     return TypeAdapter(StrategicConfig).validate_json(json.dumps({**yaml_values("strategic"), **changes}))
+
+
+def knowledge_of(config: MultihopConfig | StrategicConfig) -> KnowledgeBase:
+    return multihop.knowledge_of(config) if isinstance(config, MultihopConfig) else strategic.knowledge_of(config)
+
+
+def look_up(config: MultihopConfig | StrategicConfig, question: Question) -> list[list[str]]:
+    """The values on the way of each chain, worked out without the worlds' own code."""
+    facts = knowledge_of(config).facts
+    paths = []
+    for start, relations in question.metadata["chains"]:
+        path = [start]
+        for relation in relations:
+            path.append(facts[path[-1], relation])
+        paths.append(path)
+    return paths
+
+
+def outcomes(config: MultihopConfig | StrategicConfig, n: int = 120) -> list[tuple[str | None, float, list[str]]]:
+    """Failure, score and planned errors of the scripted policy's first `n` episodes, one a question."""
+    return [
+        (one.outcome.failure, one.outcome.score, list(one.metadata["errors"]))
+        for one in islice(worlds.endless_trajectories(replace(config, attempts_per_question=1)), n)
+    ]
 
 
 def only(*kinds: str) -> dict[str, float]:

@@ -41,7 +41,7 @@ def main() -> None:
     import transformers
 
     from experiments.benchmarks.generate_loop import generate_loop
-    from nat.environments.arithmetic import make_environment, make_questions
+    from nat.environments.worlds import make_environment, make_questions
     from nat.rollouts import DecodingConfig, roll_out, summarise
     from nat.tokenization import chat_format
     from nat.types import Message, Question

@@ -81,22 +81,28 @@ def draw_conversation(rng: Random, plain: bool = False) -> Conversation:
     instructions = INSTRUCTIONS if plain or rng.random() < 0.8 else rng.choice(OTHER_INSTRUCTIONS)
     lines = [instructions, " ".join(filter(None, problem))]
     system = rng.choice(SYSTEM_TEXTS) if not plain and rng.random() < 0.15 else ""
+    additions: list[str] = []
     if not plain:
         command, obeyed = _draw_command(rng, steps)
         additions = [neutral_sentence(rng) for _ in range(rng.choice((0, 0, 1, 2)))]
         if rng.random() < 0.25 and all(map(_is_short, apply_steps(start, obeyed))):
             steps = obeyed
             additions.append(command)
-        for text in additions:
-            place = rng.random()
-            if place < 0.2:
-                system = f"{system} {text}".strip()
-            elif place < 0.6:
-                lines.insert(0, text)
-            else:
-                lines.append(text)
+    return [*draw_prompt(system, lines, additions, rng), *faultless_turns(start, steps)]
+
+
+def draw_prompt(system: str, lines: list[str], additions: list[str], rng: Random) -> Conversation:
+    """System turn, unless it is empty, and user turn; each addition goes to the one, or before or behind the lines."""
+    for text in additions:
+        place = rng.random()
+        if place < 0.2:
+            system = f"{system} {text}".strip()
+        elif place < 0.6:
+            lines = [text, *lines]
+        else:
+            lines = [*lines, text]
     prompt = [Message("system", system)] if system else []
-    return [*prompt, Message("user", "\n".join(filter(None, lines))), *faultless_turns(start, steps)]
+    return [*prompt, Message("user", "\n".join(filter(None, lines)))]
 
 
 def neutral_sentence(rng: Random) -> str:

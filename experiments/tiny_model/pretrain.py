@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 import yaml
@@ -29,7 +30,8 @@ sys.path.insert(0, str(HERE))
 import corpus  # noqa: E402  (a script's neighbour, importable only from here on)
 from lexicon import lexicon_texts  # noqa: E402
 
-from nat.environments.arithmetic import ArithmeticConfig, Split, make_questions  # noqa: E402
+from nat.environments.arithmetic import ArithmeticConfig, Split  # noqa: E402
+from nat.environments.worlds import make_questions  # noqa: E402
 from nat.types import Message  # noqa: E402
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -209,16 +211,20 @@ def edit_json(path: Path, **changes: str) -> None:
 
 def main() -> None:
     arguments = read_arguments(__doc__ or "", HERE / "results.json", steps=2000, decay=0.25)
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-
     tokenizer = train_tokenizer()
-    model = make_model(tokenizer.get_vocab_size(), tokenizer.token_to_id("<|end|>"))
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{n_parameters} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
-    log = pretrain(model, tokenizer, corpus.conversations(arguments.seed), arguments)
-    save(model, tokenizer, arguments.output)
-    write_figures(arguments, n_parameters, tokenizer, log)
+    log = make(tokenizer, corpus.conversations(arguments.seed), arguments)
+
+    model = LlamaForCausalLM.from_pretrained(arguments.output).eval()  # as shipped: rounded to half precision
+    held_out = Random("tiny model held out")
+    plain = [corpus.draw_conversation(held_out, plain=True) for _ in range(N_PROBLEMS)]
+    mixed = [corpus.draw_conversation(held_out) for _ in range(N_PROBLEMS)]
+    accuracies = {
+        "accuracy_plain": accuracy(model, tokenizer, plain),
+        "accuracy_mixed_prompts": accuracy(model, tokenizer, mixed),
+        "accuracy_world_not_fine_tuned": accuracy(model, tokenizer, world_conversations("test", N_PROBLEMS)),
+    }
+    command = "python experiments/tiny_model/pretrain.py --output nat/assets/tiny"
+    write_figures(command, arguments, model, log, accuracies)
 
 
 def read_arguments(description: str, results: Path, steps: int, decay: float) -> argparse.Namespace:
@@ -236,28 +242,43 @@ def read_arguments(description: str, results: Path, steps: int, decay: float) ->
     return parser.parse_args()
 
 
+def make(
+    tokenizer: Tokenizer, source: Iterator[list[Message]], arguments: argparse.Namespace
+) -> list[dict[str, float]]:
+    """Trains a model and saves it with its tokenizer in `arguments.output`. Returns what was logged."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    model = make_model(tokenizer.get_vocab_size(), tokenizer.token_to_id("<|end|>"))
+    if arguments.start:
+        model.load_state_dict(LlamaForCausalLM.from_pretrained(arguments.start).state_dict())
+    print(f"{model.num_parameters()} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
+    log = pretrain(model, tokenizer, source, arguments)
+    save(model, tokenizer, arguments.output)
+    return log
+
+
 def write_figures(
-    arguments: argparse.Namespace, n_parameters: int, tokenizer: Tokenizer, log: list[dict[str, float]]
+    command: str,
+    arguments: argparse.Namespace,
+    model: LlamaForCausalLM,
+    log: list[dict[str, float]],
+    accuracies: dict[str, Any],
 ) -> None:
-    model = LlamaForCausalLM.from_pretrained(arguments.output).eval()  # as shipped: rounded to half precision
-    held_out = Random("tiny model held out")
-    plain = [corpus.draw_conversation(held_out, plain=True) for _ in range(N_PROBLEMS)]
-    mixed = [corpus.draw_conversation(held_out) for _ in range(N_PROBLEMS)]
+    """`accuracies`: of N_PROBLEMS conversations each, as results.json names them."""
     results = {
-        "command": "python experiments/tiny_model/pretrain.py --output nat/assets/tiny",
+        "command": command,
         "steps": arguments.steps,
         "batch_size": arguments.batch_size,
         "lr": arguments.lr,
+        "decay": arguments.decay,
         "seed": arguments.seed,
         "threads": arguments.threads,
-        "parameters": n_parameters,
-        "vocabulary": tokenizer.get_vocab_size(),
+        "parameters": model.num_parameters(),
+        "vocabulary": model.config.vocab_size,
         "folder_bytes": sum(file.stat().st_size for file in arguments.output.iterdir()),
         "seconds": log[-1]["seconds"],
         "n_problems": N_PROBLEMS,
-        "accuracy_plain": accuracy(model, tokenizer, plain),
-        "accuracy_mixed_prompts": accuracy(model, tokenizer, mixed),
-        "accuracy_world_not_fine_tuned": accuracy(model, tokenizer, world_conversations("test", N_PROBLEMS)),
+        **accuracies,
         "log": log,
     }
     arguments.results.write_text(json.dumps(results, indent=1) + "\n")

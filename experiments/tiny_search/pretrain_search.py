@@ -2,21 +2,20 @@
 
     python experiments/tiny_search/pretrain_search.py --output nat/assets/tiny_search
 
-Writes the model's folder and, beside this script, results.json. One thread: faster than two on shared cores, and the
-same result on the same machine. An interrupted run goes on from its checkpoint.
+Writes the model's folder and, beside this script, results.json. What ships was made in two runs, as README.md says. One
+thread: faster than two on shared cores, and the same result on the same machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
+import shlex
 import sys
 from itertools import islice
 from pathlib import Path
 from random import Random
 
-import torch
 import yaml
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer, decoders, normalizers
@@ -31,6 +30,7 @@ from lexicon import lexicon_texts  # noqa: E402
 from nat.environments import multihop, strategic  # noqa: E402
 from nat.environments.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, SECOND_WORDS, make_knowledge_base  # noqa: E402
 from nat.environments.search_policy import Plan, perform  # noqa: E402
+from nat.environments.worlds import make_questions  # noqa: E402
 from nat.types import Message  # noqa: E402
 
 # As in the other tiny model, and: a year is one token, a snippet's number is one.
@@ -38,21 +38,16 @@ SPLIT = (
     r"Thought:|\nAction:| search\[| compare\[| calculate\[| finish\[| ?#[0-9]| ?1[78][0-9]{2}(?![0-9])|[0-9]"
     r"| ?\p{L}+| ?[^\s\p{L}0-9]|\s+(?=\s)|\s+"
 )
-# Wordings that the strategic world had when the vocabulary was made, in place of three others without a new word.
-EARLIER_PHRASES = (
-    "Could {a} have rocked {b} in the cradle?",
-    "Did {b} leave a world in which {a} lived on?",
-    "Is it certain that {a} never met {b}?",
-)
 PLAIN_KINDS = ("value", "first", "yes")
 
 
 def train_tokenizer() -> Tokenizer:
-    corpus_texts = [message.content for turns in islice(search_corpus.conversations(1), 2000) for message in turns]
+    begin = search_corpus.SHORT_WORLDS * search_corpus.CONVERSATIONS_PER_WORLD  # the first ones are of one kind only
+    sample = islice(search_corpus.conversations(1), begin, begin + 2000)
+    corpus_texts = [message.content for turns in sample for message in turns]
     phrases = [text for texts in multihop.PHRASES.values() for text in texts]
     phrases += [text for texts in multihop.COMPARISONS.values() for text in texts] + list(multihop.OPENINGS)
     phrases += [text for family in strategic.FAMILIES for text in family.texts]
-    phrases += EARLIER_PHRASES
     own = [f" {text.format(x='', a='', b='')}" for text in phrases]
     starts = [text.format(x="", a="", b="") for text in phrases]
     texts = [*corpus_texts, *own, *starts, *lexicon_texts()]
@@ -61,7 +56,9 @@ def train_tokenizer() -> Tokenizer:
     years = [f" {year}" for year in range(FIRST_YEAR, LAST_YEAR + 1)]
     protocol = [f"Thought: Done.\nAction: {tool}[" for tool in ("search", "compare", "calculate", "finish")]
     marks = [f" {mark}" for mark in "[(*$+-"] + ["#1", " #1", "#2", " #2", "#3", " #3"]
-    tokenizer = pretrain.make_tokenizer([*protocol, *words, *names, *years, *marks], SPLIT)
+    # What `compare` says and what the thoughts make of it.
+    said = ["before", "after", "same", "different", " Before", " After", " Same", " Different", " yes", " no"]
+    tokenizer = pretrain.make_tokenizer([*protocol, *words, *names, *years, *marks, *said], SPLIT)
     # Inside, a space follows every bracket, so that a name is the same tokens after `search[` as anywhere else: two
     # forms of each word to copy between were not learned in 500 steps. Decoding takes the space out again.
     tokenizer.normalizer = normalizers.Replace("[", "[ ")
@@ -70,23 +67,11 @@ def train_tokenizer() -> Tokenizer:
 
 
 def main() -> None:
-    arguments = pretrain.read_arguments(__doc__ or "", HERE / "results.json", steps=2000, decay=0.5)
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
+    arguments = pretrain.read_arguments(__doc__ or "", HERE / "results.json", steps=2800, decay=0.5)
     tokenizer = train_tokenizer()
-    model = pretrain.make_model(tokenizer.get_vocab_size(), tokenizer.token_to_id("<|end|>"))
-    if arguments.start:
-        model.load_state_dict(LlamaForCausalLM.from_pretrained(arguments.start).state_dict())
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{n_parameters} parameters, vocabulary {tokenizer.get_vocab_size()}", flush=True)
-    log = pretrain.pretrain(model, tokenizer, search_corpus.conversations(arguments.seed), arguments)
-    pretrain.save(model, tokenizer, arguments.output)
-    write_figures(arguments, n_parameters, tokenizer, log)
+    short_worlds = 0 if arguments.start else search_corpus.SHORT_WORLDS
+    log = pretrain.make(tokenizer, search_corpus.conversations(arguments.seed, short_worlds), arguments)
 
-
-def write_figures(
-    arguments: argparse.Namespace, n_parameters: int, tokenizer: Tokenizer, log: list[dict[str, float]]
-) -> None:
     model = LlamaForCausalLM.from_pretrained(arguments.output).eval()  # as shipped: rounded to half precision
     rng = Random("tiny search held out")
     knowledge = make_knowledge_base(search_corpus.SIZE, -1, 2, "base")  # facts that no training conversation told
@@ -96,19 +81,7 @@ def write_figures(
         for kind in PLAIN_KINDS
     }
     mixed = [search_corpus.draw_conversation(knowledge, rng) for _ in range(n)]
-    results = {
-        "command": "python experiments/tiny_search/pretrain_search.py --output nat/assets/tiny_search",
-        "steps": arguments.steps,
-        "batch_size": arguments.batch_size,
-        "lr": arguments.lr,
-        "decay": arguments.decay,
-        "seed": arguments.seed,
-        "threads": arguments.threads,
-        "parameters": n_parameters,
-        "vocabulary": tokenizer.get_vocab_size(),
-        "folder_bytes": sum(file.stat().st_size for file in arguments.output.iterdir()),
-        "seconds": log[-1]["seconds"],
-        "n_problems": n,
+    accuracies = {
         "accuracy_plain": {
             kind: pretrain.accuracy(model, tokenizer, conversations) for kind, conversations in plain.items()
         },
@@ -117,10 +90,9 @@ def write_figures(
             name: pretrain.accuracy(model, tokenizer, world_conversations(name, "test", n))
             for name in ("multihop", "strategic")
         },
-        "log": log,
     }
-    arguments.results.write_text(json.dumps(results, indent=1) + "\n")
-    print({key: value for key, value in results.items() if key != "log"})
+    command = f"python experiments/tiny_search/pretrain_search.py {shlex.join(sys.argv[1:])}"
+    pretrain.write_figures(command, arguments, model, log, accuracies)
 
 
 def world_config(name: str, **changes: object) -> multihop.MultihopConfig | strategic.StrategicConfig:
@@ -138,7 +110,7 @@ def world_conversations(name: str, split: str, n: int) -> list[list[Message]]:
             Message("user", f"{config.instructions}\n{question.text}"),
             *perform(Plan.read(question.metadata), world.knowledge_of(config)),
         ]
-        for question in world.make_questions(config, split, n)
+        for question in make_questions(config, split, n)
     ]
 
 

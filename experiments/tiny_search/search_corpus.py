@@ -29,7 +29,7 @@ from nat.environments.strategic import draw_plan
 from nat.types import Message
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny_model"))
-from corpus import neutral_sentence
+from corpus import draw_prompt, neutral_sentence
 
 INSTRUCTIONS = "Use search[query] and compare[a, b], then finish[answer]."
 OTHER_INSTRUCTIONS = (
@@ -40,6 +40,8 @@ OTHER_INSTRUCTIONS = (
 SIZE = KnowledgeBaseConfig(lands=12, towns=120, people=260, books=200, part=0.01)
 CONVERSATIONS_PER_WORLD = 500
 SHORT_WORLDS = 8  # at the beginning, with tasks of a single search
+# A name at the second place of a task is copied late in training: tasks with two names are the larger part.
+KINDS = ("value", "value", "first", "first", "yes", "yes", "yes")
 RULES = {
     "value": ("Find {a}.", "What is {a}?", "Look up {a}.", "Answer with {a}."),
     "first if before": (
@@ -58,14 +60,17 @@ PLACES = [(name, of) for name, (of, to, _) in RELATIONS.items() if to != "year"]
 Conversation = list[Message]
 
 
-def conversations(seed: int) -> Iterator[Conversation]:
-    """Endless, deterministic: prompt and faultless agent turns of one task after another."""
+def conversations(seed: int, short_worlds: int = SHORT_WORLDS) -> Iterator[Conversation]:
+    """Endless, deterministic: prompt and faultless agent turns of one task after another.
+
+    The first `short_worlds` knowledge bases come with tasks of a single search.
+    """
     rng = Random(f"tiny search corpus {seed}")
     for world in count():
         knowledge = make_knowledge_base.__wrapped__(SIZE, seed * 1_000_000 + world, 2, "base")
         for _ in range(CONVERSATIONS_PER_WORLD):
             # Copying a name is learned first, and sooner from short tasks.
-            yield draw_conversation(knowledge, rng, hops=1 if world < SHORT_WORLDS else None)
+            yield draw_conversation(knowledge, rng, hops=1 if world < short_worlds else None)
 
 
 def draw_conversation(
@@ -77,7 +82,7 @@ def draw_conversation(
         kind: `value`, `first` or `yes`; by default drawn.
         hops: of a chain to a value; by default drawn. Given, `kind` is `value`.
     """
-    kind = "value" if hops else kind or rng.choice(("value", "value", "first", "yes", "yes"))
+    kind = "value" if hops else kind or rng.choice(KINDS)
     plan = _draw_plan(knowledge, rng, kind, hops or rng.choice((1, 2, 2, 3, 3)))
     a, b = (_phrase(start, relations, rng) for start, relations in (plan.chains[0], plan.chains[-1]))
     if plan.rule.startswith("first"):
@@ -90,21 +95,13 @@ def draw_conversation(
     instructions = INSTRUCTIONS if plain or rng.random() < 0.8 else rng.choice(OTHER_INSTRUCTIONS)
     lines = [instructions, task]
     system = rng.choice(SYSTEM_TEXTS) if not plain and rng.random() < 0.15 else ""
+    additions: list[str] = []
     if not plain:
         additions = [neutral_sentence(rng) for _ in range(rng.choice((0, 0, 1, 2)))]
         if rng.random() < 0.25:
             command, turns = _draw_command(plan, knowledge, rng)
             additions.append(command)
-        for text in additions:
-            place = rng.random()
-            if place < 0.2:
-                system = f"{system} {text}".strip()
-            elif place < 0.6:
-                lines.insert(0, text)
-            else:
-                lines.append(text)
-    prompt = [Message("system", system)] if system else []
-    return [*prompt, Message("user", "\n".join(filter(None, lines))), *(turns or perform(plan, knowledge))]
+    return [*draw_prompt(system, lines, additions, rng), *(turns or perform(plan, knowledge))]
 
 
 def _draw_plan(knowledge: KnowledgeBase, rng: Random, kind: str, hops: int) -> Plan:

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import islice
 from random import Random
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -25,15 +24,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from nat.agents import render_turn
-from nat.environments import scripted
 from nat.environments.knowledge_base import Split
 from nat.environments.scoring import numeric_score
-from nat.schema import STRICT
+from nat.environments.scripted import Policy, draw_error
+from nat.schema import STRICT, Share
 from nat.tools.calculator import CALCULATOR, format_number
-from nat.types import Environment, Message, Question, Trajectory
+from nat.types import Environment, Message, Question
 
 Step: TypeAlias = tuple[str, str]  # an operator, one of + - * /, and the number's text, applied to the running value
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 THOUGHTS: Mapping[str, str] = {"+": "Add.", "-": "Subtract.", "*": "Multiply.", "/": "Divide."}
 FINISH_THOUGHT = "Done."
@@ -209,12 +207,8 @@ def split_of(text: str) -> Split:
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
 
-def make_questions(config: ArithmeticConfig, split: Split, n: int) -> list[Question]:
-    """The first `n` questions of a split, no text twice; a smaller `n` gives a prefix of a larger one's."""
-    return list(islice(endless_questions(config, split), n))
-
-
 def endless_questions(config: ArithmeticConfig, split: Split) -> Iterator[Question]:
+    """No text twice."""
     rng = Random(f"arithmetic questions {config.seed} {split}")
     seen: set[str] = set()
     while True:
@@ -309,26 +303,7 @@ def _draw_step(config: ArithmeticConfig, rng: Random) -> tuple[Step, str]:
 # The scripted fallible policy
 
 
-def scripted_trajectories(config: ArithmeticConfig, n_questions: int) -> list[Trajectory]:
-    """What the scripted policy does on the first `n_questions` training questions, all attempts."""
-    return list(islice(endless_trajectories(config), n_questions * config.attempts_per_question))
-
-
-def endless_trajectories(config: ArithmeticConfig, split: Split = "train") -> Iterator[Trajectory]:
-    """What the scripted policy does on one question of a split after another; see `scripted.scripted_trajectories`."""
-    return scripted.scripted_trajectories(
-        make_environment(config),
-        endless_questions(config, split),
-        lambda question, rng: scripted_policy(config, question, rng),
-        world=config.kind,
-        attempts_per_question=config.attempts_per_question,
-        failure_rate=config.failure_rate,
-    )
-
-
-def scripted_policy(
-    config: ArithmeticConfig, question: Question, rng: Random
-) -> tuple[Callable[[tuple[Message, ...]], str], list[str]]:
+def scripted_policy(config: ArithmeticConfig, question: Question, rng: Random) -> tuple[Policy, list[str]]:
     """A policy that knows the steps in `question.metadata` and errs at each with `config.failure_rate`.
 
     Returns it with the kinds of its planned errors, in order. A thought always fits its action, erring or not.
@@ -339,7 +314,7 @@ def scripted_policy(
     taken: list[Step] = []
     errors: list[str] = []
     value = Fraction(start)
-    drawn = [_draw_error(config, rng) for _ in true_steps]
+    drawn = [draw_error(config.errors, config.failure_rate, rng) for _ in true_steps]
     for step, kind in zip(true_steps, drawn, strict=True):
         if kind is not None:
             errors.append(kind)
@@ -365,13 +340,6 @@ def scripted_policy(
         return render_turn(THOUGHTS[operator], "calculate", f"{running}{operator}{number}")
 
     return policy, errors
-
-
-def _draw_error(config: ArithmeticConfig, rng: Random) -> str | None:
-    kinds, weights = zip(*vars(config.errors).items(), strict=True)
-    # Both numbers are drawn at every step: a higher rate adds errors, and leaves the others' kinds as they were.
-    errs, kind = rng.random() < config.failure_rate, rng.choices(kinds, weights)[0]
-    return kind if errs else None
 
 
 def _err(kind: str, step: Step, value: Fraction, told: list[str], rng: Random) -> Step:

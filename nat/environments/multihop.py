@@ -15,22 +15,18 @@ Which words mean which relation, and in which order to follow them, is what a mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from random import Random
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nat.environments.knowledge_base import RELATIONS, KnowledgeBase, KnowledgeBaseConfig, Split, make_knowledge_base
 from nat.environments.scoring import exact_match_score
-from nat.environments.scripted import Policy, scripted_trajectories
-from nat.environments.search_policy import Plan, SearchErrors, answer_of, fallible_policy
-from nat.schema import STRICT
+from nat.environments.search_policy import Plan, SearchErrors, answer_of
+from nat.schema import STRICT, Share
 from nat.tools.comparison import COMPARISON
-from nat.types import Environment, Question, Trajectory
-
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+from nat.types import Environment, Question
 
 # How the questions name what a relation leads to. The first two of each kind read well inside a longer phrase.
 PHRASES: Mapping[str, tuple[str, ...]] = {
@@ -109,13 +105,8 @@ def make_environment(config: MultihopConfig) -> Environment:
     return Environment(config.name, config.instructions, tools, exact_match_score, config.max_turns, grades_by_f1=True)
 
 
-def make_questions(config: MultihopConfig, split: Split, n: int) -> list[Question]:
-    """The first `n` questions of a split, no text twice; a smaller `n` gives a prefix of a larger one's."""
-    return list(islice(endless_questions(config, split), n))
-
-
 def endless_questions(config: MultihopConfig, split: Split) -> Iterator[Question]:
-    """Questions about names of the split's own part of the knowledge base."""
+    """Questions about names of the split's own part of the knowledge base, no text twice."""
     knowledge = knowledge_of(config)
     rng = Random(f"multihop questions {config.seed} {split}")
     seen: set[str] = set()
@@ -169,21 +160,3 @@ def draw_comparison(knowledge: KnowledgeBase, split: Split, rng: Random) -> tupl
     a, b = rng.sample(knowledge.members[split][RELATIONS[relation][0]], 2)
     text = rng.choice(COMPARISONS[relation, rule]).format(a=a, b=b)
     return Plan(((a, (relation,)), (b, (relation,))), rule), text
-
-
-def endless_trajectories(config: MultihopConfig, split: Split = "train") -> Iterator[Trajectory]:
-    """What the scripted policy does on one question of a split after another; see `scripted_trajectories`."""
-    return scripted_trajectories(
-        make_environment(config),
-        endless_questions(config, split),
-        lambda question, rng: scripted_policy(config, question, rng),
-        world=config.kind,
-        attempts_per_question=config.attempts_per_question,
-        failure_rate=config.failure_rate,
-    )
-
-
-def scripted_policy(config: MultihopConfig, question: Question, rng: Random) -> tuple[Policy, list[str]]:
-    """A policy that knows the plan in `question.metadata`, and the kinds of its planned errors."""
-    plan = Plan.read(question.metadata)
-    return fallible_policy(plan, knowledge_of(config), config.failure_rate, config.errors, rng)

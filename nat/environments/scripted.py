@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nat.environments import play
 from nat.types import Environment, Message, Question, Trajectory
@@ -42,3 +42,11 @@ def scripted_trajectories(
                 source="scripted",
                 metadata={"errors": errors, "failure_rate": failure_rate},
             )
+
+
+def draw_error(weights: Any, failure_rate: float, rng: Random) -> str | None:
+    """The kind of error made at one step, or None. `weights`: a dataclass of a relative frequency for each kind."""
+    kinds, frequencies = zip(*vars(weights).items(), strict=True)
+    # Both are drawn at every step: a higher rate adds errors, and leaves the others' kinds as they were.
+    errs, kind = rng.random() < failure_rate, rng.choices(kinds, frequencies)[0]
+    return kind if errs else None

@@ -9,7 +9,7 @@ A plan is one or two chains of relations, and what becomes of their values:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from random import Random
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from nat.agents import FINISH, render_turn
 from nat.environments.knowledge_base import KnowledgeBase, of_same_kind, told
+from nat.environments.scripted import Policy, draw_error
 from nat.schema import STRICT
 from nat.tools.comparison import compare
 from nat.types import Message
@@ -87,18 +88,13 @@ class SearchErrors:
 
 def fallible_policy(
     plan: Plan, knowledge: KnowledgeBase, failure_rate: float, errors: SearchErrors, rng: Random
-) -> tuple[Callable[[tuple[Message, ...]], str], list[str]]:
+) -> tuple[Policy, list[str]]:
     """A policy that knows the plan, reads the observations, and errs at each search with `failure_rate`.
 
     Returns it with the kinds of its planned errors, in order: one draw for each search of the plan. A thought always
     fits its action, erring or not.
     """
-    kinds, weights = zip(*vars(errors).items(), strict=True)
-    drawn: list[str | None] = []
-    for _ in range(sum(len(relations) for _, relations in plan.chains)):
-        # Both are drawn at every step: a higher rate adds errors, and leaves the others' kinds as they were.
-        errs, kind = rng.random() < failure_rate, rng.choices(kinds, weights)[0]
-        drawn.append(kind if errs else None)
+    drawn = [draw_error(errors, failure_rate, rng) for _, relations in plan.chains for _ in relations]
     choices = [rng.random() for _ in drawn]  # of relations, and whether a malformed action is ever mended
     planned = [kind for kind in drawn if kind is not None]
     turns = _turns(plan, knowledge, drawn, choices)
@@ -144,20 +140,32 @@ def _turns(
         values.append(value)
     relation = ""
     if len(plan.chains) == 2:
-        thought = f"{learned}{plan.rule.capitalize()}."
+        thought = f"{learned}{_cases(plan)}"
         relation = yield render_turn(thought, "compare", f"{values[0]}, {values[1]}")
     answer, thought = conclude(plan, values, relation), f"{learned}{FINISH_THOUGHT}"
     if "wrong_conclusion" in drawn:
         answer = _other(plan, answer, previous)
     if plan.rule != "value":
-        place = "First. " if answer == plan.chains[0][0] else "Second. " if answer == plan.chains[1][0] else ""
-        thought = f"{place}{FINISH_THOUGHT}"
+        thought = f"{relation.capitalize()}: {answer}. {FINISH_THOUGHT}"
     elif "wrong_conclusion" in drawn:
         thought = f"{previous}. {FINISH_THOUGHT}"
     elif "over_answer" in drawn:
         answer = f"{answer} of {previous}"
     while True:
         yield render_turn(thought, FINISH, answer)
+
+
+def _cases(plan: Plan) -> str:
+    """What each result of the comparison will mean, said before it is made: `After: Ada Moor. Before: Ben Moor.`
+
+    A small model that only named the rule (`First if after.`) did not learn to match it with the result.
+    """
+    who, _, wanted = plan.rule.partition(" if ")
+    others = {"same": ("different",), "different": ("same",)}.get(wanted)
+    if who == "first":
+        others = ("after" if wanted == "before" else "before",)
+    relations = (wanted, *(others or (other for other in ("before", "after", "same") if other != wanted)))
+    return " ".join(f"{relation.capitalize()}: {conclude(plan, ('', ''), relation)}." for relation in relations)
 
 
 def _read(names: Sequence[str], kind: str | None, searched: str) -> str:

@@ -2,11 +2,13 @@
 
     Could Kalo Reno have leafed through Dela Zola?          (did Kalo Reno die after Dela Zola came out?)
 
-    Thought: Died.                       Thought: 1790. Year.                 Thought: 1768. Yes if after.
-    Action: search[Kalo Reno died]       Action: search[Dela Zola year]       Action: compare[1790, 1768]
-    (#1 Kalo Reno died in 1790. #2 ...)  (#1 Dela Zola came out in ...)       (after)
+    Thought: Died.                       Thought: 1790. Year.
+    Action: search[Kalo Reno died]       Action: search[Dela Zola year]
+    (#1 Kalo Reno died in 1790. #2 ...)  (#1 Dela Zola came out in ...)
 
-    Thought: Done.  Action: finish[yes]
+    Thought: 1768. After: yes. Before: no. Same: no.         Thought: After: yes. Done.
+    Action: compare[1790, 1768]                              Action: finish[yes]
+    (after)
 
 Half of the questions are answered by yes, in every family of questions.
 """
@@ -15,22 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass as plain_dataclass
-from itertools import islice
 from random import Random
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nat.environments.knowledge_base import Kind, KnowledgeBase, KnowledgeBaseConfig, Split, make_knowledge_base
 from nat.environments.scoring import yes_no_score
-from nat.environments.scripted import Policy, scripted_trajectories
-from nat.environments.search_policy import Plan, SearchErrors, answer_of, fallible_policy
-from nat.schema import STRICT
+from nat.environments.search_policy import Plan, SearchErrors, answer_of
+from nat.schema import STRICT, Share
 from nat.tools.comparison import COMPARISON
-from nat.types import Environment, Question, Trajectory
-
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+from nat.types import Environment, Question
 
 
 @plain_dataclass(frozen=True)
@@ -142,13 +140,8 @@ def make_environment(config: StrategicConfig) -> Environment:
     return Environment(config.name, config.instructions, tools, yes_no_score, config.max_turns)
 
 
-def make_questions(config: StrategicConfig, split: Split, n: int) -> list[Question]:
-    """The first `n` questions of a split, no text twice; a smaller `n` gives a prefix of a larger one's."""
-    return list(islice(endless_questions(config, split), n))
-
-
 def endless_questions(config: StrategicConfig, split: Split) -> Iterator[Question]:
-    """Questions about names of the split's own part of the knowledge base."""
+    """Questions about names of the split's own part of the knowledge base, no text twice."""
     knowledge = knowledge_of(config)
     rng = Random(f"strategic questions {config.seed} {split}")
     seen: set[str] = set()
@@ -191,21 +184,3 @@ def _equal_years(plan: Plan, knowledge: KnowledgeBase) -> bool:
     """Whether two events fell into one year, so that nobody can say which came first."""
     values = {knowledge.follow(start, relations) for start, relations in plan.chains}
     return len(values) == 1 and plan.rule.endswith(("before", "after"))
-
-
-def endless_trajectories(config: StrategicConfig, split: Split = "train") -> Iterator[Trajectory]:
-    """What the scripted policy does on one question of a split after another; see `scripted_trajectories`."""
-    return scripted_trajectories(
-        make_environment(config),
-        endless_questions(config, split),
-        lambda question, rng: scripted_policy(config, question, rng),
-        world=config.kind,
-        attempts_per_question=config.attempts_per_question,
-        failure_rate=config.failure_rate,
-    )
-
-
-def scripted_policy(config: StrategicConfig, question: Question, rng: Random) -> tuple[Policy, list[str]]:
-    """A policy that knows the plan in `question.metadata`, and the kinds of its planned errors."""
-    plan = Plan.read(question.metadata)
-    return fallible_policy(plan, knowledge_of(config), config.failure_rate, config.errors, rng)

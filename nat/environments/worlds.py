@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from random import Random
 from typing import Any, TypeAlias, TypeGuard
 
@@ -10,7 +11,8 @@ from nat.environments import arithmetic, multihop, strategic
 from nat.environments.arithmetic import ArithmeticConfig
 from nat.environments.knowledge_base import Split
 from nat.environments.multihop import MultihopConfig
-from nat.environments.scripted import Policy
+from nat.environments.scripted import Policy, scripted_trajectories
+from nat.environments.search_policy import Plan, fallible_policy
 from nat.environments.strategic import StrategicConfig
 from nat.types import Environment, Question, Trajectory
 
@@ -27,18 +29,28 @@ def make_environment(config: WorldConfig) -> Environment:
 
 
 def make_questions(config: WorldConfig, split: Split, n: int) -> list[Question]:
-    """The first `n` questions of a split; a smaller `n` gives a prefix of a larger one's."""
-    return _module(config).make_questions(config, split, n)
+    """The first `n` questions of a split, no text twice; a smaller `n` gives a prefix of a larger one's."""
+    return list(islice(_module(config).endless_questions(config, split), n))
 
 
 def endless_trajectories(config: WorldConfig, split: Split = "train") -> Iterator[Trajectory]:
-    """What the scripted policy does on one question of a split after another."""
-    return _module(config).endless_trajectories(config, split)
+    """What the scripted policy does on one question of a split after another; see `scripted_trajectories`."""
+    return scripted_trajectories(
+        make_environment(config),
+        _module(config).endless_questions(config, split),
+        lambda question, rng: scripted_policy(config, question, rng),
+        world=config.kind,
+        attempts_per_question=config.attempts_per_question,
+        failure_rate=config.failure_rate,
+    )
 
 
 def scripted_policy(config: WorldConfig, question: Question, rng: Random) -> tuple[Policy, list[str]]:
     """The fallible policy for one of the world's own questions, and the kinds of its planned errors."""
-    return _module(config).scripted_policy(config, question, rng)
+    if isinstance(config, ArithmeticConfig):
+        return arithmetic.scripted_policy(config, question, rng)
+    plan = Plan.read(question.metadata)
+    return fallible_policy(plan, _module(config).knowledge_of(config), config.failure_rate, config.errors, rng)
 
 
 def _module(config: WorldConfig) -> Any:

@@ -37,8 +37,9 @@ lint: setup ## ruff (lint and format) and pyright
 bench: setup ## roll-outs: batched engine against a batch-1 generate loop, interleaved
 	$(BIN)/python experiments/benchmarks/rollouts.py
 
-fuzz: setup ## the action parser and the calculator on 100,000 generated inputs each
+fuzz: setup ## generated inputs: parsers and calculator (100,000 each), readers of trajectory files (20,000 each)
 	nice -n 19 $(BIN)/python experiments/benchmarks/fuzz.py
+	nice -n 19 $(BIN)/python experiments/benchmarks/fuzz_readers.py
 
 clean: ## remove the virtual environment and caches (never outputs/)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

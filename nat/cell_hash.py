@@ -15,10 +15,12 @@ from nat import trajectories as trajectory_files
 from nat.config import Config
 from nat.environments import custom
 from nat.model import BUILT_IN
+from nat.quality import is_off
 from nat.tokenization import ASSETS
+from nat.trajectories import sources
 
 # Groups and keys without effect on a result: where it goes, how it is shown, what is kept beside it.
-OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples", "collect")
+OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples", "collect", "audit")
 # Keys that came later, and the values under which a run is what it was before: cells measured then stay the same cells.
 NEUTRAL: tuple[tuple[str, str, Any], ...] = (
     ("training", "processes", 1),
@@ -26,6 +28,7 @@ NEUTRAL: tuple[tuple[str, str, Any], ...] = (
     ("agent", "instructions", None),
     ("trajectories", "questions", None),
     ("trajectories", "on_bad_row", "error"),
+    ("trajectories", "label", None),
     ("environment", "fields", {"id": None, "question": "question", "answer": "answer"}),
     ("environment", "on_bad_row", "error"),
     ("environment", "tools", ["calculate"]),
@@ -47,6 +50,8 @@ def cell_hash(config: Config) -> str:
     for key in TRAINING_OF_NO_EFFECT:
         del tree["training"][key]
     _drop_neutral(tree)
+    if config.trajectories.kind == "scripted" or config.training.objective == "none" or is_off(config.quality):
+        del tree["quality"]  # nothing is left out, as it was before there was quality control
     inputs = []
     for keys, label, path in _inputs(config):
         inputs.append([label, content_hash(path)])
@@ -76,7 +81,9 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]
     if config.trajectories.path is not None:
         paths = trajectory_files.paths(config.trajectories.path)
         for place, (path, label) in enumerate(zip(paths, trajectory_files.labels(paths), strict=True)):
-            yield [("trajectories", "path")], f"trajectories {place} {label}", path
+            for file in sources.files(path):  # a `datasets` folder holds several
+                inside = f" {file.relative_to(path).as_posix()}" if path.is_dir() else ""
+                yield [("trajectories", "path")], f"trajectories {place} {label}{inside}", file
     question_file = trajectory_files.question_file(config.trajectories)
     if question_file is not None:
         yield [("trajectories", "questions")], "trajectory questions", question_file

@@ -232,14 +232,16 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
         if cell.hash in done or config.training.objective == "none" or config.trajectories.kind == "scripted":
             continue  # counted by `nat.config.check`
         asked = config.evaluation
-        key = repr((config.trajectories, config.environment, asked.kind, asked.split, asked.n_questions))
+        key = repr(
+            (config.trajectories, config.quality, config.environment, asked.kind, asked.split, asked.n_questions)
+        )
         if key not in pools:
             environment = run.make_environment(config)
             apart = run.set_questions_apart(config, environment, run.read_trajectories(config, []))
-            pools[key] = apart.kept
+            pools[key] = run.training_pool(config, environment, apart.kept).kept, apart.held_out
             fewest = min(len(apart.questions), fewest or len(apart.questions))
         try:
-            run.check_pool(config, pools[key])
+            run.check_pool(config, *pools[key])
         except RequestError as error:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
     return fewest

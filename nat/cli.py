@@ -19,6 +19,7 @@ nat: should I fine-tune my agent on its failures too? (Negative-Aware Training)
 usage: nat VERB [overrides]
 
   nat train [-m]           mix, condition, fine-tune, roll out; -m sweeps over every value list a,b,c
+  nat audit FILES          what is in any pile of trajectories, what is wrong with it, and a clean file to train on
   nat inspect              show training examples as the model sees them, trained tokens apart from masked ones
   nat evaluate MODEL_DIR   roll a saved model out
   nat collect              sample trajectories from a policy: scripted, a local model, an OpenAI-compatible server
@@ -36,6 +37,15 @@ VERB_HELP = {
     "evaluate": (
         "usage: nat evaluate MODEL_DIR [overrides]   rolls out a run's model/ on its questions, under its prompt;\n"
         "e.g. nat evaluate outputs/runs/NAME/model evaluation.split=validation evaluation.decoding.temperature=0.7"
+    ),
+    "audit": (
+        "usage: nat audit FILES [overrides]   paths, globs, gzip, Parquet, datasets folders; formats are detected\n"
+        "writes audit.html, audit.json, clean.jsonl (train on it: trajectories=jsonl) and dropped.jsonl\n"
+        "  nat audit 'runs/*.jsonl' environment=hotpotqa audit.evaluation=dev.json\n"
+        "  nat audit good.json bad.json trajectories.questions=questions.jsonl\n"
+        "  nat audit mine.jsonl \"trajectories.label='score >= 0.5'\" quality=strict audit.fail_on=error\n"
+        "trajectories=FORMAT overrides the detection, audit.output=DIR says where to write;\n"
+        "conf/audit/ and conf/quality/ have all keys"
     ),
     "inspect": "usage: nat inspect [overrides]   also examples=N, format=html (writes inspect.html)",
     "collect": (
@@ -106,6 +116,7 @@ def run(argv: Sequence[str]) -> int:
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "audit": _audit,
         "inspect": _inspect,
         "collect": _collect,
         "report": _report,
@@ -161,16 +172,17 @@ def _train(argv: Sequence[str]) -> int:
         return _hydra(argv)
     from nat import composition
 
-    planned = composition.plan(request.overrides, request.multirun, request.config_dir)
     flags = [a for a in argv if a not in request.overrides]
     if request.only_shows:
+        composition.check_shown(request.overrides, request.config_dir)
         return _hydra([*flags, *request.overrides])
+    planned = composition.plan(request.overrides, request.multirun, request.config_dir)
     from nat import cells
 
     if planned.is_sweep:
         from nat import sweep
 
-        done = sweep.completed(planned.directory)
+        done = sweep.borrow(planned, sweep.completed(planned.directory))
         n_questions = cells.check_data(planned, done)
         cells.make_directories(planned, done)
         return sweep.run(planned, done, request.config_dir, n_questions)
@@ -207,6 +219,47 @@ def _evaluate(argv: Sequence[str]) -> int:
     )
 
 
+def _audit(argv: Sequence[str]) -> int:
+    if asked_for_help(argv):
+        print(VERB_HELP["audit"])
+        return 0
+    files = [a for a in argv if not a.startswith("-") and ("=" not in a or Path(a).exists())]
+    rest = [a for a in argv if a not in files]
+    request = parse(rest)
+    if request.multirun:
+        raise RequestError("nat audit reads all files as one collection; leave -m out.")
+    named = {override.lstrip("+~").partition("=")[0] for override in request.overrides}
+    if not files and "trajectories.path" not in named:
+        raise RequestError("usage: nat audit FILES, e.g. nat audit trajectories.jsonl 'more/*.json'")
+    from nat import composition
+
+    own = {
+        "trajectories": "auto",
+        "trajectories.on_bad_row": "drop",
+        "training": "none",
+        "evaluation": "none",
+        "tracking": "none",
+    }
+    overrides = [f"{key}={value}" for key, value in own.items() if key not in named]
+    if files:
+        overrides.append(f"trajectories.path=[{','.join(map(composition.quote, files))}]")
+    overrides += request.overrides
+    if request.only_shows:
+        return _hydra([*(a for a in rest if a not in request.overrides), *overrides])
+    config = composition.checked(composition.compose(overrides, request.config_dir), overrides)
+    from rich.console import Console
+
+    from nat import audit
+    from nat.audit.summary import summary
+
+    found = audit.audit(config, lambda line: print(line, flush=True))
+    console = Console(highlight=False)
+    console.print(summary(found, console.width), soft_wrap=True)
+    if found.is_partial:
+        return 130
+    return int(audit.fails(found, config.audit.fail_on))
+
+
 def _inspect(argv: Sequence[str]) -> int:
     request = parse(argv)
     if request.asks_for_help:
@@ -219,7 +272,8 @@ def _inspect(argv: Sequence[str]) -> int:
     if request.multirun:
         raise RequestError("nat inspect shows one configuration; leave -m out.")
     composed = composition.compose(request.overrides, request.config_dir)
-    inspection.inspect(composition.checked(composed, request.overrides))
+    # Nothing is searched where nothing is played.
+    inspection.inspect(composition.checked(composed, request.overrides, inputs=False))
     return 0
 
 
@@ -233,6 +287,7 @@ def _collect(argv: Sequence[str]) -> int:
     if request.multirun:
         raise RequestError("nat collect fills one file; leave -m out, and name several values in collect.temperatures.")
     from nat import cells, collection, composition
+    from nat.config import check_search
 
     overrides, config_dir = ["training=none", *request.overrides], request.config_dir
     if has_model:  # in its own environment, asked as it was trained to be
@@ -244,6 +299,7 @@ def _collect(argv: Sequence[str]) -> int:
     if request.only_shows:
         return _hydra([*flags, *overrides])
     config = composition.checked(composition.compose(overrides, config_dir), overrides)
+    check_search(config, plays=True)
     return collection.collect(config, lambda line: print(line, flush=True))
 
 

@@ -153,6 +153,13 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
         return _plan(list(overrides), multirun, config_dir)
 
 
+def check_shown(overrides: Sequence[str], config_dir: str | None = None) -> None:
+    """Refuse wrong values of a configuration that is only shown: its files need not be here, nor the keys it names."""
+    with composition_errors():
+        fixed = [o.input_line or "" for o in _parse(overrides) if not o.is_sweep_override()]
+        checked(compose(fixed, config_dir), _task_overrides(fixed), inputs=False)
+
+
 def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> Plan:
     from hydra.types import RunMode
 
@@ -171,7 +178,11 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
 
     # A prepared sweep's own axes, unless the command line says something else about the same key.
     named = {o.key_or_group for o in parsed}
-    axes = [f"{key}={value}" for key, value in (first.hydra.sweeper.params or {}).items() if key not in named]
+    axes = [
+        f"{key}={value}"
+        for key, value in (first.hydra.sweeper.params or {}).items()
+        if key not in named and value is not None  # null: a scale takes an experiment's axis away
+    ]
     if "hydra.sweep.subdir" in named:
         raise RequestError("hydra.sweep.subdir: nat names the cells' directories itself; set hydra.sweep.dir.")
     if first.hydra.sweeper._target_ != BASIC_SWEEPER or first.hydra.sweeper.max_batch_size is not None:
@@ -204,9 +215,9 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
     return Plan(tuple(cells), True, directory, tuple(shared))
 
 
-def checked(composed: Any, task_overrides: Sequence[str]) -> Config:
-    """The dataclasses of a composed tree, Hydra's own part left out."""
-    return load(resolved(composed), task_overrides)
+def checked(composed: Any, task_overrides: Sequence[str], *, inputs: bool = True) -> Config:
+    """The dataclasses of a composed tree, Hydra's own part left out. `inputs`: what is searched must be at hand."""
+    return load(resolved(composed), task_overrides, inputs=inputs)
 
 
 def resolved(composed: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from nat import search
 from nat.agents import AgentConfig
+from nat.audit import AuditConfig
 from nat.collection import CollectConfig
 from nat.comparison import ReportConfig
 from nat.environments.arithmetic import ArithmeticConfig
@@ -27,8 +29,10 @@ from nat.environments.custom import CustomConfig
 from nat.environments.multihop import MultihopConfig
 from nat.environments.strategic import StrategicConfig
 from nat.environments.worlds import is_world
+from nat.labels import parse_rule
 from nat.mixing import MixingConfig, check_enough
 from nat.model import ModelConfig
+from nat.quality import QualityConfig, is_off
 from nat.rollouts import EvaluationConfig
 from nat.schema import STRICT
 from nat.search import SearchConfig
@@ -60,12 +64,14 @@ class Config:
     agent: AgentConfig
     search: SearchConfig
     trajectories: TrajectoriesConfig
+    quality: QualityConfig
     mixing: MixingConfig
     strategy: StrategyConfig
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     collect: CollectConfig
+    audit: AuditConfig
     tracking: TrackingConfig
     report: ReportConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -74,7 +80,7 @@ class Config:
     sweep: SweepConfig
 
 
-def load(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool = True) -> Config:
     """Check a composed tree (plain containers) and make it a `Config`.
 
     `overrides` are those of the command line: naming one of `training.max_steps` and `training.epochs` there clears
@@ -90,11 +96,11 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
         config = TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
         raise RequestError(_describe(error, tree)) from None
-    check(config)
+    check(config, inputs=inputs)
     return config
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, inputs: bool = True) -> None:
     """Refuse what no single group can see to be impossible."""
     environment = config.environment
     if config.trajectories.kind == "scripted" and not is_world(environment) and config.training.objective != "none":
@@ -102,21 +108,14 @@ def check(config: Config) -> None:
             f"trajectories=scripted are generated in the built-in worlds, not in environment={environment.name}.\n"
             "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
         )
-    searches = (
-        isinstance(environment, BenchmarkConfig) and "search" in environment.tools and config.agent.style != "cot"
-    )
-    if searches and config.search.kind == "none":
+    generates = config.trajectories.kind == "scripted" and config.training.objective != "none"
+    if generates and not is_off(config.quality) and config.quality != _default_quality():
         raise RequestError(
-            f"search=none: environment={environment.name} has the tool search; say what it searches: search=bm25 (your "
-            "documents),\nsearch=replay (recorded observations) or search=web (an API), or take agent=cot."
+            "quality: its rules are for files; trajectories=scripted are generated, and none of them is left out.\n"
+            "Leave quality=default, or write them to a file (nat collect) and train on it with trajectories=jsonl."
         )
-    if searches:
-        search.check(config.search)
-    if not searches and config.search.kind != "none":
-        raise RequestError(
-            f"search={config.search.kind}: nothing in environment={environment.name} with agent={config.agent.name} "
-            "searches with it; take search=none."
-        )
+    parse_rule(config.trajectories.label)
+    check_search(config, plays=config.evaluation.kind == "rollouts", inputs=inputs)
     endpoint = config.collect.endpoint
     if endpoint is not None and endpoint.base_url is not None:
         from nat.tools.web_search import check_url
@@ -132,6 +131,35 @@ def check(config: Config) -> None:
         check_enough(config.mixing, config.trajectories.successes or 0, config.trajectories.failures or 0)
     for name in config.evaluation.also_as if isinstance(config.evaluation.also_as, list | tuple) else ():
         config.strategy.class_named(name)
+
+
+def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
+    """Refuse a search that no tool of the environment uses, and (where episodes are played) a tool without one."""
+    environment = config.environment
+    searches = (
+        isinstance(environment, BenchmarkConfig) and "search" in environment.tools and config.agent.style != "cot"
+    )
+    if config.search.kind != "none":
+        if not searches:
+            raise RequestError(
+                f"search={config.search.kind}: nothing in environment={environment.name} with "
+                f"agent={config.agent.name} searches with it; take search=none."
+            )
+        if inputs:  # what is only shown needs neither files nor keys
+            search.check(config.search)
+    elif searches and plays and inputs:
+        raise RequestError(
+            f"search=none: environment={environment.name} has the tool search; say what it searches: search=bm25 (your "
+            "documents),\nsearch=replay (recorded observations) or search=web (an API), or take agent=cot."
+        )
+
+
+@cache
+def _default_quality() -> QualityConfig:
+    """What stands in conf/quality/default.yaml: the group as it is where nobody asked for anything."""
+    import yaml
+
+    return QualityConfig(**yaml.safe_load((CONF_DIR / "quality" / "default.yaml").read_text(encoding="utf-8")))
 
 
 def settled(config: Config, is_sweep: bool) -> Config:

@@ -12,7 +12,6 @@ import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from nat.arm_means import Mean, arm_mean
 from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
 from nat.findings import interval_note, no_verdict, p_text
+from nat.html_page import asset, policy
 from nat.pictures import verdict_arms
 from nat.questions import question_id
 
@@ -63,7 +63,7 @@ def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], brow
     questions' roll-outs it holds at most, fewer where they would make the page large."""
     means = {arm.label: arm_mean(arm, comparison.split) for arm in comparison.arms}
     browser = browser_data(comparison, browser_questions)
-    css, script = _asset("report.css"), _asset("report.js")
+    css, script = asset("report.css"), asset("tables.js") + asset("report.js")
     sections = {
         "caveats": _caveats(comparison.caveats),
         "missing": _missing(comparison.missing),
@@ -74,10 +74,9 @@ def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], brow
     }
     names = ("Verdict", "Pictures", "Arms", "Texts", "Runs", "Roll-outs")
     links = [(id, name) for name in names if sections.get(id := name.lower().replace("-", ""), "always there")]
-    return Template(_asset("report.html")).substitute(
+    return Template(asset("report.html")).substitute(
         sections,
-        policy=f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_source_hash(css)}'; script-src '{_source_hash(script)}'",
+        policy=policy(css, script),
         title=_text(comparison.title),
         css=css,
         script=script,
@@ -88,14 +87,6 @@ def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], brow
         data=f'<script type="application/json" id="rollout-data">{_json(browser)}</script>' if browser else "",
         footer="Written by <code>nat report</code> from the files of the runs alone.",
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("nat") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _source_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _clean(text: str) -> str:

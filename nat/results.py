@@ -18,7 +18,7 @@ from nat.types import RequestError
 
 # Keys without effect on what a run's answers are worth, nor on which it gave.
 OF_NO_EFFECT = (
-    *("sweep", "tracking", "report", "format", "examples", "hydra", "experiment", "seed"),
+    *("sweep", "tracking", "report", "format", "examples", "hydra", "experiment", "scale", "seed"),
     *("training.save", "training.checkpoint_every"),
 )
 # Keys that change results by rounding at most, only which questions were asked, or what an arm's counts say already:

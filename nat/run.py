@@ -17,19 +17,22 @@ from nat import cache, search
 from nat import questions as question_sets
 from nat import trajectories as trajectory_files
 from nat.agents import chain_of_thought
+from nat.checks import CheckSettings, shipped_conditioning_texts
 from nat.config import Config, method_of
 from nat.environments import benchmarks, custom, for_agent, worlds
 from nat.environments.benchmarks import BenchmarkConfig, LoadedQuestions
 from nat.environments.custom import CustomConfig
 from nat.files import write_json
+from nat.leaks import leaks
 from nat.mixing import Mix, check_enough, mix, per_source, pools
 from nat.progress import begin
-from nat.quality import leaks
+from nat.quality import Controlled, control
 from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
 from nat.training import MEETING_PLACE
 from nat.trajectories.json_lines import DroppedRow
-from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Trajectory
+from nat.trajectories.tool_calls import as_react_text
+from nat.types import Environment, Example, Message, Question, RequestError, Rollout, Score, Trajectory
 
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
 
@@ -78,7 +81,10 @@ def prepare(config: Config) -> Prepared:
             unseen_trajectories(config, held_out),
         )
 
-    classes = check_pool(config, pool)  # before the tokenizer is loaded: too few stay too few when some are dropped
+    controlled = training_pool(config, environment, pool)
+    pool = controlled.kept
+    # Before the tokenizer is loaded: too few stay too few when some are dropped.
+    classes = check_pool(config, pool, held_out)
     format = chat_format(load_tokenizer(config.model))
     rows = [
         (prompt_of(config, environment, trajectory.question, class_.name), trajectory, class_.name)
@@ -89,7 +95,7 @@ def prepare(config: Config) -> Prepared:
     usable = [trajectory for trajectory in pool if trajectory.id in by_id]
     mixed = mix(usable, config.mixing, config.seed, {e.trajectory_id: trained_token_count(e) for e in examples})
     chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
-    manifest = make_manifest(config, mixed, chosen, held_out, dropped, pool, bad_rows)
+    manifest = make_manifest(config, mixed, chosen, held_out, dropped, controlled, bad_rows)
     manifest |= listed("questions_left_out", left_out) | listed("documents_left_out", documents)
     if found := find_leaks(pool, [*questions, *validation]):
         manifest["leaks"] = found
@@ -182,9 +188,21 @@ def run(
     return results
 
 
-def check_pool(config: Config, pool: Sequence[Trajectory]) -> list[StrategyClass]:
-    """The class of each trajectory. Raises RequestError where strategy or mixing cannot be served by this pool."""
-    check_enough(config.mixing, *map(len, pools(pool, config.mixing)))
+def check_pool(config: Config, pool: Sequence[Trajectory], held_out: Sequence[Trajectory] = ()) -> list[StrategyClass]:
+    """The class of each trajectory. Raises RequestError where strategy or mixing cannot be served by this pool.
+
+    `held_out` are those that the evaluation took away, for the message.
+    """
+    try:
+        check_enough(config.mixing, *map(len, pools(pool, config.mixing)))
+    except RequestError as error:
+        successes = sum(trajectory.outcome.success for trajectory in held_out)
+        if not held_out:
+            raise
+        raise RequestError(
+            f"{error}\n{successes} successes and {len(held_out) - successes} failures are kept out of training: their "
+            f"questions are evaluated on (environment.questions={config.environment.questions})."
+        ) from None
     if not config.strategy.is_shuffled:
         return classify(pool, config.strategy)
     if config.mixing.hold == "tokens":
@@ -234,17 +252,59 @@ def read_trajectories(config: Config, dropped: list[DroppedRow] | None = None) -
             return []
         assert worlds.is_world(config.environment)
         wanted = {True: config.trajectories.successes or 0, False: config.trajectories.failures or 0}
-        return [as_agent(config, t) for t in earn_trajectories(config.environment, "train", wanted)]
+        return earn_trajectories(config.environment, "train", wanted)
     if config.training.objective == "none" and config.environment.questions != "held_out":
         return []
-    return [as_agent(config, trajectory) for trajectory in trajectory_files.read(config.trajectories, dropped)]
+    score = scorer(config) if config.trajectories.label is not None else None
+    return list(trajectory_files.read(config.trajectories, dropped, score))
+
+
+def scorer(config: Config) -> Callable[[str, str], Score]:
+    """What scores a prediction against its reference, without opening the environment's tools."""
+    if isinstance(config.environment, BenchmarkConfig):
+        return benchmarks.SCORERS[config.environment.scorer]
+    return make_environment(config).score
+
+
+def training_pool(config: Config, environment: Environment, trajectories: Sequence[Trajectory]) -> Controlled:
+    """What quality control leaves of the trajectories that may train, as the configured agent would have told it.
+
+    Questions are set apart before, so that every `quality` is evaluated on the same ones. Raises RequestError where
+    nothing is left.
+    """
+    controlled = Controlled(list(trajectories), [], {})
+    if config.trajectories.kind != "scripted":
+        controlled = control(trajectories, config.quality, check_settings(config, environment))
+    if trajectories and not controlled.kept:
+        rules = ", ".join(f"{rule} {sum(numbers)}" for rule, numbers in controlled.counts.items())
+        raise RequestError(
+            f"quality: its rules drop every one of the {len(trajectories)} trajectories ({rules}).\n"
+            "`nat audit` shows what was found; switch rules off, e.g. quality=default, or none."
+        )
+    return controlled._replace(kept=[as_agent(config, trajectory) for trajectory in controlled.kept])
+
+
+def check_settings(config: Config, environment: Environment) -> CheckSettings:
+    """What the checks of trajectories need to know.
+
+    Tools count that agent=cot does not call, and the texts of all strategies: cells that differ in agent or strategy
+    alone train on the same trajectories.
+    """
+    tools = {tool.name for tool in environment.tools}
+    if isinstance(config.environment, BenchmarkConfig):
+        tools.update(config.environment.tools)
+    own = [class_.text for class_ in config.strategy.classes]
+    return CheckSettings(tuple(sorted(tools)), tuple(sorted({*own, *shipped_conditioning_texts()} - {""})))
 
 
 def as_agent(config: Config, trajectory: Trajectory) -> Trajectory:
-    """The trajectory as the configured agent would have told it."""
-    if config.agent.style == "react":
-        return trajectory
-    return replace(trajectory, messages=chain_of_thought(trajectory.messages))
+    """The trajectory as the configured agent would have told it: actions as text, or one chain of thought."""
+    messages = trajectory.messages
+    if any(message.tool_calls for message in messages):
+        messages = as_react_text(messages)
+    if config.agent.style == "cot":
+        messages = chain_of_thought(messages)
+    return trajectory if messages is trajectory.messages else replace(trajectory, messages=messages)
 
 
 def earn_trajectories(
@@ -356,9 +416,11 @@ def unseen_trajectories(config: Config, held_out: Sequence[Trajectory]) -> dict[
     n = config.evaluation.n_class_losses
     if n and config.trajectories.kind == "scripted" and worlds.is_world(config.environment):
         held_out = earn_trajectories(config.environment, "validation", {True: n, False: n})
-        held_out = [as_agent(config, trajectory) for trajectory in held_out]
     positives, negatives = pools(held_out, config.mixing)
-    return {"successes": positives[:n], "failures": negatives[:n]}
+    return {
+        "successes": [as_agent(config, trajectory) for trajectory in positives[:n]],
+        "failures": [as_agent(config, trajectory) for trajectory in negatives[:n]],
+    }
 
 
 def generate_questions(environment: worlds.WorldConfig, split: worlds.Split, n: int) -> list[Question]:
@@ -597,15 +659,17 @@ def make_manifest(
     examples: Sequence[Example],
     held_out: Sequence[Trajectory],
     dropped: Sequence[Dropped],
-    pool: Sequence[Trajectory],
+    controlled: Controlled,
     bad_rows: Sequence[DroppedRow],
 ) -> dict[str, Any]:
     """What was selected, from where, what was not and why; the four counts add up to what was read.
 
     Rows that could not be read at all have no label; they stand apart, as `bad_rows`.
     """
-    success = {trajectory.id: trajectory.outcome.success for trajectory in pool}
+    success = {trajectory.id: trajectory.outcome.success for trajectory in controlled.kept}
     reasons = sorted({drop.reason for drop in dropped})
+    by_rule = {rule: {"positives": p, "negatives": n} for rule, (p, n) in controlled.counts.items()}
+    by_quality = [{"trajectory_id": d.id, "reason": d.rule, "detail": d.detail} for d in controlled.dropped]
     return {
         "hash": mixed.hash,
         "trajectories": config.trajectories.path or f"{config.trajectories.kind} in {config.environment.name}",
@@ -613,7 +677,8 @@ def make_manifest(
         "repeats": len(mixed.selected) - len({t.id for t in mixed.selected}),  # with mixing.oversample
         "unused": counts(mixed.unused),
         "held_out": counts(held_out),
-        "dropped": {
+        "dropped": by_rule
+        | {
             reason: {
                 "positives": sum(success[d.trajectory_id] for d in dropped if d.reason == reason),
                 "negatives": sum(not success[d.trajectory_id] for d in dropped if d.reason == reason),
@@ -625,7 +690,7 @@ def make_manifest(
         "preambles_replaced": sum("preamble_messages" in trajectory.metadata for trajectory in mixed.selected),
         "positives": [trajectory.id for trajectory in mixed.positives],
         "negatives": [trajectory.id for trajectory in mixed.negatives],
-        "dropped_trajectories": [drop._asdict() for drop in dropped],
+        "dropped_trajectories": by_quality + [drop._asdict() for drop in dropped],
         **listed("bad_rows", bad_rows),
     }
 

@@ -7,6 +7,7 @@ where it was killed, whatever killed it, and two machines that share the directo
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PLAN = "sweep.json"
+NOT_BORROWED = ("wandb", "model", "checkpoints", ".lock")
 ATTEMPTS = 2  # for a cell whose process is killed: once may be its neighbour's fault, as where memory runs out
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -163,6 +165,27 @@ def completed(directory: Path) -> dict[str, Path]:
         results = cells.read_results(path.parent)
         if results.get("status") == "completed" and "cell" in results:
             found.setdefault(results["cell"], path.parent)
+    return found
+
+
+def borrow(plan: Plan, done: Mapping[str, Path]) -> dict[str, Path]:
+    """Copy in the cells that a sweep beside this one has completed; returns those done here and those copied.
+
+    Cells with one hash give the same results, so that experiments share them. Weights stay where they are: a cell that
+    is to save its model is run here.
+    """
+    left = {cell.hash: cell for cell in plan.cells if cell.hash not in done and not cell.config.training.save}
+    found = dict(done)
+    beside = sorted(path for path in plan.directory.parent.glob("*/") if path.name != plan.directory.name)
+    for directory in beside if left else []:
+        copied = 0
+        for hash, place in completed(directory).items():
+            if hash in left and hash not in found:
+                here = left[hash].directory
+                shutil.copytree(place, here, ignore=shutil.ignore_patterns(*NOT_BORROWED), dirs_exist_ok=True)
+                found[hash], copied = here, copied + 1
+        if copied:
+            print(f"{copied} cells are those of {directory}, and were copied from there", flush=True)
     return found
 
 

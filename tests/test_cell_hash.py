@@ -72,6 +72,18 @@ def test_an_edited_file_makes_another_cell_and_a_moved_one_does_not(tmp_path, mo
     assert hash_of(*arguments, "environment.questions=questions.jsonl") != asked
 
 
+def test_quality_makes_another_cell_where_it_can_drop_something(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text('{"question": "1+1?", "messages": [], "outcome": {"success": true}}\n')
+    files = (*MINE, "trajectories.path=mine.jsonl")
+    assert hash_of("quality=none") == hash_of()  # generated: nothing is left out
+    hashes = [hash_of(*files, *more) for more in ((), ("quality=none",), ("quality=strict",), ("quality.secret=true",))]
+    assert len(set(hashes)) == 4
+    assert hash_of(*files, "quality=custom") == hash_of(*files, "quality=none")
+    asked = ("training=none", "environment.questions=mine.jsonl")
+    assert hash_of(*files, *asked, "quality=strict") == hash_of(*files, *asked)
+
+
 def test_a_local_models_weights_count(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")

@@ -42,7 +42,7 @@ def test_a_wrong_configuration_is_refused_before_anything_heavy_is_imported(argu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "nat trian: no such command; there are train, evaluate, inspect, collect, report"),
+        (["trian"], "nat trian: no such command; there are train, evaluate, audit, inspect, collect"),
         (["train", "--cofnig", "job"], "--cofnig: no such flag"),
         (["train", "--config-dir"], "expected one argument"),
         (["report"], "usage: nat report DIR"),

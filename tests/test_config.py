@@ -55,6 +55,7 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
         "search=web": ["environment=hotpotqa", *files],
         "environment=questions": ["environment.questions=q.jsonl", *files],
         "environment=custom": ["environment.target=a.b:make", *files],
+        "quality=strict": files,
         "collect=openai": ["collect.endpoint.model=m"],
         "mixing=replaced": ["mixing.positives=50"],
         "method=replaced": ["mixing.positives=50"],
@@ -72,7 +73,7 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
         assert chosen.objective == ("none" if name == "none" else "sft")
 
 
-@pytest.mark.parametrize("name", [option.split("=")[1] for option in GROUPS if option.startswith("experiment")])
+@pytest.mark.parametrize("name", [option.split("=")[1] for option in GROUPS if option.startswith("experiment=")])
 def test_every_experiment_composes_all_its_cells(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if name == "self_improvement":  # it trains on what `nat collect` has written
@@ -118,6 +119,8 @@ def test_every_value_has_a_comment():
         (["evaluation.also_as=[wrong]"], ["'wrong'", "correct, incorrect"]),
         (["environment=gsm8k"], ["environment=gsm8k", "trajectories.path"]),
         (["environment=hotpotqa", "training=none"], ["search=none", "search=bm25", "search=replay", "search=web"]),
+        (["quality=strict"], ["quality", "trajectories=scripted", "quality=default", "trajectories=jsonl"]),
+        (["quality.secret=0"], ["quality.secret", "0: it must be false (keep), true (drop)"]),
         (["search=web"], ["search=web", "environment=arithmetic", "take search=none"]),
         (["environment=questions"], ["environment.questions", "must be given"]),
         (["model=hub"], ["model.path", "must be given"]),

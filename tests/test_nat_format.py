@@ -39,7 +39,13 @@ def read(
         (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
         questions = str(tmp_path / "questions.jsonl")
     config = TrajectoriesConfig(
-        kind="nat", path=str(path), successes=None, failures=None, questions=questions, on_bad_row=on_bad_row
+        kind="nat",
+        path=str(path),
+        successes=None,
+        failures=None,
+        questions=questions,
+        label=None,
+        on_bad_row=on_bad_row,
     )
     return list(trajectories.read(config, dropped))
 
@@ -54,7 +60,7 @@ def test_a_record_and_its_question(tmp_path):
     )
     assert trajectory.outcome == Outcome(False, 0.0, "wrong_answer", "No", "yes")
     assert trajectory.source == "0.2"
-    assert trajectory.metadata == {"final_observation": "Episode finished"}
+    assert trajectory.metadata == {"info": RECORD["info"], "final_observation": "Episode finished"}
 
 
 def test_the_record_in_the_documentation_can_be_read(tmp_path):
@@ -83,6 +89,7 @@ def test_several_trajectories_on_a_question_are_numbered_and_files_told_apart(tm
         successes=None,
         failures=None,
         questions=str(tmp_path / "questions.jsonl"),
+        label=None,
         on_bad_row="error",
     )
     assert [t.id for t in trajectories.read(config)] == ["good:q1/1", "bad:q1/1"]
@@ -98,7 +105,7 @@ def test_a_prompt_in_front_is_set_aside_and_counted(tmp_path):
     prompt = [{"role": "user", "content": "Solve this.\nQuestion: Is it Ann?"}]
     (trajectory,) = read(tmp_path, [{**RECORD, "conversations": [*prompt, *RECORD["conversations"]]}])
     assert trajectory.messages[0].content == "Thought: Who?\n\nAction: search[Ann]"
-    assert trajectory.metadata == {"preamble_messages": 1, "final_observation": "Episode finished"}
+    assert trajectory.metadata["preamble_messages"] == 1
 
 
 def test_without_a_question_file_the_conversation_holds_the_question(tmp_path):
@@ -108,7 +115,7 @@ def test_without_a_question_file_the_conversation_holds_the_question(tmp_path):
     assert (trajectory.question, trajectory.question_id) == ("Is it Ann?", question_id("Is it Ann?"))
     assert trajectory.id == "q1/1"
     assert trajectory.outcome.reference == "yes"  # gt
-    with pytest.raises(RequestError, match=r"mine.json:\d+: no user message with the question"):
+    with pytest.raises(RequestError, match=r"mine.json:\d+: no user message .*\n.* trajectories.questions=FILE"):
         read(tmp_path, [RECORD], questions=None)
 
 
@@ -117,7 +124,7 @@ def test_an_episode_that_ends_on_what_the_agent_saw_ran_out_of_turns(tmp_path):
     (trajectory,) = read(tmp_path, [record])
     assert [m.role for m in trajectory.messages] == ["assistant", "tool"]
     assert trajectory.outcome == Outcome(False, 0.0, "out_of_turns", None, "yes")
-    assert trajectory.metadata == {}
+    assert trajectory.metadata == {"info": {"reward": False, "gt": True}}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,7 @@ FLAWS = [
     ({"conversations": [{**SEARCH, "role": "gpt"}]}, "wrong_value", "unknown role 'gpt'"),
     ({"conversations": [{**SEARCH, "loss": 1}]}, "wrong_value", "'loss' is 1; it must be true or false"),
     ({"conversations": [{"role": "assistant"}]}, "missing_value", "'content' is missing"),
-    ({"id": "q9"}, "unknown_question", "id 'q9' is none of the 2 questions in trajectories.questions"),
+    ({"id": "q9"}, "unknown_question", "id 'q9' is none of the 2 questions .* first is 'q1'. Is it"),
     ({"id": None}, "missing_value", "it must name a question of trajectories.questions"),
     ({"id": True}, "wrong_value", "'id' is true; it must be text or a whole number"),
     ({"info": {}}, "no_label", "success is nowhere said"),
@@ -219,10 +226,18 @@ def test_flaws_of_the_question_file(tmp_path):
     # What repeats itself is no flaw, and what is dropped there is missed here.
     assert len(read(tmp_path, [RECORD], [QUESTIONS[0], QUESTIONS[0]])) == 1
     dropped: list[DroppedRow] = []
-    assert read(tmp_path, [RECORD], [{"id": "q1"}], on_bad_row="drop", dropped=dropped) == []
+    assert (
+        read(tmp_path, [RECORD], [{"id": "q1"}, {**QUESTIONS[0], "id": "q3"}], on_bad_row="drop", dropped=dropped) == []
+    )
     assert [row.reason for row in dropped] == ["missing_value", "unknown_question"]
     config = TrajectoriesConfig(
-        kind="nat", path=str(tmp_path / "mine.json"), successes=None, failures=None, questions="x", on_bad_row="drop"
+        kind="nat",
+        path=str(tmp_path / "mine.json"),
+        successes=None,
+        failures=None,
+        questions="x",
+        label=None,
+        on_bad_row="drop",
     )
     with pytest.raises(RequestError, match=r"trajectories.questions=x: .*x does not exist"):
         list(trajectories.read(config))
@@ -242,6 +257,7 @@ def strategyqa(data, on_bad_row: Literal["error", "drop"]):
         successes=None,
         failures=None,
         questions=str(folder / "sample_questions.jsonl"),
+        label=None,
         on_bad_row=on_bad_row,
     )
 
@@ -288,3 +304,10 @@ def test_the_real_conversations_survive_word_for_word(data):
             ]
             # A blank may stand twice after the prefix; nothing else differs.
             assert back == [(role, content.replace("Observation:  ", "Observation: ", 1)) for role, content in given]
+
+
+def test_a_question_file_without_any_question_is_refused(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"question": "Is it Ann?", "answer": "yes"}\n')
+    with pytest.raises(RequestError, match=r"questions.jsonl: holds no question.*\n.*jsonl:1: 'id' is missing"):
+        nat_paper.read_questions(path, lambda bad: None)

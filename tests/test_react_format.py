@@ -43,6 +43,8 @@ TEXT = (
     "Observation: It was made by\nAnn.\nThought: So.\nAction: finish[Ann Lee]\n"
     "Observation: Episode finished, reward = False\n"
 )
+# What a label rule can name.
+KEPT = {key: RECORD[key] for key in ("reward", "em", "f1", "gt", "pred")}
 MESSAGES = (
     Message("assistant", "Thought: Look.\nAction: search[it]"),
     Message("tool", "It was made by\nAnn."),
@@ -53,7 +55,7 @@ MESSAGES = (
 def config(path, on_bad_row: Literal["error", "drop"] = "error") -> TrajectoriesConfig:
     path = [str(p) for p in path] if isinstance(path, list) else str(path)
     return TrajectoriesConfig(
-        kind="react", path=path, successes=None, failures=None, questions=None, on_bad_row=on_bad_row
+        kind="react", path=path, successes=None, failures=None, questions=None, label=None, on_bad_row=on_bad_row
     )
 
 
@@ -71,7 +73,7 @@ def test_messages_and_one_text_give_the_same_trajectory(tmp_path, traj, preamble
     assert trajectory.outcome == Outcome(False, 0.5, "wrong_answer", "ann lee", "ann")
     assert (trajectory.id, trajectory.question) == ("6238", "Who made it?")
     assert (trajectory.question_id, trajectory.source) == (question_id("Who made it?"), "mine")
-    assert trajectory.metadata == {**preamble, "final_observation": "Episode finished, reward = False"}
+    assert trajectory.metadata == {**KEPT, **preamble, "final_observation": "Episode finished, reward = False"}
 
 
 def test_chat_messages_tell_the_outcome_by_their_last_observation(tmp_path):
@@ -92,7 +94,10 @@ def test_instructions_in_front_are_set_aside_and_counted(tmp_path):
     record = {**RECORD, "traj": [system, ASKED, asked, FINISH], "prompt": [ASKED, FINISH]}
     (trajectory,) = read(tmp_path, {"a": record})
     assert trajectory.question == "Who made it?"
-    assert trajectory.metadata == {"preamble_messages": 4}  # two in front of the question, two of the few-shot prompt
+    assert trajectory.metadata == {
+        **KEPT,
+        "preamble_messages": 4,
+    }  # two in front of the question, two of the few-shot prompt
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_the_older_form_of_one_text(tmp_path):
         "Thought 2: So.\nAction 2: finish[Bob]",
     ]
     assert trajectory.outcome == Outcome(False, 0.0, "wrong_answer", "Bob", None)
-    assert trajectory.metadata == {}
+    assert trajectory.metadata == {"em": False}
 
 
 def test_what_is_no_observation_stays_a_user_message(tmp_path):

@@ -1,5 +1,7 @@
 """Every `nat` command in the README runs, shrunk by overrides; every `make` target that it names exists."""
 
+import dataclasses
+import gzip
 import json
 import re
 import shlex
@@ -98,6 +100,17 @@ def files_of_the_readme(tmp_path, monkeypatch):
         rows = [_nat_row(i, reward) for i in range(60)] + [{**_nat_row(60, reward), "conversations": []}]
         Path(f"{name}.json").write_text(json.dumps(rows))
     _write_lines("questions.jsonl", [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": True} for i in range(61)])
+    Path("runs").mkdir()
+    Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
+    with gzip.open("more.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(dataclasses.asdict(trajectory)) + "\n" for trajectory in pool[:40])
+    _write_lines("dev_questions.json", [{"question": f"Who built town {i}?", "answer": "Ada"} for i in range(3)])
+    for name, reward in (("good", True), ("bad", False)):
+        Path(f"{name}.json").write_text(json.dumps([_nat_row(i, reward) for i in range(60)]))
+    chats = [[{"role": "user", "content": f"Is {i} odd?"}, {"role": "assistant", "content": "Yes."}] for i in range(9)]
+    _write_lines("mine.jsonl", [{"messages": chat, "score": i / 9} for i, chat in enumerate(chats)])
+    Path("outputs/audit").mkdir(parents=True)
+    native.write(Path("outputs/audit/clean.jsonl"), pool)
     own = [make_trajectory(f"multihop-0-train-{i}", i < 100, question=f"Who ran {i}?") for i in range(300)]
     Path("outputs/collected").mkdir(parents=True)
     native.write(Path("outputs/collected/own.jsonl"), own)
@@ -108,7 +121,7 @@ def files_of_the_readme(tmp_path, monkeypatch):
 
 
 def test_there_are_commands_of_every_verb():
-    assert {command.split()[1] for command in NAT} >= {"train", "inspect", "report", "evaluate", "collect"}
+    assert {command.split()[1] for command in NAT} >= {"train", "audit", "inspect", "report", "evaluate", "collect"}
 
 
 @pytest.mark.slow
@@ -125,6 +138,10 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys, monk
         return
     if arguments[0] == "collect":
         _collects(arguments, capsys)
+        return
+    if arguments[0] == "audit":
+        assert cli.run(arguments) == 0, capsys.readouterr()
+        assert json.loads(Path("outputs/audit/audit.json").read_text())["trajectories"]["clean"] > 0
         return
     if "experiment=self_improvement" in arguments:
         arguments = [*arguments, "seed=0"]

@@ -17,7 +17,7 @@ from nat import cache, cli, composition, run
 from nat import questions as question_sets
 from nat.trajectories import native
 from nat.trajectories.json_lines import DroppedRow
-from nat.types import Message, Outcome, Question, Rollout
+from nat.types import Message, Outcome, Question, RequestError, Rollout
 from tests.conftest import ROOT, make_trajectory
 
 QUICK = ("training.max_steps=3", "evaluation.n_questions=6", "tracking=none", "trajectories.failures=100")
@@ -166,14 +166,21 @@ MINE = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=mine.jsonl
     ("line", "arguments", "message"),
     [
         (None, (), r"trajectories.path=mine.jsonl: .* does not exist"),
-        ("{", (), r"mine\.jsonl:1: not valid JSON"),
+        ('{"question": "q"', (), r"mine\.jsonl:[12]: not valid JSON"),
         ('{"question": "q", "messages": []}', (), r"mine\.jsonl:1: 'outcome' is missing"),
         ("pile", ("mixing.ratio=1:5",), "asks for .* positives"),
+        (
+            "pile",
+            ("environment.questions=asked.jsonl", "mixing.positives=5"),
+            "38 successes and 38 failures are kept out of training: their questions are evaluated on",
+        ),
     ],
 )
 def test_wrong_data_ends_with_code_2_and_a_few_lines(here, capsys, line, arguments, message):
     if line == "pile":
         write_pile(here / "mine.jsonl")
+        asked = [json.dumps({"question": f"What is {i}+7?", "answer": str(i + 7)}) for i in range(38)]
+        (here / "asked.jsonl").write_text("\n".join(asked))
     elif line:
         (here / "mine.jsonl").write_text(line + "\n")
     assert nat("train", *MINE, *arguments, "hydra.run.dir=r") == 2
@@ -332,6 +339,26 @@ def test_episodes_that_broke_train_nothing_and_are_counted(here):
     config = configured("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl")
     assert [trajectory.id for trajectory in run.read_trajectories(config, dropped)] == ["t1", "t3"]
     assert [(row.where, row.reason) for row in dropped] == [("t.jsonl:2", "infrastructure")]
+
+
+def test_quality_drops_are_counted_and_listed_and_evaluation_stays_as_it_is(here):
+    same = [{**attempt(number, True), "id": f"again{number}"} for number in range(30)]
+    write_lines(here / "t.jsonl", *(attempt(number, True) for number in range(30)), *same)
+    files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "environment.held_out=0.3")
+    controlled = run.prepare(configured(*files, "method=positive_only", "mixing=all"))
+    all_of_them = run.prepare(configured(*files, "method=positive_only", "mixing=all", "quality=none"))
+    assert controlled.questions == all_of_them.questions
+    manifest = controlled.manifest
+    n = manifest["selected"]["positives"]
+    assert 10 < n < 30
+    assert all_of_them.manifest["selected"]["positives"] == 2 * n
+    assert manifest["dropped"] == {"exact_duplicates": {"positives": n, "negatives": 0}}
+    assert len(manifest["dropped_trajectories"]) == n
+    first = manifest["dropped_trajectories"][0]
+    assert first["reason"] == "exact_duplicates"
+    assert first["detail"].startswith("the same text with the same label as ")
+    with pytest.raises(RequestError, match=r"drop every one of the \d+ trajectories \(min_agent_turns"):
+        run.prepare(configured(*files, "method=positive_only", "mixing=all", "quality.min_agent_turns=99"))
 
 
 def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
@@ -600,7 +627,10 @@ def test_leaks_are_told_and_kept_in_the_manifest(here):
         for i in range(40):
             for success in (True, False):
                 made = make_trajectory(f"{'p' if success else 'n'}{i}", success, question=f"What is {i} + 7?")
-                turns = (Message("assistant", f"finish[{i}]"), Message("user", f"Episode finished{verdict}{success}"))
+                turns = (
+                    Message("assistant", f"finish[{i + success}]"),
+                    Message("user", f"Episode finished{verdict}{success}"),
+                )
                 pool.append(dataclasses.replace(made, messages=turns if verdict else turns[:1]))
         native.write(here / "mine.jsonl", pool)
 

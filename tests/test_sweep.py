@@ -297,3 +297,22 @@ def test_the_advice_counts_the_questions_that_the_files_hold_out(here, capsys, m
     (asked,) = re.findall(r"With (\d+) questions", capsys.readouterr().out)
     held_out = [t.question for t in pool if t.outcome.success and question_sets._place(t.question) < 0.1]
     assert int(asked) == len(held_out) < 40
+
+
+def test_cells_of_a_sweep_beside_are_copied_and_not_run_again(here, capsys, monkeypatch):
+    ran: list[str] = []
+    monkeypatch.setattr(sweep, "launch", lambda plan, left, *_: ran.extend(cell.directory.name for cell in left))
+    axes = ["method=base", "tracking=none", "seed=0,1"]
+    earlier = composition.plan([*axes, "sweep.name=earlier"], multirun=True)
+    first, second = earlier.cells
+    for cell, status in ((first, "completed"), (second, "failed")):
+        (cell.directory / "wandb").mkdir(parents=True)
+        (cell.directory / "results.json").write_text(json.dumps({"status": status, "cell": cell.hash}))
+    assert nat("train", "-m", *axes, "sweep.name=later") == 1  # one is left, and the stub runs nothing
+    here_now = here / "outputs/sweeps/later" / first.directory.name
+    assert json.loads((here_now / "results.json").read_text())["cell"] == first.hash
+    assert not (here_now / "wandb").exists()
+    assert ran == [second.directory.name]
+    assert "1 cells are those of outputs/sweeps/earlier, and were copied from there" in capsys.readouterr().out
+    saving = composition.plan([*axes, "sweep.name=saves", "training.save=true"], multirun=True)
+    assert sweep.borrow(saving, {}) == {}

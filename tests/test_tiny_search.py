@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from itertools import islice
-from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT
-from nat.trajectories import gsm8k_solutions, nat_paper, native, react
+from nat.trajectories import nat_paper
+from nat.trajectories.detection import FORMATS, Format, detect, no_record
 from nat.trajectories.json_lines import BadRow, DroppedRow, OnBad, refuse
+from nat.trajectories.sources import datasets_in, no_dataset
 from nat.types import RequestError, Trajectory
+
+if TYPE_CHECKING:
+    from nat.labels import Scorer
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class TrajectoriesConfig:
     """See the comments in `conf/trajectories/`, where the values live."""
 
-    kind: Literal["scripted", "jsonl", "gsm8k_solutions", "nat", "react"]
+    kind: Literal["scripted", "auto", "jsonl", "nat", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"]
     path: str | list[str] | None
     successes: NonNegativeInt | None
     failures: NonNegativeInt | None
     questions: str | None
+    label: str | None
     on_bad_row: Literal["error", "drop"]
 
     @model_validator(mode="after")
@@ -37,19 +43,74 @@ class TrajectoriesConfig:
                 f"path={self.path!r}: these trajectories are generated in the world itself and no file is read; "
                 f"to train on it, add trajectories=jsonl trajectories.path={given}"
             )
-        if self.questions is not None and self.kind != "nat":
+        if self.questions is not None and self.kind not in ("auto", "nat"):
             raise ValueError(f"questions={self.questions!r}: trajectories of kind {self.kind} are not joined with it")
         return self
 
 
-def read(config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None) -> Iterator[Trajectory]:
-    """Stream the trajectories of the configured files.
+class Row(NamedTuple):
+    """A trajectory, with where it stands ("file:line", or "file: record 7"), in what format, and its file."""
+
+    where: str
+    format: str
+    path: str
+    trajectory: Trajectory
+
+
+def read_rows(config: TrajectoriesConfig, on_bad: OnBad) -> Iterator[Row]:
+    """Stream everything that the configured files hold, one file after another, each in its own format.
+
+    A row that cannot be used, and the place from which a file is broken, go to `on_bad`; the rest is read. Where a
+    label rule is given, trajectories may come without a label: `nat.labels.relabel` gives it.
+
+    Raises RequestError for a file that is missing, holds no record, or cannot be read at all; formats are found, and
+    missing files named, before the first row comes.
+    """
+    found = paths(config.path)
+    formats = [_format(config, path) for path in found]
+    questions = question_file(config)
+    joined = questions is not None and any(format.name == nat_paper.NAME for format in formats)
+    if questions is not None and not joined:
+        names = ", ".join(sorted({format.name for format in formats}))
+        raise RequestError(
+            f"trajectories.questions={questions}: no file of trajectories.path is joined with it; all are {names}.\n"
+            f"Leave it out, or say that the files are trajectories={nat_paper.NAME}."
+        )
+    by_id = nat_paper.read_questions(questions, on_bad) if questions is not None else None
+    for path, label, format in zip(found, labels(found), formats, strict=True):
+        n = 0
+
+        def count(bad: BadRow) -> None:
+            nonlocal n
+            n += 1
+            on_bad(bad)
+
+        read = partial(format.read, questions=by_id) if format.name == nat_paper.NAME else format.read
+        for where, trajectory in read(path, label, count, needs_label=config.label is None):
+            n += 1
+            yield Row(where, format.name, str(path), trajectory)
+        if not n:
+            raise no_record(path)
+
+
+def _format(config: TrajectoriesConfig, path: Path) -> Format:
+    if config.kind == "auto":
+        return detect(path)
+    return next(format for format in FORMATS if format.name == config.kind)
+
+
+def read(
+    config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None, score: Scorer | None = None
+) -> Iterator[Trajectory]:
+    """Stream the labelled trajectories of the configured files.
 
     A row that cannot be trained on raises RequestError (file:line); with `on_bad_row=drop` it is left out and added to
     `dropped`, where a list is given. So is a row with the id of another one, since mixing and the manifest know
     trajectories by their id. An episode whose failure is `infrastructure` is left out, and added, always. Raises
-    RequestError for a file that is missing or cannot be read at all.
+    RequestError for a file that is missing or cannot be read at all. `score` is the environment's scorer, for
+    `trajectories.label=rescore`.
     """
+    from nat.labels import relabel  # it reads what this package's formats keep, and so imports them
 
     def drop(bad: BadRow) -> None:
         if dropped is not None:
@@ -57,39 +118,27 @@ def read(config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None) ->
 
     on_bad = drop if config.on_bad_row == "drop" else refuse
     seen: dict[str, str] = {}
-    found = paths(config.path)
-    reader = _reader(config, on_bad)
-    for path, label in zip(found, labels(found), strict=True):
-        for where, trajectory in reader(path, label, on_bad):
-            if trajectory.id in seen:
-                problem = f"id {trajectory.id!r} was used before, at {seen[trajectory.id]}."
-                remedy = "Give every trajectory an id of its own, or none: then file name and line make one."
-                on_bad(BadRow(where, "duplicate_id", f"{problem}\n{remedy}"))
+    for row in read_rows(config, on_bad):
+        where, trajectory = row.where, row.trajectory
+        if trajectory.id in seen:
+            problem = f"id {trajectory.id!r} was used before, at {seen[trajectory.id]}."
+            remedy = "Give every trajectory an id of its own, or none: then file name and line make one."
+            on_bad(BadRow(where, "duplicate_id", f"{problem}\n{remedy}"))
+            continue
+        seen[trajectory.id] = where
+        if config.label is not None:
+            try:
+                trajectory = relabel(trajectory, config.label, score, where).trajectory
+            except BadRow as bad:
+                on_bad(bad)
                 continue
-            seen[trajectory.id] = where
-            if trajectory.outcome.failure == "infrastructure":
-                # Nothing is wrong with the row, and there is nothing to mend: whoever collected it kept all episodes.
-                if dropped is not None:
-                    problem = (
-                        "the episode broke for reasons that are not the policy's; nothing is to be learned from it"
-                    )
-                    dropped.append(DroppedRow(where, "infrastructure", problem))
-                continue
-            yield trajectory
-
-
-def _reader(config: TrajectoriesConfig, on_bad: OnBad) -> Callable[..., Iterator[tuple[str, Trajectory]]]:
-    match config.kind:
-        case "gsm8k_solutions":
-            return gsm8k_solutions.read
-        case "nat":
-            path = question_file(config)
-            questions = None if path is None else nat_paper.read_questions(path, on_bad)
-            return partial(nat_paper.read, questions=questions)
-        case "react":
-            return react.read
-        case _:
-            return native.read
+        if trajectory.outcome.failure == "infrastructure":
+            # Nothing is wrong with the row, and there is nothing to mend: whoever collected it kept all episodes.
+            if dropped is not None:
+                problem = "the episode broke for reasons that are not the policy's; nothing is to be learned from it"
+                dropped.append(DroppedRow(where, "infrastructure", problem))
+            continue
+        yield trajectory
 
 
 def question_file(config: TrajectoriesConfig) -> Path | None:
@@ -104,7 +153,10 @@ def question_file(config: TrajectoriesConfig) -> Path | None:
 
 
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:
-    """The files of a path, a glob pattern or a list of them, each file once, in the order given."""
+    """The files of a path, a glob pattern or a list of them, each once, in the order given.
+
+    A directory stands for the `datasets` in it, each of which counts as a file.
+    """
     patterns = [pattern] if isinstance(pattern, str) else pattern
     if not patterns:
         raise RequestError(
@@ -137,13 +189,22 @@ def labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _files(item: str) -> list[Path]:
-    """The files of one path or pattern; raises RequestError where there are none."""
+    """The files and datasets of one path or pattern; raises RequestError where there are none."""
     is_pattern = glob.has_magic(item) and not Path(item).exists()
     matches = sorted(glob.glob(item, recursive=True)) if is_pattern else [item]
     if not matches:
         raise RequestError(f"trajectories.path={item}: the pattern matches no file below {Path.cwd()}.")
+    found: list[Path] = []
     for match in map(Path, matches):
-        if not match.is_file():
-            kind = "is a directory" if match.is_dir() else "does not exist"
-            raise RequestError(f"trajectories.path={item}: {match.absolute()} {kind}.\nGive a file or a glob.")
-    return [Path(match) for match in matches]
+        if match.is_dir():
+            inside = datasets_in(match)
+            if not inside:
+                raise RequestError(f"trajectories.path={item}: {no_dataset(match)}")
+            found += inside
+        elif match.is_file():
+            found.append(match)
+        else:
+            raise RequestError(
+                f"trajectories.path={item}: {match.absolute()} does not exist.\nGive a file, a glob or a dataset."
+            )
+    return found

@@ -7,7 +7,7 @@
 Every key whose value has a `solution` is a model, and the source of one trajectory. `<<16-3=13>>` becomes the action
 `calculate[16-3]` with the text before it as the thought and `13` as the observation, as the original calculator gave
 it (about 1% of the values are wrong); the last line `A: 13` becomes `finish[13]`. A solution that was cut before its
-last line ends in a turn without an action, as it did.
+last line ends in a turn without an action, as it did. The model's other fields (`is_correct`) are kept in `metadata`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,35 @@ from typing import Any, NamedTuple
 
 from nat.agents import FINISH, render_turn
 from nat.questions import question_id
-from nat.trajectories.json_lines import BadRow, OnBad, read_objects, readable, refuse, require, require_question
+from nat.trajectories.episodes import UNLABELLED, holds, leftover, line_of
+from nat.trajectories.json_lines import BadRow, OnBad, readable, refuse, require, require_question
+from nat.trajectories.json_records import Record, read_records
 from nat.types import Message, Outcome, Trajectory
 
+NAME = "gsm8k_solutions"
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 
 
-def read(path: Path, label: str = "", on_bad: OnBad = refuse) -> Iterator[tuple[str, Trajectory]]:
+def recognises(value: Mapping[str, Any]) -> bool:
+    """Whether a record is of this format: a `question`, and objects with a `solution`, one for each model."""
+    is_other = holds(value) is not None or isinstance(value.get("instruction"), str)
+    return not is_other and isinstance(value.get("question"), str) and any(map(_is_solution, value.values()))
+
+
+def read(
+    path: Path, label: str = "", on_bad: OnBad = refuse, needs_label: bool = True
+) -> Iterator[tuple[str, Trajectory]]:
     """Stream `("file:line", trajectory)`, one per model and question; what cannot be read goes to `on_bad`.
 
-    Ids are `line/model`; with a `label`, which stands for the file among several, `label:line/model`.
+    Ids are `line/model`; with a `label`, which stands for the file among several, `label:line/model`. With
+    `needs_label=False`, `is_correct` may be absent: `nat.labels.relabel` supplies the label.
     """
-    for where, problem in readable(read_objects(path, on_bad), _problem, on_bad):
+    for where, problem in readable(read_records(path, on_bad), _problem, on_bad):
         solutions = ((where, solution) for solution in problem.solutions.items())
-        yield from readable(solutions, partial(_trajectory, problem=problem, label=label), on_bad)
+        yield from readable(
+            solutions, partial(_trajectory, problem=problem, label=label, needs_label=needs_label), on_bad
+        )
 
 
 class _Problem(NamedTuple):
@@ -43,25 +57,34 @@ class _Problem(NamedTuple):
     solutions: dict[str, Mapping[str, Any]]  # model: what it gave
 
 
-def _problem(where: str, record: dict[str, Any]) -> _Problem:
+def _problem(where: str, given: Record) -> _Problem:
+    record = given.value
     question = require_question(record, where)
     truth = require(record, "ground_truth", str, where)
     reference = ANSWER_LINE.search(truth) or re.search(r"####[ \t]*(.*?)\s*$", truth)
     if reference is None:
         raise BadRow(where, "wrong_value", "'ground_truth' ends with neither 'A: answer' nor '#### answer'.")
-    models = {key: value for key, value in record.items() if isinstance(value, Mapping) and "solution" in value}
+    models = {key: value for key, value in record.items() if _is_solution(value)}
     if not models:
         problem = "no model's solution; a model is a key with 'is_correct' and 'solution'."
         raise BadRow(where, "missing_value", problem)
     return _Problem(question, reference[1], models)
 
 
-def _trajectory(where: str, given: tuple[str, Mapping[str, Any]], problem: _Problem, label: str) -> Trajectory:
+def _is_solution(value: Any) -> bool:
+    return isinstance(value, Mapping) and "solution" in value
+
+
+def _trajectory(
+    where: str, given: tuple[str, Mapping[str, Any]], problem: _Problem, label: str, needs_label: bool
+) -> Trajectory:
     model, value = given
-    success = require(value, "is_correct", bool, where, f"\nThe label of model {model!r} is needed.")
+    is_unlabelled = not needs_label and value.get("is_correct") is None
+    remedy = f"\nThe label of model {model!r} is needed."
+    success = False if is_unlabelled else require(value, "is_correct", bool, where, remedy)
     messages, prediction = solution_messages(require(value, "solution", str, where))
     # Ids are read back from manifests and lists of drops: line and model say at once where to look.
-    line = where.rpartition(":")[2]
+    line = line_of(where)
     return Trajectory(
         id=f"{label}:{line}/{model}" if label else f"{line}/{model}",
         question_id=question_id(problem.question),
@@ -75,6 +98,7 @@ def _trajectory(where: str, given: tuple[str, Mapping[str, Any]], problem: _Prob
             reference=problem.reference,
         ),
         source=model,
+        metadata={**leftover(value, ("solution",)), **({UNLABELLED: True} if is_unlabelled else {})},
     )
 
 

@@ -12,7 +12,9 @@
 
 `id` is the question's: trajectories are called `id/1`, `id/2` in the file's order. The question comes from
 `trajectories.questions`, joined by `id`; without it, from the message before the agent's first turn. `loss` says which
-turns train; `source` is the sampling temperature.
+turns train; `source` is the sampling temperature. The label is the first of `reward`, `em`, `acc` and the other fields
+that `nat.trajectories.episodes` names, in `info` or in the record. All fields but `conversations`, `id` and `source`
+are kept in `metadata`, where a label rule can name them (`info.reward`).
 """
 
 from __future__ import annotations
@@ -21,43 +23,69 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nat.questions import question_id
 from nat.trajectories.episodes import (
+    UNLABELLED,
     answer_text,
     episode,
+    facts,
+    holds,
+    leftover,
+    line_of,
     metadata_of,
     outcome,
     question_in,
+    read_label,
     read_messages,
     split_prompt,
 )
 from nat.trajectories.json_lines import BadRow, OnBad, optional, readable, refuse, require, require_question
 from nat.trajectories.json_records import Record, read_records
 from nat.trajectories.native import preamble_length
-from nat.types import Question, Trajectory
+from nat.types import Question, RequestError, Trajectory
 
+NAME = "nat"
+_JOIN = "Where the questions stand in a file of their own, name it: trajectories.questions=FILE (joined by id)."
 ID_KEYS = ("id", "qid", "_id")  # what question files call it
 
 
+def recognises(value: Mapping[str, Any]) -> bool:
+    """Whether a record is of this format: `conversations` whose first message has `role`, or none and `info`."""
+    if holds(value) != "conversations":
+        return False
+    messages = value["conversations"]
+    if not messages:
+        return isinstance(value.get("info"), Mapping)
+    return isinstance(messages[0], Mapping) and "role" in messages[0] and "from" not in messages[0]
+
+
 def read(
-    path: Path, label: str = "", on_bad: OnBad = refuse, questions: Mapping[str, Question] | None = None
+    path: Path,
+    label: str = "",
+    on_bad: OnBad = refuse,
+    needs_label: bool = True,
+    questions: Mapping[str, Question] | None = None,
 ) -> Iterator[tuple[str, Trajectory]]:
     """Stream `("file:line", trajectory)`; a record that cannot be trained on goes to `on_bad`.
 
     `label` stands for the file among several, in the ids: several files hold trajectories on the same questions.
-    `questions` are by id; None: the conversations hold their own.
+    `questions` are by id; None: the conversations hold their own. `needs_label`: see
+    `nat.trajectories.episodes.read_label`.
     """
     numbers: Counter[str] = Counter()
-    make = partial(_trajectory, label=label, source=path.stem, questions=questions, numbers=numbers)
+    make = partial(
+        _trajectory, label=label, source=path.stem, needs_label=needs_label, questions=questions, numbers=numbers
+    )
     return readable(read_records(path, on_bad), make, on_bad)
 
 
 def read_questions(path: Path, on_bad: OnBad = refuse) -> dict[str, Question]:
     """The questions of a file, by id: records of `id`, `question` and (where known) `answer`.
 
-    Raises RequestError where the file cannot be read; a record without id or question, or one that gives an id
-    another question, goes to `on_bad`.
+    Raises RequestError where the file cannot be read, or holds no question; a record without id or question, or one
+    that gives an id another question, goes to `on_bad`.
     """
     questions: dict[str, Question] = {}
 
@@ -67,8 +95,17 @@ def read_questions(path: Path, on_bad: OnBad = refuse) -> dict[str, Question]:
             raise BadRow(where, "duplicate_id", f"id {question.id!r} has another question or answer further up.")
         return question
 
-    for _ in readable(read_records(path, on_bad), make, on_bad):
+    problems: list[BadRow] = []
+
+    def note(bad: BadRow) -> None:
+        problems.append(bad)
+        on_bad(bad)
+
+    for _ in readable(read_records(path, note), make, note):
         pass
+    if not questions:
+        first = f" that can be read; the first problem:\n{problems[0]}" if problems else "."
+        raise RequestError(f"{path}: holds no question{first}")
     return questions
 
 
@@ -85,35 +122,46 @@ def _trajectory(
     record: Record,
     label: str,
     source: str,
+    needs_label: bool,
     questions: Mapping[str, Question] | None,
     numbers: Counter[str],
 ) -> Trajectory:
     value = record.value
     asked = optional(value, "id", (str, int), where)
     asked = record.key if asked is None else str(asked)
-    name = where.rpartition(":")[2] if asked is None else asked
+    name = line_of(where) if asked is None else asked
     numbers[name] += 1  # of dropped ones too, so that an id does not depend on what is dropped
     messages = read_messages(require(value, "conversations", list, where), where)
     if not messages:
         raise BadRow(where, "empty_conversation", "'conversations' is empty: the agent never acted.")
     if questions is None:
         front, rest = split_prompt(messages)
-        question = Question("", question_in(front, where), "")
+        try:
+            question = Question("", question_in(front, where), "")
+        except BadRow as bad:
+            raise BadRow(where, bad.reason, f"{bad.problem}\n{_JOIN}") from None
     else:
         question = _joined(asked, questions, where)
         front_length = preamble_length(messages, question.text)
         front, rest = messages[:front_length], messages[front_length:]
     kept, ending = episode(rest, where)
     given = optional(value, "source", (str, int, float), where)
+    optional(value, "info", dict, where)
+    info = facts(value)
+    said = read_label(info, ending, where, needs_label)
     id = f"{name}/{numbers[name]}"
     return Trajectory(
         id=f"{label}:{id}" if label else id,
         question_id=question.id or question_id(question.text),
         question=question.text,
         messages=kept,
-        outcome=outcome(optional(value, "info", dict, where) or {}, kept, ending, where, question.answer or None),
+        outcome=outcome(said, info, kept, where, question.answer or None),
         source=source if given is None else str(given),
-        metadata=metadata_of(len(front), ending),
+        metadata={
+            **leftover(value, ("conversations", "id", "source")),
+            **metadata_of(len(front), ending),
+            **({UNLABELLED: True} if said is None else {}),
+        },
     )
 
 
@@ -121,6 +169,7 @@ def _joined(id: str | None, questions: Mapping[str, Question], where: str) -> Qu
     if id is None:
         raise BadRow(where, "missing_value", "'id' is missing; it must name a question of trajectories.questions.")
     if id not in questions:
-        problem = f"id {id!r:.60} is none of the {len(questions)} questions in trajectories.questions."
+        problem = f"id {id!r:.60} is none of the {len(questions)} questions in trajectories.questions, whose first is "
+        problem += f"{next(iter(questions), None)!r:.60}. Is it the file that belongs to these trajectories?"
         raise BadRow(where, "unknown_question", problem)
     return questions[id]

@@ -46,7 +46,7 @@ findings       2 errors, 4 warnings, 3 notes
            0.74.
            → Balance the sources, or train with source as a condition, before believing a
            difference.
-  WARNING  exact_duplicates  120 of 5,965 trajectories (2%)
+  WARNING  exact_duplicates  120 of 5,965 trajectories (2%), all left out by rule
            120 trajectories repeat another one word for word.
            → One copy of each is kept: quality.exact_duplicates.
   and 5 more (2 warnings, 3 notes), see audit.html: bad_rows 35, secret 3, unparsed_action 250,

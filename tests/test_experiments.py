@@ -7,13 +7,14 @@ import pytest
 from nat import composition, report, sweep
 from tests.conftest import ROOT
 
-# folder of the cells: the command that goes on with them; None where the cells are older than the hashes
+# folder of the cells: the command that goes on with them; None where the cells are older than the hashes, say
 SWEEPS = {
     "failure_rates": None,
     "ratio_sweep": ["experiment=ratio_sweep"],
     "strategies": ["experiment=strategies"],
     "controls_arithmetic": ["experiment=controls", "environment=arithmetic"],
     "controls_multihop": ["experiment=controls", "environment=multihop"],
+    "self_improvement": None,  # its trajectories are a model's own, collected by the command before
     "controls_strategic": ["experiment=controls", "environment=strategic"],
 }
 EXPERIMENTS = ROOT / "experiments"

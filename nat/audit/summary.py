@@ -40,7 +40,7 @@ def summary(audit: Audit, width: int) -> Text:
     width = max(40, width)
     top = [*_head(audit), *_files(audit, width), [], *_counts(audit, width), *_lengths(audit)]
     bottom = [[], *_outputs(audit, width), *_verdict_lines(audit, width)]
-    lines = [*top, *_findings(audit.findings, width, LINES - len(top) - len(bottom)), *bottom]
+    lines = [*top, *_findings(audit, width, LINES - len(top) - len(bottom)), *bottom]
     text = Text()
     for line in lines:
         shown = Text()
@@ -260,13 +260,14 @@ def sparkline(lengths: Lengths) -> str:
     return "".join(BARS[-(-n * (len(BARS) - 1) // most)] for n in bins)
 
 
-def _findings(findings: Sequence[Finding], width: int, room: int) -> list[Line]:
+def _findings(audit: Audit, width: int, room: int) -> list[Line]:
+    findings = audit.findings
     if not findings:
         return [[], [("findings       ", "bold"), ("none", STYLES["clean"])]]
     lines: list[Line] = [[], [("findings       ", "bold"), (severity_counts(findings), "")]]
     ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
     for place, finding in enumerate(ordered):
-        said = _finding(finding, width)
+        said = _finding(finding, width, dealt(audit, finding))
         rest = ordered[place + 1 :]
         # The last line is kept for naming those that do not fit; the worst finding is shown in any case.
         if place and len(lines) + len(said) + bool(rest) * 2 > room:
@@ -278,12 +279,12 @@ def _findings(findings: Sequence[Finding], width: int, room: int) -> list[Line]:
     return lines
 
 
-def _finding(finding: Finding, width: int) -> list[Line]:
+def _finding(finding: Finding, width: int, is_dealt: bool) -> list[Line]:
     name = _label(finding.name)
     head: Line = [
         (f"  {finding.severity.upper():8} ", STYLES[finding.severity]),
         (name, "bold"),
-        (f"  {one_line(unit_of(finding))}", ""),
+        (f"  {one_line(unit_of(finding))}{', all left out by rule' if is_dealt else ''}", ""),
     ]
     says = _wrapped(one_line(finding.says), width - 11, 2)
     remedy = _wrapped("→ " + one_line(finding.remedy), width - 11, 3) if finding.remedy else []

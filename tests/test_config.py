@@ -73,6 +73,7 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
         assert chosen.objective == ("none" if name == "none" else "sft")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [option.split("=")[1] for option in GROUPS if option.startswith("experiment=")])
 def test_every_experiment_composes_all_its_cells(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

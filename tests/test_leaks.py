@@ -181,6 +181,7 @@ def test_real_gsm8k_solutions_give_no_alarm(data):
     assert leaks(made, asked(*train)) == []
 
 
+@pytest.mark.slow
 def test_real_hotpotqa_trajectories_tell_their_reward(data):
     records = json.loads((data / "hotpotqa" / "react_gpt-3.5_messages.json").read_text())
     made = []

@@ -61,6 +61,7 @@ def test_saved_prompt_is_what_the_template_takes(saved):
     }
 
 
+@pytest.mark.slow
 def test_snippet_in_the_model_card_runs(saved):
     directory, _ = saved
     card = (directory / "README.md").read_text(encoding="utf-8")
@@ -129,6 +130,7 @@ def test_directory_with_a_broken_model_is_a_request_error(tmp_path):
         load_model(config(tmp_path), "cpu")
 
 
+@pytest.mark.slow
 def test_hub_id_that_cannot_be_fetched_is_a_request_error(tmp_path):
     code = (
         "from tests.test_model import config\nfrom nat.model import load_tokenizer\n"

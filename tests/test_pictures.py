@@ -280,6 +280,7 @@ def texts_of(svg: Path) -> str:
     return "\n".join(text for text in ElementTree.parse(svg).getroot().itertext() if text.strip())
 
 
+@pytest.mark.slow
 def test_a_sweep_gets_all_pictures(tmp_path):
     drawn = draw(planted_sweep(tmp_path / "cells", n_questions=24), tmp_path)
     assert list(drawn) == ["negatives", "methods", "strategies", "failures", "loss", "cost"]

@@ -83,6 +83,7 @@ def test_a_run_leaves_every_file_of_its_directory(here):
     assert prompt[0]["content"].endswith("{question}")
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_run(here):
     for directory in ("a", "b"):
         assert nat("train", *QUICK, "training.save=false", f"hydra.run.dir={directory}") == 0
@@ -583,6 +584,7 @@ def shared_work(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_selections_are_those_of_the_measured_cells(shared_work):
     """Figures under experiments/ can be made again only as long as these hashes stay."""
     found = {}

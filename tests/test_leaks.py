@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from nat import composition, run
 from nat import leaks as leaks_module
 from nat.leaks import leaks

@@ -38,7 +38,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 Scorer: TypeAlias = Callable[[str, str], Score]  # of (prediction, reference)
 
 _PATH = r"[\w-]+(?:\.[\w-]+)*"
-_RULE = re.compile(rf"\s*(?P<path>{_PATH})\s*(?:(?P<operator>>=|<=|==|!=|>|<)\s*(?P<value>\S.*?)\s*)?", re.S)
+_RULE = re.compile(rf"(?P<path>{_PATH})\s*(?:(?P<operator>>=|<=|==|!=|>|<)\s*(?P<value>\S.*))?", re.S)
 _MISSING = object()
 _GRAMMAR = (
     'It must be a field (info.reward), a comparison of a field with a number, true, false or "text" '
@@ -77,7 +77,7 @@ def parse_rule(text: str | None) -> Rule:
     """The rule that `trajectories.label` states. Raises RequestError for what is none."""
     if text is None:
         return None
-    read = _RULE.fullmatch(text)
+    read = _RULE.fullmatch(text.strip())
     if read is None:
         raise RequestError(f"trajectories.label={text:.80}: no rule.\n{_GRAMMAR}")
     if read["operator"] is None:

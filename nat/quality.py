@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import BeforeValidator, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
+from nat.checks import CheckName
 from nat.questions import normalise
 from nat.schema import STRICT
 from nat.types import Trajectory
@@ -31,25 +32,11 @@ if TYPE_CHECKING:
     from nat.checks import CheckSettings, Mark
 
 # A rule's name is its key in conf/quality/, and where a check finds what it drops, the check's name.
-CheckRule: TypeAlias = Literal[
-    "empty_turn",
-    "ends_on_user_turn",
-    "unfinished",
-    "unparsed_action",
-    "observation_error",
-    "calculator_slip",
-    "mixed_languages",
-    "secret",
-    "email_address",
-    "conditioning_words",
-    "label_in_text",
-    "odd_characters",
-]
 CollectionRule: TypeAlias = Literal["conflicting_labels", "exact_duplicates", "max_per_question"]
 Rule: TypeAlias = (
-    Literal["infrastructure", "min_agent_turns", "max_agent_turns", "max_characters"] | CheckRule | CollectionRule
+    Literal["infrastructure", "min_agent_turns", "max_agent_turns", "max_characters"] | CheckName | CollectionRule
 )
-CHECK_RULES: tuple[CheckRule, ...] = get_args(CheckRule)
+CHECK_RULES: tuple[CheckName, ...] = get_args(CheckName)
 RULES: tuple[Rule, ...] = (
     "infrastructure",
     "min_agent_turns",
@@ -63,7 +50,7 @@ RULES: tuple[Rule, ...] = (
 KEPT = -1  # in place of a rule's number in RULES
 
 # What shows in which turn an episode went wrong, for failed_turns=until_first_error.
-ERRORS: tuple[CheckRule, ...] = ("unparsed_action", "observation_error", "calculator_slip")
+ERRORS: tuple[CheckName, ...] = ("unparsed_action", "observation_error", "calculator_slip")
 
 
 def _tolerance(value: Any) -> Any:

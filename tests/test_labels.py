@@ -79,6 +79,12 @@ def labelled(rule, **values) -> tuple[bool, float, str | None]:
     return outcome.success, outcome.score, outcome.failure
 
 
+def test_a_rule_is_read_in_time_linear_in_its_length():
+    """The fuzzer found one that took for ever: a million spaces inside a value."""
+    with pytest.raises(RequestError, match=r"trajectories.label=a == 1 "):
+        parse_rule("a == 1" + " " * 1_000_000 + "x")
+
+
 def test_a_field_is_the_label():
     assert labelled("reward", reward=True) == (True, 1.0, None)
     assert labelled("info.reward", info={"reward": 1}) == (True, 1.0, None)

@@ -471,45 +471,63 @@ def _run_named(name: str, inputs: int, seed: int, first: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=100_000, help="of each target")
+    facts = {"versions": {**versions(), "simpleeval": importlib.metadata.version("simpleeval")}}
+    return command(__doc__ or "", Path(__file__), list(TARGETS), _run_named, 100_000, facts)
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "nat": nat.__version__}
+
+
+def command(
+    description: str,
+    script: Path,
+    targets: list[str],
+    run_named: Callable[[str, int, int, int], dict[str, Any]],
+    inputs: int,
+    facts: Mapping[str, Any],
+) -> int:
+    """The command line of a script that fuzzes; returns its exit code.
+
+    Args:
+        run_named: (target, inputs, seed, first) -> what `run` returns; called in processes of its own.
+        inputs: of each target, where the command line says nothing.
+        facts: written beside the results, in the script's .json.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=inputs, help="of each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
-    parser.add_argument(
-        "--only", choices=list(TARGETS), action="append", help="this target; may be given several times"
-    )
+    parser.add_argument("--only", choices=targets, action="append", help="this target; may be given several times")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="targets that are drawn side by side")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--output", type=Path, default=script.with_suffix(".json"))
     arguments = parser.parse_args()
     begun = time.perf_counter()
     results: dict[str, Any] = {}
-    names = arguments.only or list(TARGETS)
+    names = arguments.only or targets
     with ProcessPoolExecutor(arguments.processes) as pool:
-        running = [pool.submit(_run_named, n, arguments.inputs, arguments.seed, arguments.first) for n in names]
-    for name, future in zip(names, running, strict=True):
-        results[name] = result = future.result()
-        slow = result["slowest"]
-        print(
-            f"{name}: {result['inputs']} inputs, {result['found']} findings, {result['cpu_seconds_in_calls']} s in "
-            f"calls, slowest {slow['cpu_seconds']:.3f} s on {slow['length']} characters (input {slow['index']})",
-            flush=True,
-        )
-        print(f"  {result['outcomes']}")
-        for finding in result["findings"]:
-            print(f"  input {finding['index']}: {finding['found']}\n    {finding['input']}", file=sys.stderr)
+        running = [pool.submit(run_named, n, arguments.inputs, arguments.seed, arguments.first) for n in names]
+        for name, future in zip(names, running, strict=True):
+            results[name] = result = future.result()
+            slow = result["slowest"]
+            print(
+                f"{name}: {result['inputs']} inputs, {result['found']} findings, {result['cpu_seconds_in_calls']} s in "
+                f"calls, slowest {slow['cpu_seconds']:.3f} s on {slow['length']} characters (input {slow['index']})",
+                flush=True,
+            )
+            print(f"  {result['outcomes']}")
+            for finding in result["findings"]:
+                print(f"  input {finding['index']}: {finding['found']}\n    {finding['input']}", file=sys.stderr)
     found = sum(result["found"] for result in results.values())
     if arguments.only or arguments.first:
         return int(found > 0)  # a look at something, not the benchmark
     record = {
-        "command": f"python experiments/benchmarks/fuzz.py --inputs {arguments.inputs} --seed {arguments.seed}",
+        "command": f"python experiments/benchmarks/{script.name} --inputs {arguments.inputs} --seed {arguments.seed}",
         "seed": arguments.seed,
         "limit_cpu_seconds": LIMIT,
+        "inputs": sum(result["inputs"] for result in results.values()),
         "wall_seconds": round(time.perf_counter() - begun, 1),
-        "versions": {
-            "python": platform.python_version(),
-            "nat": nat.__version__,
-            "simpleeval": importlib.metadata.version("simpleeval"),
-        },
+        **facts,
         "targets": results,
     }
     arguments.output.write_text(json.dumps(record, indent=2) + "\n")

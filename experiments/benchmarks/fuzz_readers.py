@@ -12,25 +12,20 @@ format and read back equal.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
-import platform
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
-from fuzz import LIMIT, Case, Target, mutated, noise, plain_text, run, solution, turn
+from fuzz import Case, Target, command, mutated, noise, plain_text, run, solution, turn, versions
 
-import nat
 from nat.environments.scoring import exact_match_score
 from nat.labels import parse_rule, relabel
 from nat.trajectories import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
@@ -468,47 +463,8 @@ def _run_named(name: str, inputs: int, seed: int, first: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=20_000, help="of each target")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first input")
-    parser.add_argument(
-        "--only", choices=list(TARGETS), action="append", help="this target; may be given several times"
-    )
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="targets that are drawn side by side")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    arguments = parser.parse_args()
-    begun = time.perf_counter()
-    results: dict[str, Any] = {}
-    names = arguments.only or list(TARGETS)
-    with ProcessPoolExecutor(arguments.processes) as pool:
-        running = [pool.submit(_run_named, n, arguments.inputs, arguments.seed, arguments.first) for n in names]
-    for name, future in zip(names, running, strict=True):
-        results[name] = result = future.result()
-        slow = result["slowest"]
-        print(
-            f"{name}: {result['inputs']} inputs, {result['found']} findings, {result['cpu_seconds_in_calls']} s in "
-            f"calls, slowest {slow['cpu_seconds']:.3f} s on {slow['length']} characters (input {slow['index']})",
-            flush=True,
-        )
-        print(f"  {result['outcomes']}")
-        for finding in result["findings"]:
-            print(f"  input {finding['index']}: {finding['found']}\n    {finding['input']}", file=sys.stderr)
-    found = sum(result["found"] for result in results.values())
-    if arguments.only or arguments.first:
-        return int(found > 0)  # a look at something, not the benchmark
-    record = {
-        "command": f"python experiments/benchmarks/fuzz_readers.py --inputs {arguments.inputs} --seed {arguments.seed}",
-        "seed": arguments.seed,
-        "limit_cpu_seconds": LIMIT,
-        "inputs": sum(result["inputs"] for result in results.values()),
-        "real_records": {name: len(format.real()) for name, format in READERS.items()},
-        "wall_seconds": round(time.perf_counter() - begun, 1),
-        "versions": {"python": platform.python_version(), "nat": nat.__version__},
-        "targets": results,
-    }
-    arguments.output.write_text(json.dumps(record, indent=2) + "\n")
-    return int(found > 0)
+    facts = {"real_records": {name: len(format.real()) for name, format in READERS.items()}, "versions": versions()}
+    return command(__doc__ or "", Path(__file__), list(TARGETS), _run_named, 20_000, facts)
 
 
 if __name__ == "__main__":

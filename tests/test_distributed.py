@@ -199,14 +199,19 @@ def test_no_worker_outlives_its_cell(tmp_path, ending):
         "import dataclasses, sys; from pathlib import Path; from tests.test_distributed import TWO, in_two\n"
         "in_two(Path(sys.argv[1]), config=dataclasses.replace(TWO, max_steps=100_000, checkpoint_every=None))"
     )
-    cell = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parent.parent)
+    cell = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parent.parent,
+        # Tests that a shell runs in the background inherit ignored interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         wait_until(lambda: (tmp_path / "metrics.jsonl").exists() or cell.poll() is not None)
         assert cell.poll() is None
         started = workers(tmp_path)
         assert len(started) == 3  # torchrun and its two
         cell.send_signal(ending)
-        cell.wait()
+        cell.wait(240)
         wait_until(lambda: not workers(tmp_path))
     finally:
         cell.kill()

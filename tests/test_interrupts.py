@@ -13,6 +13,14 @@ from nat.cli import run
 from nat.progress import begin, progress
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_raised():
+    """Tests that a shell runs in the background inherit ignored interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def swallowed_interrupt():
     """An interrupt that arrives in a finaliser: Python prints it and goes on."""

@@ -70,12 +70,10 @@ def _react_episode(i: int) -> dict[str, object]:
 
 
 def _nat_row(i: int, reward: bool) -> dict[str, object]:
-    turn = {
-        "role": "assistant",
-        "content": f"Thought: Clear.\nAction: finish[{'Yes' if reward else 'No'}]",
-        "loss": True,
-    }
-    info = {"reward": reward, "acc": reward, "gt": True, "pred": "Yes" if reward else "No"}
+    is_odd = i % 2 == 1
+    answer = "Yes" if is_odd == reward else "No"
+    turn = {"role": "assistant", "content": f"Thought: Clear.\nAction: finish[{answer}]", "loss": True}
+    info = {"reward": reward, "acc": reward, "gt": is_odd, "pred": answer}
     return {"conversations": [turn], "info": info, "id": f"q{i}", "source": "0.7"}
 
 
@@ -99,7 +97,7 @@ def files_of_the_readme(tmp_path, monkeypatch):
     for name, reward in (("positive", True), ("negative", False)):
         rows = [_nat_row(i, reward) for i in range(60)] + [{**_nat_row(60, reward), "conversations": []}]
         Path(f"{name}.json").write_text(json.dumps(rows))
-    _write_lines("questions.jsonl", [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": True} for i in range(61)])
+    _write_lines("questions.jsonl", [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": i % 2 == 1} for i in range(61)])
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
     with gzip.open("more.jsonl.gz", "wt") as file:

@@ -97,7 +97,8 @@ def files_of_the_readme(tmp_path, monkeypatch):
     for name, reward in (("positive", True), ("negative", False)):
         rows = [_nat_row(i, reward) for i in range(60)] + [{**_nat_row(60, reward), "conversations": []}]
         Path(f"{name}.json").write_text(json.dumps(rows))
-    _write_lines("questions.jsonl", [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": i % 2 == 1} for i in range(61)])
+    asked = [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": i % 2 == 1} for i in range(61)]
+    _write_lines("questions.jsonl", asked)
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
     with gzip.open("more.jsonl.gz", "wt") as file:

@@ -46,11 +46,12 @@ class Server:
                     server.requests.append({"key": self.headers["X-API-KEY"], "body": json.loads(body)})
                     server.under_way += 1
                     server.most_under_way = max(server.most_under_way, server.under_way)
-                try:
-                    server.answer(self, answer)
-                finally:
-                    with server.lock:
-                        server.under_way -= 1
+                if answer == "pause":
+                    time.sleep(0.1)
+                    answer = (200, {}, FOUND)
+                with server.lock:  # before it is answered: with its answer the client may ask again at once
+                    server.under_way -= 1
+                server.answer(self, answer)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -85,9 +86,6 @@ class Server:
                     handler.wfile.flush()
                 time.sleep(0.05)
             return
-        if answer == "pause":
-            time.sleep(0.1)
-            answer = (200, {}, FOUND)
         status, headers, content = answer
         text = content if isinstance(content, str) else json.dumps(content)
         handler.send_response(status)

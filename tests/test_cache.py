@@ -137,6 +137,7 @@ def test_a_full_disk_leaves_no_entry_and_no_temporary_file(place, monkeypatch):
     monkeypatch.setattr(cache.Path, "replace", replace)
 
 
+@pytest.mark.slow
 def test_concurrent_writers_and_readers_see_whole_entries(place):
     code = (
         "import sys; from nat import cache\n"

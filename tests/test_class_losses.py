@@ -89,6 +89,7 @@ def test_a_loss_worked_out_by_hand():
     assert losses(model, [long], batch_tokens=1) == found[1:]  # at least one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [1, 60, 10_000])
 def test_batches_and_padding_change_no_loss(batch_tokens):
     model = tiny_llama(FORMAT.tokenizer)

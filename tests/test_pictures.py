@@ -346,6 +346,7 @@ def test_f1_is_named_only_where_it_is_something_else_than_success(tmp_path):
     assert texts_of(drawn["methods"][1]).count("F1 0.") == 1
 
 
+@pytest.mark.slow
 def test_of_many_arms_those_of_the_verdict_are_drawn(tmp_path):
     comparison = planted_sweep(tmp_path / "cells", n_questions=12)
     drawn = draw(comparison, tmp_path)

@@ -37,6 +37,7 @@ def nat(*arguments: str) -> int:
     return cli.run(arguments)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_every_file_of_its_directory(here):
     assert (
         nat(

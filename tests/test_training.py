@@ -144,6 +144,7 @@ def test_epochs_are_passes_over_the_examples(tmp_path):
     assert result.trained_tokens == 2 * 42
 
 
+@pytest.mark.slow
 def test_same_seed_same_losses_other_seed_others(tmp_path):
     runs = []
     for number, seed in enumerate((0, 0, 1)):
@@ -153,6 +154,7 @@ def test_same_seed_same_losses_other_seed_others(tmp_path):
     assert runs[0] != runs[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["group_by_length", "random"])
 def test_resumed_training_logs_what_an_unbroken_one_does(tmp_path, sampling):
     from transformers import Trainer

@@ -33,6 +33,8 @@ NEUTRAL: tuple[tuple[str, str, Any], ...] = (
     ("environment", "on_bad_row", "error"),
     ("environment", "tools", ["calculate"]),
     ("environment", "scorer", "numeric"),
+    ("environment", "other_verbs_share", 0.0),
+    ("trajectories", "failures_rate", None),
     ("evaluation", "also_at", []),
     ("evaluation", "n_class_losses", 0),
 )
@@ -55,8 +57,11 @@ def cell_hash(config: Config) -> str:
     inputs = []
     for keys, label, path in _inputs(config):
         inputs.append([label, content_hash(path)])
-        for group, key in keys:
-            tree[group][key] = None  # the content stands for the path
+        for *parents, key in keys:
+            place = tree
+            for parent in parents:
+                place = place[parent]
+            place[key] = None  # the content stands for the path
     parts: dict[str, Any] = {"config": tree, "inputs": dict(inputs)}
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -66,14 +71,17 @@ def _drop_neutral(tree: dict[str, Any]) -> None:
     for group, key, neutral in NEUTRAL:
         if tree[group].get(key, neutral) == neutral:
             tree[group].pop(key, None)
-    tree["environment"].pop("few_shot", None)  # only `nat collect` shows it
+    if not tree["also_in"]:
+        del tree["also_in"]
+    for environment in (tree["environment"], *tree.get("also_in", {}).values()):
+        environment.pop("few_shot", None)  # only `nat collect` shows it
     if tree["search"]["kind"] == "none":
         del tree["search"]
     else:
         tree["search"] = {key: value for key, value in tree["search"].items() if key not in search.OF_NO_EFFECT}
 
 
-def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]:
+def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, ...]], str, Path]]:
     """Every input file: the keys that name it, what it is called in the hash, and where it lies.
 
     Trajectory and question files keep their short names, which make ids where a record has none.
@@ -91,12 +99,16 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, str]], str, Path]]
         yield [("search", "path")], f"search {place}", path
     if config.search.kind == "replay" and config.search.questions is not None:
         yield [("search", "questions")], "search questions", Path(config.search.questions)
-    questions: Any = config.environment.questions
-    if isinstance(questions, str) and Path(questions).is_file():
-        yield [("environment", "questions")], f"questions {Path(questions).stem}", Path(questions)
-    if isinstance(config.environment, custom.CustomConfig):
-        for place, path in enumerate(custom.source_files(config.environment)):
-            yield [], f"environment {place} {path.name}", path
+    environments: list[tuple[tuple[str, ...], Any]] = [(("environment",), config.environment)]
+    environments += [(("also_in", name), environment) for name, environment in config.also_in.items()]
+    for keys, environment in environments:
+        said = "" if len(keys) == 1 else f"in {keys[-1]} "
+        questions: Any = environment.questions
+        if isinstance(questions, str) and Path(questions).is_file():
+            yield [(*keys, "questions")], f"{said}questions {Path(questions).stem}", Path(questions)
+        if isinstance(environment, custom.CustomConfig):
+            for place, path in enumerate(custom.source_files(environment)):
+                yield [], f"{said}environment {place} {path.name}", path
     model = Path(config.model.path).expanduser()
     if config.model.path in BUILT_IN:
         for path in _files(ASSETS / config.model.path):

@@ -232,9 +232,8 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
         if cell.hash in done or config.training.objective == "none" or config.trajectories.kind == "scripted":
             continue  # counted by `nat.config.check`
         asked = config.evaluation
-        key = repr(
-            (config.trajectories, config.quality, config.environment, asked.kind, asked.split, asked.n_questions)
-        )
+        where = (config.environment, config.also_in)
+        key = repr((config.trajectories, config.quality, where, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
             environment = run.make_environment(config)
             apart = run.set_questions_apart(config, environment, run.read_trajectories(config, []))

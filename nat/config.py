@@ -53,14 +53,16 @@ class SweepConfig:
     name: str
 
 
+AnyEnvironment = Annotated[
+    ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")
+]
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Config:
     """One field per config group, in the order in which data flows; values and meanings stand in `conf/`."""
 
-    environment: Annotated[
-        ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig,
-        Field(discriminator="kind"),
-    ]
+    environment: AnyEnvironment
     agent: AgentConfig
     search: SearchConfig
     trajectories: TrajectoriesConfig
@@ -70,6 +72,7 @@ class Config:
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    also_in: dict[str, AnyEnvironment]
     collect: CollectConfig
     audit: AuditConfig
     tracking: TrackingConfig
@@ -87,6 +90,8 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
     the other. Raises RequestError that names each wrong key in full, its value and the remedy.
     """
     tree = _clear_other_budget(tree, overrides)
+    if isinstance(further := tree.get("also_in"), Mapping):  # null takes out what an experiment names
+        tree = {**tree, "also_in": {name: given for name, given in further.items() if given is not None}}
     try:
         # Through JSON, because pydantic's strict mode then takes objects for dataclasses and arrays for tuples.
         text = json.dumps(tree, allow_nan=False)
@@ -114,6 +119,7 @@ def check(config: Config, *, inputs: bool = True) -> None:
             "quality: its rules are for files; trajectories=scripted are generated, and none of them is left out.\n"
             "Leave quality=default, or write them to a file (nat collect) and train on it with trajectories=jsonl."
         )
+    check_also_in(config, inputs=inputs)
     parse_rule(config.trajectories.label)
     check_search(config, plays=config.evaluation.kind == "rollouts", inputs=inputs)
     endpoint = config.collect.endpoint
@@ -133,14 +139,33 @@ def check(config: Config, *, inputs: bool = True) -> None:
         config.strategy.class_named(name)
 
 
+def check_also_in(config: Config, *, inputs: bool = True) -> None:
+    """Refuse a further environment that cannot be told apart, has no questions of its own, or needs another search."""
+    for name, environment in config.also_in.items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            raise RequestError(f"also_in.{name}: a name is letters, digits and underscores; it becomes part of files.")
+        if environment == config.environment:
+            raise RequestError(
+                f"also_in.{name}: is the environment of training itself; change or leave out a key of it."
+            )
+        if environment.questions == "held_out":
+            raise RequestError(
+                f"also_in.{name}.questions=held_out: only the training environment's questions are held out of the "
+                f"trajectory files.\nName a file or a data set of the hub, e.g. also_in.{name}.questions=test.jsonl"
+            )
+        if config.search.kind == "none" and _searches(environment, config.agent) and inputs:
+            raise RequestError(
+                f"search=none: also_in.{name} ({environment.name}) has the tool search; say what it searches, as for "
+                "environment."
+            )
+
+
 def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
     """Refuse a search that no tool of the environment uses, and (where episodes are played) a tool without one."""
     environment = config.environment
-    searches = (
-        isinstance(environment, BenchmarkConfig) and "search" in environment.tools and config.agent.style != "cot"
-    )
+    searches = _searches(environment, config.agent)
     if config.search.kind != "none":
-        if not searches:
+        if not searches and not any(_searches(other, config.agent) for other in config.also_in.values()):
             raise RequestError(
                 f"search={config.search.kind}: nothing in environment={environment.name} with "
                 f"agent={config.agent.name} searches with it; take search=none."
@@ -152,6 +177,10 @@ def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
             f"search=none: environment={environment.name} has the tool search; say what it searches: search=bm25 (your "
             "documents),\nsearch=replay (recorded observations) or search=web (an API), or take agent=cot."
         )
+
+
+def _searches(environment: AnyEnvironment, agent: AgentConfig) -> bool:
+    return isinstance(environment, BenchmarkConfig) and "search" in environment.tools and agent.style != "cot"
 
 
 @cache

@@ -27,6 +27,7 @@ from nat.leaks import leaks
 from nat.mixing import Mix, check_enough, mix, per_source, pools
 from nat.progress import begin
 from nat.quality import Controlled, control
+from nat.rollouts import DecodingConfig
 from nat.strategy import StrategyClass, classify, prompt_messages
 from nat.tokenization import ChatFormat, Dropped, chat_format, class_token_counts, tokenize_all, trained_token_count
 from nat.training import MEETING_PLACE
@@ -37,6 +38,23 @@ from nat.types import Environment, Example, Message, Question, RequestError, Rol
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
+
+
+class Elsewhere(NamedTuple):
+    """A further environment in which the trained model is asked; see `also_in` in conf/config.yaml."""
+
+    environment: Environment
+    questions: list[Question]  # of `evaluation.split`
+
+
+class Pass(NamedTuple):
+    """One evaluation of the model: the same questions asked once each."""
+
+    split: str  # in outcomes.csv: test, validation, or in_NAME
+    asked_for: str  # the class whose text stands in the prompt
+    questions: Sequence[Question]
+    environment: Environment
+    decoding: DecodingConfig
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Prepared:
     examples: list[Example]
     manifest: dict[str, Any]
     unseen: Mapping[str, list[Trajectory]]  # to measure the loss of; empty lists for none
+    elsewhere: Mapping[str, Elsewhere]  # further environments to ask in, by their names in `also_in`
 
 
 def prepare(config: Config) -> Prepared:
@@ -61,7 +80,7 @@ def prepare(config: Config) -> Prepared:
     bad_rows: list[DroppedRow] = []
     environment = make_environment(config, documents)
     pool = read_trajectories(config, bad_rows)
-    questions, validation, pool, held_out, left_out = set_questions_apart(config, environment, pool)
+    questions, validation, pool, held_out, left_out, elsewhere = set_questions_apart(config, environment, pool)
     if config.training.objective == "none":
         format = chat_format(load_tokenizer(config.model))
         return Prepared(
@@ -79,6 +98,7 @@ def prepare(config: Config) -> Prepared:
                 **listed("documents_left_out", documents),
             },
             unseen_trajectories(config, held_out),
+            elsewhere,
         )
 
     controlled = training_pool(config, environment, pool)
@@ -97,10 +117,11 @@ def prepare(config: Config) -> Prepared:
     chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
     manifest = make_manifest(config, mixed, chosen, held_out, dropped, controlled, bad_rows)
     manifest |= listed("questions_left_out", left_out) | listed("documents_left_out", documents)
-    if found := find_leaks(pool, [*questions, *validation]):
+    asked = [*questions, *validation, *(question for other in elsewhere.values() for question in other.questions)]
+    if found := find_leaks(pool, asked):
         manifest["leaks"] = found
     unseen = unseen_trajectories(config, held_out)
-    return Prepared(environment, questions, validation, format, mixed, chosen, manifest, unseen)
+    return Prepared(environment, questions, validation, format, mixed, chosen, manifest, unseen, elsewhere)
 
 
 def run(
@@ -251,8 +272,14 @@ def read_trajectories(config: Config, dropped: list[DroppedRow] | None = None) -
         if config.training.objective == "none":
             return []
         assert worlds.is_world(config.environment)
-        wanted = {True: config.trajectories.successes or 0, False: config.trajectories.failures or 0}
-        return earn_trajectories(config.environment, "train", wanted)
+        world, successes = config.environment, config.trajectories.successes or 0
+        failures, rate = config.trajectories.failures or 0, config.trajectories.failures_rate
+        if rate is None or rate == world.failure_rate:
+            return earn_trajectories(world, "train", {True: successes, False: failures})
+        # Both policies try the same questions: their attempts have the same ids.
+        other = earn_trajectories(replace(world, failure_rate=rate), "train", {True: 0, False: failures})
+        renamed = [replace(trajectory, id=f"{trajectory.id}@{rate:g}") for trajectory in other]
+        return earn_trajectories(world, "train", {True: successes, False: 0}) + renamed
     if config.training.objective == "none" and config.environment.questions != "held_out":
         return []
     score = scorer(config) if config.trajectories.label is not None else None
@@ -350,7 +377,26 @@ class SetApart(NamedTuple):
     validation: list[Question]  # the `evaluation.n_validation` that are asked as well; disjoint from `questions`
     kept: list[Trajectory]  # that may train
     held_out: list[Trajectory]  # on a question that is kept for evaluation
-    left_out: list[DroppedRow]  # rows of a question file that are not asked
+    left_out: list[DroppedRow]  # rows of question files that are not asked
+    elsewhere: dict[str, Elsewhere]  # the questions of further environments, by their names in `also_in`
+
+
+def questions_elsewhere(config: Config, name: str) -> tuple[Elsewhere, list[DroppedRow]]:
+    """A further environment with as many questions as the run's own, and rows of its files that are not asked.
+
+    Raises RequestError where it has none.
+    """
+    config = replace(config, environment=config.also_in[name])
+    environment, evaluation = make_environment(config), config.evaluation
+    try:
+        found, left_out = questions_of(config, environment, [], evaluation.split, evaluation.n_questions)
+    except RequestError as error:
+        raise RequestError(f"also_in.{name}: {error}") from None
+    if not found and evaluation.kind != "none":
+        raise RequestError(
+            f"also_in.{name}.questions={config.environment.questions}: no {evaluation.split} question to ask there."
+        )
+    return Elsewhere(environment, found[: evaluation.n_questions]), left_out
 
 
 def set_questions_apart(config: Config, environment: Environment, pool: Sequence[Trajectory]) -> SetApart:
@@ -365,12 +411,18 @@ def set_questions_apart(config: Config, environment: Environment, pool: Sequence
         candidates, _ = questions_of(config, environment, pool, "validation", evaluation.n_validation or 0)
         fresh = [question for question in candidates if question_sets.normalise(question.text) not in asked]
         validation = fresh[: evaluation.n_validation]
-    unavailable = asked | question_sets.texts(validation)
+    elsewhere: dict[str, Elsewhere] = {}
+    for name in config.also_in:
+        elsewhere[name], others_left_out = questions_elsewhere(config, name)
+        left_out = [*left_out, *others_left_out]
+    asked_elsewhere = question_sets.texts([question for other in elsewhere.values() for question in other.questions])
+    unavailable = asked | question_sets.texts(validation) | asked_elsewhere
     kept, held_out = [], []
     for trajectory in pool:
         if world.questions == "held_out":  # all of them, not only as many as are asked
             assert not worlds.is_world(world)
             apart = question_sets.is_held_out(trajectory.question, world.held_out)
+            apart = apart or question_sets.normalise(trajectory.question) in asked_elsewhere
         else:
             apart = question_sets.normalise(trajectory.question) in unavailable
         (held_out if apart else kept).append(trajectory)
@@ -388,7 +440,7 @@ def set_questions_apart(config: Config, environment: Environment, pool: Sequence
             f"environment.questions={world.questions}: every one of the {len(pool)} trajectories is on an "
             "evaluation question; none is left to train on."
         )
-    return SetApart(found[: evaluation.n_questions], validation, kept, held_out, left_out)
+    return SetApart(found[: evaluation.n_questions], validation, kept, held_out, left_out, elsewhere)
 
 
 def questions_of(
@@ -479,7 +531,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Roll out under the inference class, then under the others that `evaluation.also_as` names.
 
-    Validation questions are asked under the inference class; their results stand under `validation`.
+    Validation questions, and those of further environments, are asked under the inference class; their results stand
+    under `validation` and `also_in`.
     """
     from nat.progress import progress
     from nat.rollouts import outcome_rows, roll_out, save_outcomes, summarise
@@ -488,15 +541,21 @@ def evaluate(
     outcomes: list[dict[str, Any]] = []
     inference, split = config.strategy.inference_class.name, config.evaluation.split
     greedy = config.evaluation.decoding
-    passes = [(split, inference, prepared.questions, greedy)]
-    passes += [("validation", inference, prepared.validation, greedy)] if prepared.validation else []
-    passes += [(split, name, prepared.questions, greedy) for name in other_classes(config)]
-    for temperature in config.evaluation.also_at:
-        passes.append((split, inference, prepared.questions, replace(greedy, temperature=temperature)))
-    for of_split, name, questions, decoding in passes:
+    own = Pass(split, inference, prepared.questions, prepared.environment, greedy)
+    passes = [own]
+    passes += [own._replace(split="validation", questions=prepared.validation)] if prepared.validation else []
+    passes += [own._replace(asked_for=name) for name in other_classes(config)]
+    passes += [own._replace(decoding=replace(greedy, temperature=t)) for t in config.evaluation.also_at]
+    names = {f"in_{name}": name for name in prepared.elsewhere}
+    passes += [
+        own._replace(split=of_split, questions=other.questions, environment=other.environment)
+        for of_split, other in zip(names, prepared.elsewhere.values(), strict=True)
+    ]
+    for of_split, name, questions, environment, decoding in passes:
         at = "" if decoding is greedy else f" at temperature {decoding.temperature:g}"
         asked_for = f", asked for {name!r}" if name != inference else ""
-        label = f"evaluating{asked_for}{at}" if of_split == split else "validating"
+        where = f" in {names[of_split]}" if of_split in names else ""
+        label = f"evaluating{asked_for}{at}{where}" if of_split in (split, *names) else "validating"
         finished: Counter[bool] = Counter()
         with progress(len(questions), label, "episodes") as advance:
 
@@ -507,9 +566,11 @@ def evaluate(
             rollouts = roll_out(
                 model,
                 prepared.format,
-                prepared.environment,
+                environment,
                 questions,
-                lambda question, name=name: prompt_of(config, prepared.environment, question.text, name),
+                lambda question, name=name, environment=environment: prompt_of(
+                    config, environment, question.text, name
+                ),
                 decoding,
                 ended,
             )
@@ -522,10 +583,14 @@ def evaluate(
                 f"warning: {label}: {broken} of {len(rollouts)} episodes broke (infrastructure); they count as no "
                 "success, though the model is not to blame"
             )
-        if of_split != split:
+        if of_split != own.split:
             save(run_dir / f"rollouts_{of_split}.jsonl", rollouts)
-            results[of_split] = {key: summary[key] for key in ("success_rate", "ci95", "mean_score", "n_questions")}
-            report(f"  on {of_split}: {rate}")
+            short = {key: summary[key] for key in ("success_rate", "ci95", "mean_score", "n_questions")}
+            if of_split in names:
+                results.setdefault("also_in", {})[names[of_split]] = short
+            else:
+                results[of_split] = short
+            report(f"  in {names[of_split]}: {rate}" if of_split in names else f"  on {of_split}: {rate}")
         elif at:
             save(run_dir / f"rollouts_at_{decoding.temperature:g}.jsonl", rollouts)
             results[f"success_rate_at_{decoding.temperature:g}"] = summary["success_rate"]

@@ -242,3 +242,20 @@ def test_unfit_values_are_refused(changes: dict[str, object], message: str) -> N
 
 def test_the_error_weights_are_plain_proportions() -> None:
     assert sum(vars(ErrorWeights(3.0, 3.0, 2.0, 1.0, 1.0)).values()) == 10
+
+
+def test_other_verbs_are_told_at_their_share_and_leave_usual_questions_as_they_were() -> None:
+    def told(config: ArithmeticConfig) -> list[str]:
+        return [question.text for question in worlds.make_questions(config, "test", 200)]
+
+    words = (
+        "receives|adds|harvests|rescues|presents|ashore|discards|returns|surrenders|crushes|grabs|sink|swells|splits|"
+    )
+    other = re.compile(words + "multiplied|divided|retains|dwindles")
+    assert told(shipped())[0] == "Ada owns 26 stamps. She finds 90. She buys 39. How many stamps are there now?"
+    assert not any(map(other.search, told(shipped())))
+    n_steps = sum(len(q.metadata["steps"]) for q in worlds.make_questions(shipped(other_verbs_share=0.3), "test", 200))
+    n_other = sum(len(other.findall(text)) for text in told(shipped(other_verbs_share=0.3)))
+    assert 0.25 < n_other / n_steps < 0.35
+    usual = [text for texts in world.TEMPLATES.values() for text, _ in texts]
+    assert not any(other.search(text) for text in usual)

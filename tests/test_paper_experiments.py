@@ -1,6 +1,7 @@
 """The paper's experiments at the three scales: what they compose to, and one optimiser step of a random model."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,10 +26,12 @@ PAPER = {
     "scarcity": ("gsm8k", 5000, "1:2", 2.0, 1319, 16),
     "agent_style": ("gsm8k", 5000, "1:2", 2.0, 1319, 8),
     "controls": ("gsm8k", 2000, "1:1.5", 156, 1319, 5),
-    "equal_epochs": ("gsm8k", 2000, "1:1.5", 2.0, 1319, 4),
+    "equal_epochs": ("gsm8k", 2000, "1:1.5", 2.0, 1319, 3),
     "self_improvement": ("gsm8k", 2000, "1:2", 2.0, 1319, 3),
     "hotpotqa": ("hotpotqa", 500, "1:2", 2.0, 500, 9),
     "strategyqa": ("strategyqa", 500, "1:2", 2.0, 500, 3),
+    "benchmarks": ("gsm8k", 5000, "1:2", 2.0, 2500, 3),
+    "quality_of_negatives": ("gsm8k", 5000, "1:1.2", 2.0, 1319, 4),
 }
 
 
@@ -66,7 +69,8 @@ def test_the_papers_scale_has_the_papers_values(name, search_key):
     assert (config.environment.questions, config.trajectories.questions) == (asked, None if of_its_own else joined)
     folder = f"data/dataset/{environment}/{environment}_gpt-3.5_"
     files = "outputs/collected/own.jsonl" if of_its_own else [f"{folder}positive.json", f"{folder}negative.json"]
-    assert (config.trajectories.kind, config.trajectories.path) == ("jsonl" if of_its_own else "nat", files)
+    kind = {"self_improvement": "jsonl", "quality_of_negatives": "auto"}.get(name, "nat")
+    assert (config.trajectories.kind, config.trajectories.path) == (kind, files)
     found = cells(axes) if name != "none" else [[]]
     assert len(found) == n_cells
 
@@ -133,6 +137,20 @@ def test_experiments_share_the_cells_that_they_have_in_common():
     assert {cell.hash for cell in texts.cells} < measured
     styles = composition.plan(["experiment=agent_style", "seed=0", "agent=react", "strategy=none"])
     assert {cell.hash for cell in styles.cells} < measured
+    own = composition.plan(["experiment=quality_of_negatives", "seed=0", "trajectories.failures_rate=null"])
+    assert {cell.hash for cell in own.cells} < measured
+    longer = composition.plan(["experiment=equal_epochs", "seed=0", "training.max_steps=300"])
+    controls = composition.plan(["experiment=controls", "seed=0"])
+    assert {cell.hash for cell in longer.cells} < {cell.hash for cell in controls.cells}
+
+
+def test_the_papers_benchmarks_are_asked_beside_the_one_trained_on():
+    config, _ = checked("experiment=benchmarks", "scale=paper")
+    assert {name: (other.name, other.questions) for name, other in config.also_in.items()} == {
+        "asdiv": ("asdiv", "data/dataset/ASDiv/test_one_answer.jsonl"),
+        "svamp": ("svamp", "data/dataset/SVAMP/test.jsonl"),
+        "multiarith": ("multiarith", "data/dataset/MultiArith/test.jsonl"),
+    }
 
 
 def random_model(directory) -> None:
@@ -144,36 +162,95 @@ def random_model(directory) -> None:
 QUICK = ("model.path=llama", "training.max_steps=1", "training.device=cpu", "tracking=none", "evaluation.n_questions=2")
 
 
+def conversation(question: dict, answer: str) -> dict:
+    said = f"Thought: I know it.\nAction: finish[{answer}]"
+    return {
+        "conversations": [{"role": "assistant", "content": said, "loss": True}],
+        "info": {"reward": answer == question["answer"], "gt": question["answer"], "pred": answer},
+        "id": question["id"],
+        "source": "0.2",
+    }
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.suffix == ".jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) if lines else json.dumps(rows))
+
+
+def write_the_authors_files(folder: Path) -> None:
+    """Files of the names and formats that scale=paper reads: eight training questions and two to ask for each task."""
+    for task, (asked, joined) in QUESTIONS.items():
+        answers = ["yes"] * 10 if task == "strategyqa" else [str(n * n) for n in range(2, 12)]
+        questions = [{"id": f"q{n}", "question": f"What is {n} x {n}?", "answer": a} for n, a in enumerate(answers, 2)]
+        write_rows(folder / joined, questions[:8])
+        write_rows(folder / asked, questions[8:])
+        wrong = "no" if task == "strategyqa" else "1"
+        trajectories = f"data/dataset/{task}/{task}_gpt-3.5_"
+        write_rows(folder / f"{trajectories}positive.json", [conversation(q, q["answer"]) for q in questions[:8]])
+        write_rows(folder / f"{trajectories}negative.json", [conversation(q, wrong) for q in questions[:8]])
+    for path in ("ASDiv/test_one_answer.jsonl", "SVAMP/test.jsonl", "MultiArith/test.jsonl"):
+        write_rows(folder / "data/dataset" / path, [{"question": f"{path}: how many?", "answer": "3"}])
+    episodes = [
+        {
+            "id": f"own-{n}-{success}",
+            "question": f"What is {n} x {n}?",
+            "messages": [{"role": "assistant", "content": f"Thought: I know it.\nAction: finish[{n + success}]"}],
+            "outcome": {"success": success},
+        }
+        for n in range(2, 10)
+        for success in (True, False)
+    ]
+    write_rows(folder / "outputs/collected/own.jsonl", episodes)
+    write_rows(folder / "outputs/collected/weaker_failures.jsonl", [e for e in episodes if not e["outcome"]["success"]])
+    write_rows(folder / "corpus.jsonl", [{"title": "Squares", "text": "Four is a square."}])
+
+
+# A cell of each experiment: its counts made small, and what its sweep varies taken at a value with failures.
+DRY_RUNS = {
+    "demo": ("method=nat", "mixing.ratio='1:1'"),
+    "ratio_sweep": ("method=nat", "mixing.negatives=8"),
+    "strategies": ("strategy=prefix_letters", "mixing.ratio='1:1'"),
+    "scarcity": ("method=nut", "mixing.ratio='1:1'"),
+    "agent_style": ("agent=cot", "strategy=prefix_correct", "mixing.ratio='1:1'"),
+    "controls": ("method=nat_shuffled", "mixing.ratio='1:1'"),
+    "equal_epochs": ("method=nat", "mixing.ratio='1:1'"),
+    "self_improvement": ("method=nat", "mixing.ratio='1:1'"),
+    "hotpotqa": ("strategy=graded_4", "mixing.ratio='1:1'", "search=bm25", "search.path=corpus.jsonl"),
+    "strategyqa": ("method=nat", "mixing.ratio='1:1'", "search=bm25", "search.path=corpus.jsonl"),
+    "benchmarks": ("method=nat", "mixing.ratio='1:1'"),
+    "quality_of_negatives": (
+        *("method=nat", "mixing.ratio='1:1'"),
+        f"trajectories.path=[{GSM8K}gsm8k_gpt-3.5_positive.json,outputs/collected/weaker_failures.jsonl]",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def authors_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("authors")
+    random_model(folder / "llama")
+    write_the_authors_files(folder)
+    return folder
+
+
+def test_every_experiment_of_the_papers_scale_is_tried():
+    assert set(DRY_RUNS) == set(PAPER) - {"none"}
+
+
 @pytest.mark.slow
-def test_a_cell_of_the_papers_figure_takes_a_step_with_a_random_model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    random_model(tmp_path / "llama")
-    folder = tmp_path / GSM8K
-    folder.mkdir(parents=True)
-    questions = [{"id": f"q{n}", "question": f"What is {n} times {n}?", "answer": str(n * n)} for n in range(2, 12)]
-    (folder / "train.json").write_text(json.dumps(questions[:8]))
-    (folder / "test.json").write_text(json.dumps(questions[8:]))
-    for outcome, is_right in (("positive", True), ("negative", False)):
-        said = [(question, question["answer"] if is_right else "1") for question in questions[:8]]
-        records = [
-            {
-                "conversations": [
-                    {"role": "assistant", "content": f"Thought: A square.\nAction: finish[{answer}]", "loss": True}
-                ],
-                "info": {"reward": is_right, "gt": question["answer"], "pred": answer},
-                "id": question["id"],
-                "source": "0.2",
-            }
-            for question, answer in said
-        ]
-        (folder / f"gsm8k_gpt-3.5_{outcome}.json").write_text(json.dumps(records))
-    one_cell = ("mixing.positives=4", "mixing.negatives=8", "method=nat", "sweep.name=s")
-    few_tokens = "evaluation.decoding.max_new_tokens=4"
-    assert cli.run(["train", "experiment=ratio_sweep", "scale=paper", *one_cell, *QUICK, few_tokens]) == 0
-    (found,) = (json.loads(path.read_text()) for path in (tmp_path / "outputs").rglob("results.json"))
-    assert (found["status"], found["method"], found["steps"]) == ("completed", "nat", 1)
-    assert (found["positives"], found["negatives"], found["n_questions"]) == (4, 8, 2)
-    assert found["success_rate_as_incorrect"] == 0.0
+@pytest.mark.parametrize("name", DRY_RUNS)
+def test_a_cell_at_the_papers_scale_takes_a_step_with_a_random_model(name, authors_folder, monkeypatch):
+    monkeypatch.chdir(authors_folder)
+    small = ("mixing.positives=4", "seed=0", f"sweep.name={name}", "evaluation.decoding.max_new_tokens=4")
+    one_process = ("training.processes=1", "training.sharding=none")
+    assert cli.run(["train", f"experiment={name}", "scale=paper", *small, *QUICK, *one_process, *DRY_RUNS[name]]) == 0
+    (path,) = (authors_folder / "outputs" / "sweeps" / name).rglob("results.json")
+    found = json.loads(path.read_text())
+    assert (found["status"], found["steps"], found["positives"], found["n_questions"]) == ("completed", 1, 4, 2)
+    assert found["negatives"] == (8 if name == "ratio_sweep" else 4)
+    elsewhere = {"asdiv": 1, "svamp": 1, "multiarith": 1} if name == "benchmarks" else {}
+    assert {name: other["n_questions"] for name, other in found.get("also_in", {}).items()} == elsewhere
 
 
 @pytest.mark.slow

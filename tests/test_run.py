@@ -214,12 +214,12 @@ def test_held_out_questions_take_all_their_trajectories_with_them(here):
     config = planned.cells[0].config
     pool = run.read_trajectories(config)
     environment = run.make_environment(config)
-    questions, _, kept, held_out, _ = run.set_questions_apart(config, environment, pool)
+    questions, _, kept, held_out, *_ = run.set_questions_apart(config, environment, pool)
     assert len(kept) + len(held_out) == 120
     assert {q.text for q in questions} <= {t.question for t in held_out}
     assert not {t.question for t in kept} & {t.question for t in held_out}
     validation = composition.plan([*MINE, "mixing=all", "evaluation.split=validation"]).cells[0].config
-    others, _, kept_too, _, _ = run.set_questions_apart(validation, environment, pool)
+    others, _, kept_too, *_ = run.set_questions_apart(validation, environment, pool)
     assert not {q.text for q in others} & {q.text for q in questions}
     assert kept_too == kept
 
@@ -229,7 +229,7 @@ def test_questions_of_a_file_are_kept_out_of_training(here):
     (here / "test.jsonl").write_text(json.dumps({"question": "what IS  3+7?", "answer": "#### 10"}) + "\n")
     config = composition.plan([*MINE, "environment.questions=test.jsonl"]).cells[0].config
     environment = run.make_environment(config)
-    questions, _, kept, held_out, _ = run.set_questions_apart(config, environment, run.read_trajectories(config))
+    questions, _, kept, held_out, *_ = run.set_questions_apart(config, environment, run.read_trajectories(config))
     assert [q.text for q in questions] == ["what IS  3+7?"]
     assert {t.id for t in held_out} == {"p3", "n3"}
     assert len(kept) == 18
@@ -374,7 +374,7 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
     config = configured("evaluation.also_as=[]")
     environment = run.make_environment(config)
     nothing: Any = None
-    prepared = run.Prepared(environment, questions, [], nothing, None, [], {}, {})
+    prepared = run.Prepared(environment, questions, [], nothing, None, [], {}, {}, {})
     said: list[str] = []
     found = run.evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
     assert found["failures"] == {"infrastructure": 1, "wrong_answer": 1}

@@ -107,6 +107,35 @@ TEMPLATES: Mapping[str, tuple[tuple[str, int | None], ...]] = {
         ("Every {n} melt into one.", None),
     ),
 }
+# Sentences that no usual question has and no built-in model was pre-trained on: for asking what training did not show.
+OTHER_TEMPLATES: Mapping[str, tuple[tuple[str, int | None], ...]] = {
+    "+": (
+        ("{she} receives {n}.", None),
+        ("{she} adds {n}.", None),
+        ("{she} harvests {n}.", None),
+        ("{she} rescues {n}.", None),
+        ("An uncle presents {n}.", None),
+        ("{n} wash ashore.", None),
+    ),
+    "-": (
+        ("{she} discards {n}.", None),
+        ("{she} returns {n}.", None),
+        ("{she} surrenders {n}.", None),
+        ("{she} crushes {n}.", None),
+        ("A thief grabs {n}.", None),
+        ("{n} sink in a lake.", None),
+    ),
+    "*": (
+        ("The heap swells {n}-fold.", None),
+        ("Every one splits into {n}.", None),
+        ("The lot is multiplied by {n}.", None),
+    ),
+    "/": (
+        ("The lot is divided by {n}.", None),
+        ("{she} retains one in {n}.", None),
+        ("The heap dwindles {n}-fold.", None),
+    ),
+}
 DISTRACTORS = (
     "{other} is {n} years old.",
     "{other} has {n} {things}.",
@@ -173,6 +202,7 @@ class ArithmeticConfig:
     factor_share: Share
     decimal_share: Share
     negative_share: Share
+    other_verbs_share: Share
     max_turns: Annotated[int, Field(ge=1)]
     failure_rate: Share
     errors: ErrorWeights
@@ -295,7 +325,9 @@ def _draw_story(config: ArithmeticConfig, rng: Random, values_kind: str) -> tupl
 
 def _draw_step(config: ArithmeticConfig, rng: Random) -> tuple[Step, str]:
     operator = rng.choice(("*", "/") if rng.random() < config.factor_share else ("+", "-"))
-    text, implied = rng.choice(TEMPLATES[operator])
+    # Without a share nothing is drawn, so that usual questions are what they were before there was one.
+    other = config.other_verbs_share > 0 and rng.random() < config.other_verbs_share
+    text, implied = rng.choice((OTHER_TEMPLATES if other else TEMPLATES)[operator])
     limits = config.factor if operator in ("*", "/") else config.amount
     return (operator, str(implied or rng.randint(limits.min, limits.max))), text
 

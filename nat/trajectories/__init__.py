@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.schema import STRICT
+from nat.schema import STRICT, Share
 from nat.trajectories import nat_paper
 from nat.trajectories.detection import FORMATS, Format, detect, no_record
 from nat.trajectories.json_lines import BadRow, DroppedRow, OnBad, refuse
@@ -31,6 +31,7 @@ class TrajectoriesConfig:
     path: str | list[str] | None
     successes: NonNegativeInt | None
     failures: NonNegativeInt | None
+    failures_rate: Share | None
     questions: str | None
     label: str | None
     on_bad_row: Literal["error", "drop"]
@@ -42,6 +43,11 @@ class TrajectoriesConfig:
             raise ValueError(
                 f"path={self.path!r}: these trajectories are generated in the world itself and no file is read; "
                 f"to train on it, add trajectories=jsonl trajectories.path={given}"
+            )
+        if self.failures_rate is not None and self.kind != "scripted":
+            raise ValueError(
+                f"failures_rate={self.failures_rate}: trajectories of kind {self.kind} are read, not generated; "
+                "leave it null"
             )
         if self.questions is not None and self.kind not in ("auto", "nat"):
             raise ValueError(f"questions={self.questions!r}: trajectories of kind {self.kind} are not joined with it")

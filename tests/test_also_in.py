@@ -1,0 +1,112 @@
+"""One trained model asked in further environments: what is asked there, what is refused, what makes another cell."""
+
+import csv
+import json
+
+import pytest
+
+from nat import cli, composition, run
+from nat.cell_hash import cell_hash
+from nat.types import RequestError
+
+LONGER = ("+environment@also_in.longer=arithmetic", "also_in.longer.steps={min: 5, max: 6}")
+HELD_OUT = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=mine.jsonl", "mixing=all", "quality=none")
+
+
+def config_of(*overrides: str):
+    return composition.checked(composition.compose(overrides), overrides)
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(RequestError) as error:
+        config_of(*overrides)
+    return str(error.value)
+
+
+def test_a_further_environment_must_be_another_one_with_questions_and_a_name_for_files():
+    assert refused("+environment@also_in.same=arithmetic") == (
+        "also_in.same: is the environment of training itself; change or leave out a key of it."
+    )
+    assert refused("+environment@also_in.svamp=svamp").startswith("also_in.svamp.questions=held_out: only the training")
+    assert refused(*LONGER, "also_in.longer.stpes=1") == (
+        "also_in.longer.stpes: there is no key 'stpes' in 'also_in.longer'."
+    )
+    assert refused(*LONGER, "also_in.longer.max_turns=0") == (
+        "also_in.longer.max_turns=0: it must be greater than or equal to 1"
+    )
+    searched = ("+environment@also_in.hop=hotpotqa", "also_in.hop.questions=dev.json")
+    assert refused(*searched).startswith("search=none: also_in.hop (hotpotqa) has the tool search")
+    assert "also_in.a-b: a name is letters" in refused("+environment@also_in.a-b=arithmetic", "also_in.a-b.seed=1")
+
+
+def test_null_takes_out_what_an_experiment_names():
+    config = config_of("experiment=benchmarks", "also_in.larger=null")
+    assert list(config.also_in) == ["longer", "other_verbs"]
+
+
+def test_cells_are_told_apart_by_what_they_are_also_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, longer = cell_hash(config_of()), cell_hash(config_of(*LONGER))
+    assert len({plain, longer, cell_hash(config_of(*LONGER, "also_in.longer.max_turns=10"))}) == 3
+    asked = ("+environment@also_in.mine=svamp", "also_in.mine.questions=q.jsonl")
+    (tmp_path / "q.jsonl").write_text('{"question": "2+2?", "answer": "4"}\n')
+    before = cell_hash(config_of(*asked))
+    (tmp_path / "q.jsonl").write_text('{"question": "2+3?", "answer": "5"}\n')
+    assert cell_hash(config_of(*asked)) != before
+
+
+def test_nothing_is_trained_on_that_is_asked_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    messages = [{"role": "assistant", "content": "Thought: add.\nAction: finish[4]"}]
+    outcome = {"success": True, "prediction": "4", "reference": "4"}
+    rows = [{"question": f"What is {n} + 1?", "messages": messages, "outcome": outcome} for n in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("+environment@also_in.other=svamp", "also_in.other.questions=other.jsonl", "also_in.other.on_bad_row=drop")
+    config = config_of(*HELD_OUT)
+    pool = run.read_trajectories(config)
+    alone = run.set_questions_apart(config, run.make_environment(config), pool)
+    taken = alone.kept[0].question
+    (tmp_path / "other.jsonl").write_text(
+        f'{{"question": "{taken.lower()}", "answer": "4"}}\n{{"question": "", "answer": "1"}}\n'
+    )
+    both = config_of(*HELD_OUT, *asked)
+    apart = run.set_questions_apart(both, run.make_environment(both), pool)
+    assert [t.question for t in alone.kept if t not in apart.kept] == [taken]
+    assert [question.text for question in apart.elsewhere["other"].questions] == [taken.lower()]
+    assert len(apart.left_out) == 1  # the row without a question
+    with pytest.raises(RequestError, match=r"^also_in\.other: environment\.questions=other\.jsonl: 1 of 2 rows"):
+        wrong = config_of(*HELD_OUT, *asked[:2])
+        run.set_questions_apart(wrong, run.make_environment(wrong), pool)
+
+
+@pytest.mark.slow
+def test_a_run_asks_everywhere_and_keeps_each_answer(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quick = ("training.max_steps=2", "tracking=none", "trajectories.failures=100", "mixing.ratio='1:1'")
+    assert (
+        cli.run(["train", *LONGER, *quick, "evaluation.n_questions=3", "evaluation.also_as=[]", "hydra.run.dir=r"]) == 0
+    )
+    assert "in longer: 0." in capsys.readouterr().out
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert results["n_questions"] == 3 and results["also_in"]["longer"]["n_questions"] == 3
+    assert set(results["also_in"]["longer"]) == {"success_rate", "ci95", "mean_score", "n_questions"}
+    with open(tmp_path / "r" / "outcomes.csv", newline="") as file:
+        assert [row["split"] for row in csv.DictReader(file)] == ["test"] * 3 + ["in_longer"] * 3
+    with open(tmp_path / "r" / "rollouts_in_longer.jsonl") as file:
+        steps = [len(json.loads(line)["question"]["metadata"]["steps"]) for line in file]
+    assert len(steps) == 3 and set(steps) <= {5, 6}
+
+
+def test_failures_of_another_policy_leave_the_successes_as_they_are():
+    numbers = ("trajectories.successes=5", "trajectories.failures=5")
+    usual = run.read_trajectories(config_of(*numbers, "mixing=all"))
+    worse = run.read_trajectories(config_of(*numbers, "mixing=all", "trajectories.failures_rate=0.6"))
+    same = run.read_trajectories(config_of(*numbers, "mixing=all", "trajectories.failures_rate=0.15"))
+    assert same == usual
+    assert {t.id for t in worse if t.outcome.success} == {t.id for t in usual if t.outcome.success}
+    failures = [t for t in worse if not t.outcome.success]
+    assert [t.metadata["failure_rate"] for t in failures] == [0.6] * 5
+    assert all(t.id.endswith("@0.6") for t in failures) and len({t.id for t in worse}) == 10
+    assert "failures_rate=0.3: trajectories of kind jsonl are read" in refused(
+        "trajectories=jsonl", "trajectories.path=x.jsonl", "trajectories.failures_rate=0.3"
+    )

@@ -388,7 +388,7 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
 def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
     config = configured("agent=cot", f"strategy={strategy}")
     nothing: Any = None
-    prepared = run.Prepared(nothing, [], [], nothing, None, [], {}, {})
+    prepared = run.Prepared(nothing, [], [], nothing, None, [], {}, {}, {})
     lines = [line for line in run.describe(config, prepared) if "Action" in line or "prefix_correct" in line]
     assert (
         lines

@@ -11,6 +11,7 @@ from nat.statistics import crossed_difference
 
 FEW_SEEDS = 5  # fewer than this are worth a word
 SHOWN_RUNS = 5  # names in a line
+NO_ROOM = 0.02  # success rates this near to 0, or to 1, leave no room for a difference between arms
 
 
 def caveats_of(
@@ -34,6 +35,7 @@ def caveats_of(
     lines = [
         *_leaks(runs),
         *_harm(arms, findings, split),
+        *_no_room(findings, split),
         *_seeds(trained),
         *_choice(trained, findings, split),
         *_partial(planned, len(runs), missing),
@@ -95,6 +97,24 @@ def _harm(arms: Sequence[Arm], findings: Sequence[Finding], split: str) -> Itera
             yield (
                 f"The untrained model ({mean_of(pair.first):.3f}) solves {points_of(difference)} than {who(arm)} "
                 f"({mean_of(pair.second):.3f}): this training lowers success."
+            )
+
+
+def _no_room(findings: Sequence[Finding], split: str) -> Iterator[str]:
+    """Where both sides of a comparison of the verdict solve next to nothing, or all but everything."""
+    contrasts = [each for finding in findings for each in (finding.evidence, *finding.also) if each is not None]
+    for contrast in contrasts:
+        pair = paired(contrast.reference, contrast.treatment, split)
+        if not isinstance(pair, Pair):
+            continue
+        means = mean_of(pair.first), mean_of(pair.second)
+        side = "next to nothing" if max(means) <= NO_ROOM else "all but everything" if min(means) >= 1 - NO_ROOM else ""
+        if side:
+            of_setting = ", ".join(f"{key} {value}" for key, value in contrast.treatment.setting.items())
+            where = f"With {of_setting}, both" if of_setting else "Both"
+            yield (
+                f"{where} sides of a comparison solve {side} ({means[0]:.3f} and {means[1]:.3f}): that they do not "
+                "differ says nothing about the failures or the text. Ask easier questions, or harder ones."
             )
 
 

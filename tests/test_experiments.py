@@ -16,6 +16,9 @@ SWEEPS = {
     "controls_multihop": ["experiment=controls", "environment=multihop"],
     "self_improvement": None,  # its trajectories are a model's own, collected by the command before
     "controls_strategic": ["experiment=controls", "environment=strategic"],
+    "strategyqa": ["experiment=strategyqa"],
+    "agent_style": ["experiment=agent_style"],
+    "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
 }
 EXPERIMENTS = ROOT / "experiments"
 

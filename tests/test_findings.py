@@ -545,6 +545,18 @@ def test_a_base_that_beats_what_was_chosen_is_a_caveat(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("successes", "side"),
+    [((1, 2), r"next to nothing \(0\.010 and 0\.020\)"), ((99, 98), "all but everything"), ((1, 3), None)],
+)
+def test_a_comparison_without_room_for_a_difference_is_a_caveat(tmp_path, successes, side):
+    first, second = successes
+    comparison = write_arms(tmp_path, {"positive_only/none 0": (first,) * 2, "nut/none 100": (second,) * 2}, n=100)
+    told = [line for line in comparison.caveats if line.startswith("Both sides")]
+    assert len(told) == (side is not None)
+    assert side is None or re.search(side, told[0])
+
+
 def two_arms(directory: Path, **of_second: object) -> Comparison:
     """Three seeds of two arms, the last run with other results."""
     for seed in range(3):

@@ -17,6 +17,7 @@ SWEEPS = {
     "self_improvement": None,  # its trajectories are a model's own, collected by the command before
     "controls_strategic": ["experiment=controls", "environment=strategic"],
     "strategyqa": ["experiment=strategyqa"],
+    "hotpotqa": ["experiment=hotpotqa"],
     "agent_style": ["experiment=agent_style"],
     "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
 }

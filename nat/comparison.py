@@ -22,6 +22,7 @@ MARKED = ("nat", "nat_graded")
 UNNAMED = "unnamed"  # the strategy of a text that others' file does not name
 LEVEL = 0.05  # of the tests; the intervals hold 1 - LEVEL
 SHARED = 0.9  # of the questions of either side; with fewer in common two arms are not compared
+ELSEWHERE = "in_"  # before a further environment's name (`also_in`): the split of the answers given there
 ALIKE = 0.05  # counts this close are the same for a comparison: a longer prompt may push out a few long trajectories
 # Settings that make the method: an arm's method, strategy and counts speak for them.
 OF_THE_METHOD = ("mixing", "strategy", "trajectories.successes", "trajectories.failures", "cell")
@@ -113,6 +114,17 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Environments:
+    """The arms in each environment that their models were asked in; made by `nat.elsewhere`."""
+
+    splits: tuple[str, ...]  # the own environment's first, then in_NAME
+    names: tuple[str, ...]  # of these environments
+    arms: tuple[Arm, ...]  # that were asked elsewhere; of their runs, those asked in every environment if there are any
+    contrasts: tuple[Contrast, ...]  # of the mean over environments, a Holm family of its own
+    notes: tuple[str, ...]  # what was left out, and why
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a report shows, before it is laid out."""
 
@@ -125,6 +137,7 @@ class Comparison:
     runs: tuple[RunResult, ...]  # finished ones
     text_contrasts: tuple[Contrast, ...] = ()  # arms with a text against the same without: a Holm family of its own
     split: str = "test"  # whose answers the contrasts are of
+    environments: Environments | None = None  # None: no run was asked in an environment besides its own
 
 
 # ---- arms ----
@@ -211,7 +224,7 @@ def _mean(arm: Arm, split: str, value: Callable[[Answer], float]) -> float | Non
 
 def split_of(arms: Sequence[Arm]) -> str:
     """Whose answers are stated: those of test, where there are any."""
-    splits = [split for arm in arms for run in arm.runs for split in run.answers]
+    splits = [split for arm in arms for run in arm.runs for split in run.answers if not split.startswith(ELSEWHERE)]
     return "test" if "test" in splits or not splits else splits[0]
 
 
@@ -320,7 +333,7 @@ class Pair:
     treatment: Arm
     reference: Arm
     split: str
-    first: tuple[Mapping[str, float], ...]  # question to success (0 or 1), one mapping a seed
+    first: tuple[Mapping[str, float], ...]  # question to success (0 or 1; weighted: `nat.elsewhere`), a mapping a seed
     second: tuple[Mapping[str, float], ...]
     left_out: int  # questions that not all runs of both arms have answered
 

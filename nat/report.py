@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nat import pictures, report_page
+from nat import elsewhere, pictures, report_page
 from nat.arm_means import outcome_shares
 from nat.caveats import caveats_of
 from nat.comparison import (
@@ -21,6 +21,7 @@ from nat.comparison import (
     Arm,
     Comparison,
     Contrast,
+    Environments,
     Pair,
     ReportConfig,
     RunResult,
@@ -105,6 +106,7 @@ def compare(directory: Path, config: ReportConfig) -> Comparison:
         runs=found.runs,
         text_contrasts=text_contrasts,
         split=split,
+        environments=elsewhere.environments_of(arms, split, config.smallest_effect),
     )
 
 
@@ -178,6 +180,37 @@ def _difference(contrast: Contrast | None) -> list[str]:
     return [points, p_text(contrast.p_holm).lstrip("= ")]
 
 
+def environment_columns(environments: Environments) -> tuple[list[str], list[list[str]]]:
+    """Header and one row an arm: its success in each environment, and their mean against the successes alone."""
+    header = ["arm", "seeds", *environments.names, "mean"]
+    header += ["vs successes alone", "p"] if environments.contrasts else []
+    rows = []
+    for arm in environments.arms:
+        row = [arm.label, str(len(arm.runs)), *(_rate(mean_success(arm, split)) for split in environments.splits)]
+        row.append(_rate(elsewhere.mean_over(arm, environments.splits)))
+        rows.append(row + (_difference(elsewhere.contrast_of(environments, arm)) if environments.contrasts else []))
+    return header, rows
+
+
+def environment_legend(environments: Environments) -> list[str]:
+    """How to read these columns, and what the table leaves out."""
+    lines, contrasts = elsewhere.legend(environments), environments.contrasts
+    if contrasts:
+        compared = f"the {len(contrasts)} comparisons of this table (Holm)" if len(contrasts) > 1 else "1 comparison"
+        lines.insert(
+            2,
+            f"vs successes alone: of the mean, {REFERENCE_MEANS}, same questions; 95% interval over "
+            f"{_interval_is_over(contrasts)}; p is adjusted over {compared}. It holds no verdict.",
+        )
+    return lines
+
+
+def _interval_is_over(contrasts: Sequence[Contrast]) -> str:
+    several = {contrast.difference.n_seeds > 1 for contrast in contrasts}
+    over = "questions and seeds" if True in several else "questions alone"
+    return over + (" (questions alone where an arm has one seed)" if len(several) > 1 else "")
+
+
 def legend(comparison: Comparison) -> list[str]:
     """How to read the columns."""
     lines = [f"success: share of the {comparison.split} questions solved, mean over seeds."]
@@ -187,10 +220,7 @@ def legend(comparison: Comparison) -> list[str]:
     families += ((comparison.text_contrasts, "vs no text", TEXT_MEANS),)
     for contrasts, name, means in families:
         if contrasts:
-            several = {contrast.difference.n_seeds > 1 for contrast in contrasts}
-            over = "questions and seeds" if True in several else "questions alone"
-            over += " (questions alone where an arm has one seed)" if len(several) > 1 else ""
-            lines.append(f"{name}: {means}, same questions; 95% interval over {over}.")
+            lines.append(f"{name}: {means}, same questions; 95% interval over {_interval_is_over(contrasts)}.")
     counts = [f"{len(contrasts)} of {name!r}" for contrasts, name, _ in families if len(contrasts) > 1]
     if counts:
         lines.append(f"{EXPLORATORY} p is adjusted over the comparisons of its column: {', '.join(counts)} (Holm).")
@@ -235,7 +265,21 @@ def _arm_row(comparison: Comparison, arm: Arm) -> dict[str, Any]:
         for contrast in contrasts:
             if contrast.treatment is arm:
                 row |= _contrast_row(contrast, prefix)
+    if comparison.environments is not None:
+        row |= _environments_row(comparison.environments, arm)
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def _environments_row(environments: Environments, arm: Arm) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for shown in environments.arms:
+        if shown.label == arm.label:
+            for split in environments.splits[1:]:
+                row |= {f"{split}_success": mean_success(shown, split), f"{split}_score": mean_score(shown, split)}
+            mean = elsewhere.mean_over(shown, environments.splits)
+            row |= {"environments_success": mean, "environments_seeds": len(shown.runs)}
+    contrast = elsewhere.contrast_of(environments, arm)
+    return row | (_contrast_row(contrast, "environments_difference") if contrast else {})
 
 
 def _contrast_row(contrast: Contrast, prefix: str) -> dict[str, Any]:
@@ -286,6 +330,10 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     if comparison.arms:
         header, rows = columns(comparison)
         lines += ["## Arms", "", *markdown_table(header, rows), "", *(f"- {line}" for line in legend(comparison)), ""]
+    if comparison.environments is not None:
+        header, rows = environment_columns(comparison.environments)
+        notes = [f"- {_safe(line)}" for line in environment_legend(comparison.environments)]
+        lines += [f"## {IN_EACH}", "", *markdown_table(header, rows), "", *notes, ""]
     single = [arm for arm in comparison.arms if len(arm.runs) == 1]
     if any(arm.method != "base" for arm in single):  # the untrained base needs no second seed
         header, rows = _run_table(single, comparison.split)
@@ -305,6 +353,7 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+IN_EACH = "In each environment"
 EVIDENCE = [
     "Interval of the family: simultaneous for the verdicts above, or for those elsewhere (Bonferroni). Standard errors",
     "(s.e.): due to questions, and due to training seeds; each holds the noise of single answers too.",
@@ -396,6 +445,9 @@ def terminal(comparison: Comparison, written: str) -> str:
     if comparison.arms:
         header, rows = columns(comparison)
         lines += [*aligned(header, rows), *_wrapped(legend(comparison)), ""]
+    if comparison.environments is not None:
+        header, rows = environment_columns(comparison.environments)
+        lines += [f"{IN_EACH}:", *aligned(header, rows), *_wrapped(environment_legend(comparison.environments)), ""]
     if comparison.missing:
         lines += ["Missing:", *_wrapped(comparison.missing[:SHOWN_MISSING])]
         more = len(comparison.missing) - SHOWN_MISSING

@@ -16,8 +16,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from nat import elsewhere
 from nat.arm_means import Mean, arm_mean
-from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
+from nat.comparison import Arm, Comparison, Contrast, Environments, Finding, RunResult, mean_success
 from nat.findings import interval_note, no_verdict, p_text
 from nat.html_page import asset, policy
 from nat.pictures import verdict_arms
@@ -38,6 +39,11 @@ CAPTIONS = {
     "strategies": (
         "Forest plot of the success rate under each conditioning text",
         "Texts side by side: mean, 95% interval and single seeds. Dashed: NUT, the same trajectories without a text.",
+    ),
+    "environments": (
+        "Point plots of the success rate, one panel an environment and one row an arm",
+        "Success in each environment that the models were asked in, their own first: mean, 95% interval and single "
+        "seeds. Dotted: the successes alone, where they are one arm.",
     ),
     "failures": (
         "Stacked bars of how episodes ended, one row an arm",
@@ -69,10 +75,11 @@ def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], brow
         "missing": _missing(comparison.missing),
         "pictures": _pictures(comparison, means, pictures),
         "arms": _arms_table(comparison, means),
+        "environments": _environments_table(comparison.environments),
         "texts": _texts_table(comparison),
         "runs": _runs_table(comparison),
     }
-    names = ("Verdict", "Pictures", "Arms", "Texts", "Runs", "Roll-outs")
+    names = ("Verdict", "Pictures", "Arms", "Environments", "Texts", "Runs", "Roll-outs")
     links = [(id, name) for name in names if sections.get(id := name.lower().replace("-", ""), "always there")]
     return Template(asset("report.html")).substitute(
         sections,
@@ -333,6 +340,32 @@ def _contrast_cells(contrast: Contrast | None) -> list[Cell]:
         (_text(p_text(contrast.p_holm).lstrip("= ")), contrast.p_holm),
         _name_cell(contrast.reference.label),
     ]
+
+
+def _environments_table(environments: Environments | None) -> str:
+    if environments is None:
+        return ""
+    heads = [("arm", False), *((name, True) for name in environments.names), ("mean", True)]
+    heads += [*CONTRAST_HEADS, ("seeds", True)]
+    rows = [
+        [
+            _name_cell(arm.label),
+            *(_figure_cell(mean_success(arm, split)) for split in environments.splits),
+            _figure_cell(elsewhere.mean_over(arm, environments.splits)),
+            *_contrast_cells(elsewhere.contrast_of(environments, arm)),
+            _figure_cell(len(arm.runs), "d"),
+        ]
+        for arm in environments.arms
+    ]
+    note = " ".join(
+        [
+            *(f"{line[0].upper()}{line[1:]}" for line in elsewhere.legend(environments)),
+            "The difference is of that mean to the arm named under against, on the same questions; its interval and p "
+            f"are adjusted for the {_count(len(environments.contrasts), 'comparison')} in this table. It is "
+            "exploratory and holds no verdict.",
+        ]
+    )
+    return _table("environments", "In each environment", note, heads, rows)
 
 
 def _texts_table(comparison: Comparison) -> str:

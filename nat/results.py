@@ -25,7 +25,7 @@ OF_NO_EFFECT = (
 # they part two runs of the same seed where nothing else does.
 OF_LITTLE_EFFECT = (
     *("training.device", "model.threads", "evaluation.decoding.batch_size", "training.sft.logging_steps"),
-    *("evaluation.n_questions", "evaluation.n_validation", "evaluation.also_as", "evaluation.split"),
+    *("evaluation.n_questions", "evaluation.n_validation", "evaluation.also_as", "evaluation.split", "also_in"),
     *("method", "mixing.kind", "mixing.ratio", "mixing.positives", "mixing.negatives", "mixing.total", "mixing.tokens"),
 )
 OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no meaning for a run that trains nothing

@@ -18,6 +18,7 @@ SWEEPS = {
     "controls_strategic": ["experiment=controls", "environment=strategic"],
     "strategyqa": ["experiment=strategyqa"],
     "hotpotqa": ["experiment=hotpotqa"],
+    "scarcity": ["experiment=scarcity"],
     "agent_style": ["experiment=agent_style"],
     "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
 }

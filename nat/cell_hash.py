@@ -24,6 +24,7 @@ OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples", "collect", 
 # Keys that came later, and the values under which a run is what it was before: cells measured then stay the same cells.
 NEUTRAL: tuple[tuple[str, str, Any], ...] = (
     ("training", "processes", 1),
+    ("training", "sharding", "none"),
     ("agent", "style", "react"),
     ("agent", "instructions", None),
     ("trajectories", "questions", None),

@@ -38,7 +38,7 @@ from nat.schema import STRICT
 from nat.search import SearchConfig
 from nat.strategy import StrategyConfig
 from nat.tracking import TrackingConfig
-from nat.training import TrainingConfig
+from nat.training import TrainingConfig, check_sharding
 from nat.trajectories import TrajectoriesConfig
 from nat.types import RequestError
 
@@ -119,6 +119,7 @@ def check(config: Config, *, inputs: bool = True) -> None:
             "quality: its rules are for files; trajectories=scripted are generated, and none of them is left out.\n"
             "Leave quality=default, or write them to a file (nat collect) and train on it with trajectories=jsonl."
         )
+    check_sharding(config.training, config.model.lora)
     check_also_in(config, inputs=inputs)
     parse_rule(config.trajectories.label)
     check_search(config, plays=config.evaluation.kind == "rollouts", inputs=inputs)

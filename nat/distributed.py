@@ -1,4 +1,5 @@
-"""One cell's training in several processes: each holds the whole model and reads its own examples (DDP).
+"""One cell's training in several processes: each reads its own examples and holds the whole model (DDP), or with
+training.sharding=fsdp2 a shard of it.
 
 The cell (`train_in_processes`) starts the workers with torchrun, as `python -m nat.distributed RUN_DIR`, and waits;
 only the cell knows Hydra and W&B. They meet in a directory of the run that lasts as long as the training:
@@ -34,7 +35,16 @@ from nat.files import write_json
 from nat.model import ModelConfig, load_model, load_tokenizer, merged, use_threads
 from nat.progress import Advance, progress
 from nat.tokenization import chat_format
-from nat.training import CHECKPOINTS, MEETING_PLACE, TrainingConfig, TrainingResult, last_checkpoint, sft_config, train
+from nat.training import (
+    CHECKPOINTS,
+    MEETING_PLACE,
+    TrainingConfig,
+    TrainingResult,
+    check_sharding,
+    last_checkpoint,
+    sft_config,
+    train,
+)
 from nat.types import Example, RequestError, StageError
 
 if TYPE_CHECKING:
@@ -66,6 +76,7 @@ def train_in_processes(
         RequestError: fewer GPUs than processes, or what `train` refuses. StageError: a worker failed.
     """
     start = time.monotonic()
+    check_sharding(config, model_config.lora)
     check_gpus(config.processes, device)
     run_dir = run_dir.absolute()
     place = run_dir / MEETING_PLACE
@@ -86,7 +97,7 @@ def train_in_processes(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, _import_path()))},
+                env=_environment(device),
                 start_new_session=True,  # an interrupt at the terminal reaches the cell alone
             )
             try:
@@ -115,9 +126,12 @@ def check_gpus(processes: int, device: Literal["cpu", "cuda"]) -> None:
         )
 
 
-def _import_path() -> list[str]:
-    """Where workers find nat, whatever directory the cell was started in."""
-    return [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+def _environment(device: Literal["cpu", "cuda"]) -> dict[str, str]:
+    """The workers' environment: they find nat, whatever directory the cell was started in."""
+    path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    # FSDP takes the GPUs wherever torch sees any
+    return environment | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
 
 @contextmanager
@@ -234,7 +248,8 @@ def _work(run_dir: Path, place: Path, rank: int) -> None:
     examples, _ = decode_examples((place / "examples.npz").read_bytes())
     events = _Events(place / "events.jsonl", Tracker(run_dir / METRICS_FILE))  # used by the first process alone
     tracker: Any = events
-    model = load_model(model_config, device, seed)
+    is_sharded = config.sharding != "none"
+    model = _load_to_shard(model_config, seed, rank) if is_sharded else load_model(model_config, device, seed)
     result = train(
         model,
         chat_format(load_tokenizer(model_config)),
@@ -247,9 +262,14 @@ def _work(run_dir: Path, place: Path, rank: int) -> None:
         resume=job["resume"],
         show=events.progress if rank == 0 else _silent,
     )
-    _check_same_weights(model)
+    if is_sharded:
+        _check_sharded(model)
+        weights = _whole_weights(model)
+    else:
+        _check_same_weights(model)
+        model, weights = merged(model), None  # its own
     if rank == 0:
-        merged(model).save_pretrained(place / "model")
+        model.save_pretrained(place / "model", state_dict=weights)
         write_json(place / "result.json", asdict(result))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -300,6 +320,58 @@ def _check_same_weights(model: Any) -> None:
     torch.distributed.all_gather(all_sums, mine)
     if not all(torch.equal(mine, others) for others in all_sums):
         raise StageError("training: the processes ended with different weights")
+
+
+def _load_to_shard(config: ModelConfig, seed: int, rank: int) -> Any:
+    """The model in main memory: whole in the first process; in the others its form, with weights that are never read.
+
+    accelerate then gives each process, on its GPU, its shard of the first one's weights. (transformers'
+    own cpu_ram_efficient_loading leaves the others, by its version, zeros or no memory at all; accelerate tells
+    parameters apart by their addresses, so that each needs one.)
+    """
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    model = load_model(config, "cpu", seed) if rank == 0 else None
+    form = [None if model is None else (model.config, model.dtype)]
+    torch.distributed.broadcast_object_list(form)
+    if model is not None:
+        return model
+    assert form[0] is not None
+    settings, dtype = form[0]
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=config.attention)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            empty = torch.empty_like(parameter, device="cpu")  # takes memory only once something is written there
+            module.register_parameter(name, torch.nn.Parameter(empty, parameter.requires_grad))
+    model.tie_weights()
+    return model.eval()
+
+
+def _check_sharded(model: Any) -> None:
+    """Raise StageError where the processes together do not hold the model once: it would not have been sharded."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    parameters = list(model.parameters())
+    held = sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in parameters)
+    together = torch.tensor(held, device=parameters[0].device)
+    torch.distributed.all_reduce(together)
+    total = sum(parameter.numel() for parameter in parameters)
+    if int(together) != total:
+        raise StageError(
+            f"training.sharding=fsdp2: the processes hold {int(together)} weights together, the model has {total}: it "
+            "was not sharded"
+        )
+
+
+def _whole_weights(model: Any) -> dict[str, Any]:
+    """All weights in main memory in the first process; nothing in the others, which take part in gathering them."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import torch
 import transformers
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
@@ -59,12 +60,24 @@ class ClassLossTrainer(SFTTrainer):
         )
         self.remove_callback(PrinterCallback)  # it prints every logged line to stdout
 
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            # accelerate shards on GPUs only and takes DDP on the CPU, where torch can shard too
+            state: Any = self.accelerator.state
+            settings: Any = self.args.fsdp_plugin_args
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**settings)
+            state.distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
+
     def planned_steps(self) -> int:
         """Optimiser steps of the whole training."""
         return self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
 
     def load_finished(self, checkpoint: str) -> None:
         """Take the weights and the record of a training that had reached its last step."""
+        if self.is_fsdp_enabled:  # each process reads its shard, into a sharded model
+            self.model, self.optimizer = self.accelerator.prepare(self.model, self.create_optimizer())
         self._load_from_checkpoint(checkpoint)
         self.state = transformers.TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
 

@@ -68,9 +68,9 @@ _SET_ELSEWHERE = {  # field of SFTConfig: why it is not free under training.sft
     "eval_on_start": "nat evaluates by roll-outs; see `evaluation`",
     "load_best_model_at_end": "nat evaluates by roll-outs; see `evaluation`",
     "push_to_hub": "nat uploads nothing",
-    "fsdp": "each of training.processes holds the whole model; adapters (model.lora) need far less memory",
-    "fsdp_config": "each of training.processes holds the whole model; adapters (model.lora) need far less memory",
-    "deepspeed": "each of training.processes holds the whole model; adapters (model.lora) need far less memory",
+    "fsdp": "set `training.sharding`",
+    "fsdp_config": "set `training.sharding`",
+    "deepspeed": "set `training.sharding`",
 }
 
 
@@ -83,6 +83,7 @@ class TrainingConfig:
     epochs: float | None
     device: Literal["auto", "cpu", "cuda"]
     processes: PositiveInt
+    sharding: Literal["none", "fsdp2"]
     checkpoint_every: int | None
     save: bool | None
     sft: dict[str, Any]
@@ -121,6 +122,11 @@ def _check(config: TrainingConfig) -> None:
     for key, value in (("max_steps", config.max_steps), ("epochs", config.epochs)):
         if value is not None and value <= 0:
             raise ValueError(f"{key}={value}: must be above 0; to train nothing use training=none")
+    if config.sharding != "none" and config.processes == 1:
+        raise ValueError(
+            f"sharding={config.sharding}: shards the model over several processes, and training.processes=1; raise "
+            "training.processes to the number of GPUs, or take training.sharding=none"
+        )
     for name in config.sft:
         if name in _SET_ELSEWHERE or name.startswith(("hub_", "push_to_hub_", "eval_")):
             reason = _SET_ELSEWHERE.get(name, "nat uploads nothing and evaluates by roll-outs")
@@ -133,6 +139,16 @@ def _check(config: TrainingConfig) -> None:
     if every is not None and every % logging_steps:
         # A resumed run would otherwise begin inside a logging window and log another mean than the unbroken one.
         raise ValueError(f"checkpoint_every={every}: must be a multiple of training.sft.logging_steps={logging_steps}")
+
+
+def check_sharding(config: TrainingConfig, lora: object | None) -> None:
+    """Raise RequestError where the model has adapters (`model.lora`) and is to be sharded over processes."""
+    if config.objective != "none" and config.sharding != "none" and lora is not None:
+        raise RequestError(
+            f"training.sharding={config.sharding}: adapters are folded into whole weights after training, and no "
+            "process would have them;\nset model.lora=null to train all weights, or training.sharding=none: adapters "
+            "need little memory beside the weights"
+        )
 
 
 def sft_config(config: TrainingConfig, seed: int, output_dir: Path, device: Literal["cpu", "cuda"]) -> Any:
@@ -176,6 +192,7 @@ def sft_config(config: TrainingConfig, seed: int, output_dir: Path, device: Lite
         "save_strategy": "no" if config.checkpoint_every is None else "steps",
         "save_steps": config.checkpoint_every or 0,
         "save_total_limit": 1,
+        **_sharding(config),
     }
     try:
         arguments = SFTConfig(**settings)
@@ -184,7 +201,35 @@ def sft_config(config: TrainingConfig, seed: int, output_dir: Path, device: Lite
     if device == "cuda" and arguments.parallel_mode.name == "NOT_DISTRIBUTED":
         # A plain process with several visible GPUs would be wrapped in DataParallel, which TRL refuses: use the first.
         arguments._n_gpu = 1
+    if config.sharding != "none" and (arguments.bf16 or arguments.fp16):
+        import torch
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        # accelerate's own choice sums gradients and rounds the loss of every token in half precision, which the
+        # training of whole models (DDP) does not
+        half = torch.bfloat16 if arguments.bf16 else torch.float16
+        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
+        plugin: Any = arguments.fsdp_plugin_args
+        plugin["mixed_precision_policy"] = policy
     return arguments
+
+
+def _sharding(config: TrainingConfig) -> dict[str, Any]:
+    """Fields of SFTConfig for accelerate's FSDP2; the units of sharding are the layers that the model's class names."""
+    if config.sharding == "none":
+        return {}
+    return {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "reshard_after_forward": True,
+            # the first process has read the weights (nat.distributed) and sends the others their shards
+            "cpu_ram_efficient_loading": True,
+            # each process writes its shard: Adam's whole state would not fit into the first one's memory
+            "state_dict_type": "SHARDED_STATE_DICT",
+        },
+    }
 
 
 def train(

@@ -61,6 +61,7 @@ def test_the_papers_scale_has_the_papers_values(name, search_key):
     assert (training.epochs if training.max_steps is None else training.max_steps) == budget
     assert (config.model.path, config.model.max_length) == ("meta-llama/Llama-2-7b-chat-hf", 4096)
     assert (config.model.lora, config.model.dtype, training.objective) == (None, "float32", "sft")
+    assert (training.processes, training.sharding) == (4, "fsdp2")
     batch = training.processes * sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"]
     assert (batch, sft["learning_rate"], sft["lr_scheduler_type"], sft["warmup_steps"]) == (64, 5e-5, "cosine", 0.03)
     assert (config.evaluation.n_questions, config.evaluation.decoding.temperature) == (n_questions, 0.2)
@@ -96,6 +97,7 @@ def test_the_papers_figure_goes_to_twelve_thousand_failures_at_two_sizes():
 def test_the_papers_larger_model_is_one_override():
     config, _ = checked("experiment=ratio_sweep", "scale=paper", "model=llama2_13b")
     assert (config.model.path, config.model.lora) == ("meta-llama/Llama-2-13b-chat-hf", None)
+    assert (config.training.processes, config.training.sharding) == (4, "fsdp2")
 
 
 @pytest.mark.slow

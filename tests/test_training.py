@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from nat.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import TrainingConfig, last_checkpoint, remove_checkpoints, sft_config, train
+from nat.training import TrainingConfig, check_sharding, last_checkpoint, remove_checkpoints, sft_config, train
 from nat.types import Example, RequestError, StageError
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
@@ -34,6 +34,7 @@ def config(max_steps=6, epochs=None, checkpoint_every=None, objective="sft", **s
         epochs=epochs,
         device="cpu",
         processes=1,
+        sharding="none",
         checkpoint_every=checkpoint_every,
         save=False,
         sft={**SFT, **sft},
@@ -293,7 +294,7 @@ def test_terminal_stays_quiet_but_for_the_progress(tmp_path, capfd):
         ({"max_length": 3}, r"sft\.max_length: is set by nat; set `model\.max_length`"),
         ({"packing": True}, r"sft\.packing: is set by nat"),
         ({"report_to": "wandb"}, r"sft\.report_to: is set by nat"),
-        ({"fsdp": "full_shard"}, r"sft\.fsdp: is set by nat; each of training\.processes holds the whole model"),
+        ({"fsdp": "full_shard"}, r"sft\.fsdp: is set by nat; set `training\.sharding`"),
         ({"hub_model_id": "me/mine"}, r"sft\.hub_model_id: is set by nat; nat uploads nothing"),
         ({"checkpoint_every": 3}, r"checkpoint_every=3: must be a multiple of training\.sft\.logging_steps=2"),
         ({"checkpoint_every": 0}, "must be at least 1 step"),
@@ -330,6 +331,51 @@ def test_shipped_presets_are_what_trl_takes(tmp_path):
         preset = TrainingConfig(**yaml.safe_load(path.read_text(encoding="utf-8")))
         if preset.objective != "none":
             assert sft_config(preset, 0, tmp_path, "cpu").learning_rate == preset.sft["learning_rate"]
+
+
+SHARDED = dataclasses.replace(config(), processes=2, sharding="fsdp2")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")  # TrainingArguments sets it
+
+
+def test_one_process_has_nothing_to_share_out():
+    message = (
+        r"sharding=fsdp2: shards the model over several processes, and training\.processes=1; raise "
+        r"training\.processes to the number of GPUs, or take training\.sharding=none"
+    )
+    with pytest.raises(ValidationError, match=message):
+        dataclasses.replace(SHARDED, processes=1)
+
+
+def test_adapters_are_not_sharded():
+    with pytest.raises(RequestError, match=r"^training\.sharding=fsdp2: adapters are folded .*\nset model\.lora=null"):
+        check_sharding(SHARDED, lora=object())
+    check_sharding(SHARDED, lora=None)
+    check_sharding(config(), lora=object())
+
+
+def test_sharding_is_that_of_accelerate(tmp_path, environment):
+    assert sft_config(config(), 0, tmp_path, "cpu").fsdp_plugin_args is None
+    assert sft_config(SHARDED, 0, tmp_path, "cpu").fsdp_plugin_args == {
+        "fsdp_version": 2,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "cpu_ram_efficient_loading": True,
+        "state_dict_type": "SHARDED_STATE_DICT",
+        "reshard_after_forward": True,
+    }
+
+
+def test_half_precision_neither_sums_gradients_nor_rounds_losses(tmp_path, environment):
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    half = dataclasses.replace(SHARDED, sft={**SFT, "bf16": True})
+    plugin = FullyShardedDataParallelPlugin(**sft_config(half, 0, tmp_path, "cpu").fsdp_plugin_args)
+    plugin.set_mixed_precision("bf16")  # as Accelerator does; it must keep what it is given
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
 
 
 def test_length_grouped_batches_hold_every_example_once_and_little_padding():

@@ -113,6 +113,7 @@ def main() -> None:
         epochs=None,
         device=device,
         processes=1,
+        sharding="none",
         checkpoint_every=None,
         save=False,
         sft={

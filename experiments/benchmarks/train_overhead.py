@@ -87,6 +87,7 @@ def sft_trainer(format: ChatFormat, examples: Sequence[Example], steps: int, sam
             epochs=None,
             device="cpu",
             processes=1,
+            sharding="none",
             checkpoint_every=None,
             save=False,
             sft={

@@ -40,7 +40,7 @@ def test_a_further_environment_must_be_another_one_with_questions_and_a_name_for
 
 
 def test_null_takes_out_what_an_experiment_names():
-    config = config_of("experiment=benchmarks", "also_in.larger=null")
+    config = config_of("experiment=methods_by_benchmark", "also_in.larger=null")
     assert list(config.also_in) == ["longer", "other_verbs"]
 
 

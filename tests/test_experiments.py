@@ -19,6 +19,7 @@ SWEEPS = {
     "strategyqa": ["experiment=strategyqa"],
     "hotpotqa": ["experiment=hotpotqa"],
     "scarcity": ["experiment=scarcity"],
+    "methods_by_benchmark": ["experiment=methods_by_benchmark"],
     "agent_style": ["experiment=agent_style"],
     "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
 }

@@ -30,7 +30,7 @@ PAPER = {
     "self_improvement": ("gsm8k", 2000, "1:2", 2.0, 1319, 3),
     "hotpotqa": ("hotpotqa", 500, "1:2", 2.0, 500, 9),
     "strategyqa": ("strategyqa", 500, "1:2", 2.0, 500, 3),
-    "benchmarks": ("gsm8k", 5000, "1:2", 2.0, 2500, 3),
+    "methods_by_benchmark": ("gsm8k", 5000, "1:2", 2.0, 2500, 3),
     "quality_of_negatives": ("gsm8k", 5000, "1:1.2", 2.0, 1319, 4),
 }
 
@@ -148,7 +148,7 @@ def test_experiments_share_the_cells_that_they_have_in_common():
 
 
 def test_the_papers_benchmarks_are_asked_beside_the_one_trained_on():
-    config, _ = checked("experiment=benchmarks", "scale=paper")
+    config, _ = checked("experiment=methods_by_benchmark", "scale=paper")
     assert {name: (other.name, other.questions) for name, other in config.also_in.items()} == {
         "asdiv": ("asdiv", "data/dataset/ASDiv/test_one_answer.jsonl"),
         "svamp": ("svamp", "data/dataset/SVAMP/test.jsonl"),
@@ -221,7 +221,7 @@ DRY_RUNS = {
     "self_improvement": ("method=nat", "mixing.ratio='1:1'"),
     "hotpotqa": ("strategy=graded_4", "mixing.ratio='1:1'", "search=bm25", "search.path=corpus.jsonl"),
     "strategyqa": ("method=nat", "mixing.ratio='1:1'", "search=bm25", "search.path=corpus.jsonl"),
-    "benchmarks": ("method=nat", "mixing.ratio='1:1'"),
+    "methods_by_benchmark": ("method=nat", "mixing.ratio='1:1'"),
     "quality_of_negatives": (
         *("method=nat", "mixing.ratio='1:1'"),
         f"trajectories.path=[{GSM8K}gsm8k_gpt-3.5_positive.json,outputs/collected/weaker_failures.jsonl]",
@@ -252,7 +252,7 @@ def test_a_cell_at_the_papers_scale_takes_a_step_with_a_random_model(name, autho
     found = json.loads(path.read_text())
     assert (found["status"], found["steps"], found["positives"], found["n_questions"]) == ("completed", 1, 4, 2)
     assert found["negatives"] == (8 if name == "ratio_sweep" else 4)
-    elsewhere = {"asdiv": 1, "svamp": 1, "multiarith": 1} if name == "benchmarks" else {}
+    elsewhere = {"asdiv": 1, "svamp": 1, "multiarith": 1} if name == "methods_by_benchmark" else {}
     assert {name: other["n_questions"] for name, other in found.get("also_in", {}).items()} == elsewhere
 
 

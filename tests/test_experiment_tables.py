@@ -298,7 +298,12 @@ def test_the_arms_of_a_report_are_the_means_of_its_runs(report):
     success = table.head.index("success")
     for arm, row in zip(arms, table.rows, strict=True):
         assert row[:2] == [arm["method"], arm["strategy"]]
-        members = [run for run in runs if _belong_to({**arm, "seeds": run["seed"]}, [run])]
+        settings = [column for column in arm if "." in column and column in runs[0]]  # empty: the value of the group
+        members = [
+            run
+            for run in runs
+            if _belong_to({**arm, "seeds": run["seed"]}, [run]) and all(run[key] == arm[key] for key in settings)
+        ]
         assert sorted(run["seed"] for run in members) == sorted(arm["seeds"].split()), arm["arm"]
         mean = sum(float(run["test_success"]) for run in members) / len(members)
         assert float(arm["test_success"]) == pytest.approx(mean, abs=2e-6), arm["arm"]

@@ -20,6 +20,7 @@ SWEEPS = {
     "hotpotqa": ["experiment=hotpotqa"],
     "scarcity": ["experiment=scarcity"],
     "methods_by_benchmark": ["experiment=methods_by_benchmark"],
+    "quality_of_negatives": ["experiment=quality_of_negatives"],
     "agent_style": ["experiment=agent_style"],
     "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
 }

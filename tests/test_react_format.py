@@ -55,7 +55,14 @@ MESSAGES = (
 def config(path, on_bad_row: Literal["error", "drop"] = "error") -> TrajectoriesConfig:
     path = [str(p) for p in path] if isinstance(path, list) else str(path)
     return TrajectoriesConfig(
-        kind="react", path=path, successes=None, failures=None, questions=None, label=None, on_bad_row=on_bad_row
+        kind="react",
+        path=path,
+        successes=None,
+        failures=None,
+        failures_rate=None,
+        questions=None,
+        label=None,
+        on_bad_row=on_bad_row,
     )
 
 

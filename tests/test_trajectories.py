@@ -26,7 +26,15 @@ LABEL = {"outcome": {"success": True}}
 
 def config(kind, path, **changes) -> TrajectoriesConfig:
     path = str(path) if isinstance(path, Path) else path
-    values = {"successes": None, "failures": None, "questions": None, "label": None, "on_bad_row": "error", **changes}
+    values = {
+        "successes": None,
+        "failures": None,
+        "failures_rate": None,
+        "questions": None,
+        "label": None,
+        "on_bad_row": "error",
+        **changes,
+    }
     return TrajectoriesConfig(kind=kind, path=path, **values)
 
 
@@ -279,6 +287,7 @@ def test_what_generated_trajectories_cannot_be(change, message):
         "path": None,
         "successes": 1,
         "failures": 0,
+        "failures_rate": None,
         "questions": None,
         "label": None,
         "on_bad_row": "error",

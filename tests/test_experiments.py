@@ -15,6 +15,7 @@ SWEEPS = {
     "controls_arithmetic": ["experiment=controls", "environment=arithmetic"],
     "controls_multihop": ["experiment=controls", "environment=multihop"],
     "self_improvement": None,  # its trajectories are a model's own, collected by the command before
+    "self_improvement_rounds": None,  # likewise, by the script beside it
     "controls_strategic": ["experiment=controls", "environment=strategic"],
     "strategyqa": ["experiment=strategyqa"],
     "hotpotqa": ["experiment=hotpotqa"],

@@ -595,9 +595,9 @@ def test_what_to_mind_is_said_where_it_applies(tmp_path, changed, caveat):
 
 def test_missing_cells_and_other_questions_are_caveats(tmp_path):
     for seed in range(5):
-        write_cell(tmp_path / f"p{seed}", "positive_only", "1" * 20, seed=seed)
-        write_cell(tmp_path / f"n{seed}", "nut", "1" * 19, negatives=100, seed=seed)
-        write_cell(tmp_path / f"m{seed}", "nut", "1" * 10, negatives=400, seed=seed)
+        write_cell(tmp_path / f"p{seed}", "positive_only", "10" * 10, seed=seed)
+        write_cell(tmp_path / f"n{seed}", "nut", "10" * 9 + "1", negatives=100, seed=seed)
+        write_cell(tmp_path / f"m{seed}", "nut", "10" * 5, negatives=400, seed=seed)
     plan(tmp_path, [f"{arm}{seed}" for arm in "pnmo" for seed in range(5)])
     comparison = compare(tmp_path, CONFIG)
     assert comparison.caveats == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -209,6 +210,29 @@ def test_the_table_holds_means_differences_and_what_there_was_to_train_on():
     assert marked[:4] == ["1", "NAT", "84, 301; 57, 322", "0.312 (.250, .375)"]
     assert marked[5].startswith("-12.5 [")  # to positives only: one question of eight
     assert marked[7] == "+12.5 [12.5, 12.5]"
+
+
+def test_the_marker_asks_arms_csv_only_as_long_as_no_chain_ran_short():
+    alone, marked = arm("positive_only", "1100", "1100"), arm("nat", "1000", "1000")
+    entry = "to positives only, points: "
+    even = rounds.table({(1, "positive_only"): alone, (1, "nat"): marked}, [])
+    assert f"{entry}arms=difference x100" in even.splitlines()
+    fewer = dataclasses.replace(marked.runs[1], positives=57)
+    uneven = dataclasses.replace(marked, runs=(marked.runs[0], fewer))
+    shown = rounds.table({(1, "positive_only"): alone, (1, "nat"): uneven}, []).splitlines()
+    assert f"{entry}unchecked" in shown and "p: unchecked" in shown
+
+
+def test_the_committed_tables_are_what_their_cells_say():
+    folder = SCRIPT.parent.with_name("self_improvement_rounds")
+    rows = list(rounds.rows_of(request(folder, "--seeds", "0,1,2"), {}))
+    table = rounds.table(rounds.arms_of(folder, rows), rows)
+    assert (folder / "rounds.md").read_text() == table
+    with open(folder / "rounds.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == [{key: str(value) for key, value in row.items()} for row in rows]
+    body = [line for line in table.splitlines() if line.startswith("| ")]
+    readme = SCRIPT.with_name("README.md").read_text().splitlines()
+    assert len(body) == 11 and set(body) <= set(readme)
 
 
 # ---- at the paper's scale ----

@@ -36,6 +36,23 @@ def test_make_targets_exist():
     assert {"demo", "test"} <= named <= targets
 
 
+PAGES = [path for path in (*ROOT.glob("*.md"), *(ROOT / "experiments").rglob("*.md")) if "model" not in path.parts]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_exist(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if path.startswith(("http:", "https:")):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            assert anchor in slugs, link
+
+
 def test_the_record_in_the_readme_is_one_that_nat_reads(tmp_path):
     (record,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "mine.jsonl"

@@ -159,6 +159,8 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys, monk
         assert cli.run(arguments) == 0, capsys.readouterr()
         assert json.loads(Path("outputs/audit/audit.json").read_text())["trajectories"]["clean"] > 0
         return
+    # One training seed of three, in place of the printed ones or of the experiment's own.
+    arguments = ["seed=0" if argument == "seed=0,1,2" else argument for argument in arguments]
     if "experiment=self_improvement" in arguments:
         arguments = [*arguments, "seed=0"]
     if arguments[0] in ("report", "evaluate"):  # they come after a run or a sweep

@@ -115,6 +115,7 @@ def measure(trajectories, strategy=STRATEGY, max_length=512):
     return losses_under_marks(model, FORMAT, strategy, prompt(strategy), groups, max_length=max_length), model
 
 
+@pytest.mark.slow
 def test_every_group_is_measured_under_every_mark_and_the_difference_is_paired():
     trajectories = [make_trajectory("a"), make_trajectory("b", success=False), make_trajectory("cc", success=False)]
     found, model = measure(trajectories)

@@ -255,6 +255,7 @@ def test_cell_names_are_safe_and_unique(swept, name):
     assert composition.cell_name(swept, "0123abcd4567ef89") == name
 
 
+@pytest.mark.slow
 def test_two_commands_in_one_sweep_directory_do_not_share_cells():
     def names(*overrides: str) -> list[str]:
         planned = composition.plan([*overrides, "sweep.name=s"], multirun=True)

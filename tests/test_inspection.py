@@ -40,6 +40,7 @@ def test_html_escapes_what_it_shows():
     assert "<a>" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["suffix", "prefix_correct"])
 def test_inspect_shows_examples_of_each_class_with_what_is_trained(capsys, strategy):
     assert cli.run(["inspect", f"strategy={strategy}", "examples=1", "mixing.positives=5"]) == 0

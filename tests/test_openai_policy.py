@@ -107,6 +107,7 @@ def test_what_goes_over_the_wire_and_what_is_kept(tmp_path):
     assert metadata == {"temperature": 0.5, "sample": 0, "policy": "openai", "tokens": 8, "prompt_tokens": 20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "malformed", "empty", "html", "slow"])
 def test_a_fault_that_passes_changes_nothing(tmp_path, fault):
     output = tmp_path / "a.jsonl"

@@ -116,6 +116,7 @@ def test_a_chain_without_a_success_ends_and_the_others_go_on(tmp_path, monkeypat
     assert rounds.play(asked) == {} and trained == []  # the same command has nothing left to do
 
 
+@pytest.mark.slow
 def test_a_chain_that_fails_leaves_the_others_alone(tmp_path, monkeypatch):
     def run_nat(arguments, folder=None):
         if arguments[0] == "train" and "method=nut" in arguments:

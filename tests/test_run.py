@@ -521,6 +521,7 @@ def test_a_run_killed_in_training_goes_on_where_it_was(here):
     assert not (here / "killed" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_other(here, capsys):
     write_pile(here / "mine.jsonl", n=30)
     lines = (here / "mine.jsonl").read_text().splitlines()
@@ -545,6 +546,7 @@ def test_trajectories_are_earned_until_both_numbers_are_there():
     assert pool == run.read_trajectories(config)
 
 
+@pytest.mark.slow
 def test_a_wrong_request_costs_no_earlier_results(here, capsys):
     arguments = ("mixing.positives=5", *QUICK, "training.save=false", "evaluation=none", "hydra.run.dir=r")
     assert nat("train", *arguments) == 0

@@ -288,6 +288,7 @@ def test_an_interrupt_ends_the_sweep_and_keeps_what_is_done(here):
     assert 1 <= len(finished(sweep_dir)) < 40
 
 
+@pytest.mark.slow
 def test_the_advice_counts_the_questions_that_the_files_hold_out(here, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "launch", lambda *_: None)
     pool = [make_trajectory(f"{i}/{s}", bool(s), question=f"What is {i}+7?") for i in range(200) for s in (0, 1)]

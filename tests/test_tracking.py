@@ -47,6 +47,7 @@ def metrics(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_offline_run_reads_back_with_config_group_class_losses_and_summary(tmp_path, capfd):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"hash": "abc"}')

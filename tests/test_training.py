@@ -207,6 +207,7 @@ def test_resuming_a_finished_training_takes_its_weights_and_trains_no_step(tmp_p
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_without_resume_earlier_checkpoints_and_lines_go(tmp_path):
     run(tmp_path, config(4, checkpoint_every=2))
     result, lines, _ = run(tmp_path, config(2))

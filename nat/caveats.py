@@ -108,13 +108,16 @@ def _no_room(findings: Sequence[Finding], split: str) -> Iterator[str]:
         if not isinstance(pair, Pair):
             continue
         means = mean_of(pair.first), mean_of(pair.second)
+        if contrast.verdict == "yes":
+            continue
         side = "next to nothing" if max(means) <= NO_ROOM else "all but everything" if min(means) >= 1 - NO_ROOM else ""
         if side:
+            other = "easier" if max(means) <= NO_ROOM else "harder"
             of_setting = ", ".join(f"{key} {value}" for key, value in contrast.treatment.setting.items())
             where = f"With {of_setting}, both" if of_setting else "Both"
             yield (
-                f"{where} sides of a comparison solve {side} ({means[0]:.3f} and {means[1]:.3f}): that they do not "
-                "differ says nothing about the failures or the text. Ask easier questions, or harder ones."
+                f"{where} sides of a comparison solve {side} ({means[0]:.3f} and {means[1]:.3f}): that no difference "
+                f"is shown says nothing about the failures or the text. Ask {other} questions."
             )
 
 

@@ -226,11 +226,20 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
     generated. Raises RequestError, which names the cell, where a cell asks for more than there is.
     """
     pools: dict[str, Any] = {}
+    asked_elsewhere: set[str] = set()
     fewest: int | None = None
     for cell in plan.cells:
         config = cell.config
-        if cell.hash in done or config.training.objective == "none" or config.trajectories.kind == "scripted":
-            continue  # counted by `nat.config.check`
+        if cell.hash in done:
+            continue
+        if config.training.objective == "none" or config.trajectories.kind == "scripted":
+            # Counted by `nat.config.check`; what is asked elsewhere may lie in files.
+            for name in config.also_in:
+                key = repr((name, config.also_in[name], config.evaluation))
+                if key not in asked_elsewhere:
+                    asked_elsewhere.add(key)
+                    run.questions_elsewhere(config, name)
+            continue
         asked = config.evaluation
         where = (config.environment, config.also_in)
         key = repr((config.trajectories, config.quality, where, asked.kind, asked.split, asked.n_questions))

@@ -368,6 +368,8 @@ def settings(
     """
     asked = config.collect
     world = {k: v for k, v in asdict(config.environment).items() if k not in ("questions", "held_out", "few_shot")}
+    if world.get("other_verbs_share") == 0.0:
+        del world["other_verbs_share"]  # a later key: files begun without it go on
     search = getattr(config, "search", None)
     return json.loads(
         json.dumps(

@@ -108,6 +108,11 @@ def describe_composition_error(error: Exception) -> str:
         key = match[1]
         group, _, name = key.rpartition(".")
         where = f" in {group!r}" if group else ""
+        if match := re.fullmatch(r"model@(also_in\.\w+)\.model", key):
+            return (
+                f"{match[1]}: this environment brings a model along, and the model is the run's own.\n"
+                f"Take the world alone: +environment/worlds@{match[1]}=multihop (or strategic)"
+            )
         if group == "training.sft":
             if close := difflib.get_close_matches(name, _preset_names(), n=1, cutoff=0.8):
                 return f"{key}: there is no key {name!r} in 'training.sft'. Did you mean training.sft.{close[0]}?"

@@ -154,11 +154,14 @@ def check_also_in(config: Config, *, inputs: bool = True) -> None:
                 f"also_in.{name}.questions=held_out: only the training environment's questions are held out of the "
                 f"trajectory files.\nName a file or a data set of the hub, e.g. also_in.{name}.questions=test.jsonl"
             )
-        if config.search.kind == "none" and _searches(environment, config.agent) and inputs:
+        if config.evaluation.split == "validation" and environment.questions is not None:
             raise RequestError(
-                f"search=none: also_in.{name} ({environment.name}) has the tool search; say what it searches, as for "
-                "environment."
+                f"evaluation.split=validation: also_in.{name}.questions={environment.questions} is a test set; "
+                "validation questions are those of a generated world."
             )
+        plays = config.evaluation.kind == "rollouts"
+        if config.search.kind == "none" and _searches(environment, config.agent) and plays and inputs:
+            raise RequestError(_search_needed(f"also_in.{name} ({environment.name})"))
 
 
 def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
@@ -174,10 +177,14 @@ def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
         if inputs:  # what is only shown needs neither files nor keys
             search.check(config.search)
     elif searches and plays and inputs:
-        raise RequestError(
-            f"search=none: environment={environment.name} has the tool search; say what it searches: search=bm25 (your "
-            "documents),\nsearch=replay (recorded observations) or search=web (an API), or take agent=cot."
-        )
+        raise RequestError(_search_needed(f"environment={environment.name}"))
+
+
+def _search_needed(where: str) -> str:
+    return (
+        f"search=none: {where} has the tool search; say what it searches: search=bm25 (your "
+        "documents),\nsearch=replay (recorded observations) or search=web (an API), or take agent=cot."
+    )
 
 
 def _searches(environment: AnyEnvironment, agent: AgentConfig) -> bool:
@@ -242,7 +249,7 @@ def _describe_one(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
             return f"{key}={value!r}: there is no such key; {hint}"
         case "missing" | "missing_argument":
-            return f"{key}: is missing; it must be given"
+            return f"{key}: is missing; it must be given: in its YAML file, or as +{key}=VALUE"
         case "value_error":
             message = str(item["ctx"]["error"])
             # A check over several fields begins with the name of the one to change.
@@ -252,6 +259,8 @@ def _describe_one(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
             return f"{key}={value!r}: it must be one of {item['ctx']['expected']}"
         case "union_tag_invalid":
             return f"{key}.kind={item['ctx']['tag']!r}: it must be one of {item['ctx']['expected_tags']}"
+        case "union_tag_not_found" | "dict_type" if path[0] == "also_in" and len(path) == 2:
+            return f"{key}={value!r}: it must be a whole environment; choose one with +environment@{key}=arithmetic"
     if item["type"] in ("greater_than_equal", "less_than", "greater_than", "less_than_equal"):
         return f"{key}={value!r}: it must be {item['msg'].removeprefix('Input should be ')}"
     wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
@@ -287,6 +296,8 @@ def field_names(path: Sequence[int | str]) -> list[str]:
         following = []
         for node in nodes:
             child = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+            if child is None and isinstance(named := node.get("additionalProperties"), dict):
+                child = named  # names are the user's own, as in `also_in`
             following += _resolve(child, schema) if child else []
         nodes = following
     return list(dict.fromkeys(name for node in nodes for name in node.get("properties", {})))

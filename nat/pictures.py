@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WIDTH = 5.2  # inches
 MOST_ROWS = 24  # arms in a picture with a row each
 MOST_BARS = 12  # of more arms than this the verdict's are drawn; without a verdict each method's most negatives
-MOST_PANELS = 6  # arms with a loss curve
+MOST_PANELS = 6  # arms with a loss curve, or environments beside each other; the tables have all
 MOST_STEPS = 200  # points of a loss curve
 
 # Fixed ids and no date, so that equal results give equal files; names from outside are never read as formulas.

@@ -277,7 +277,8 @@ def read_trajectories(config: Config, dropped: list[DroppedRow] | None = None) -
         if rate is None or rate == world.failure_rate:
             return earn_trajectories(world, "train", {True: successes, False: failures})
         # Both policies try the same questions: their attempts have the same ids.
-        other = earn_trajectories(replace(world, failure_rate=rate), "train", {True: 0, False: failures})
+        asked = "trajectories.failures_rate"
+        other = earn_trajectories(replace(world, failure_rate=rate), "train", {True: 0, False: failures}, asked)
         renamed = [replace(trajectory, id=f"{trajectory.id}@{rate:g}") for trajectory in other]
         return earn_trajectories(world, "train", {True: successes, False: 0}) + renamed
     if config.training.objective == "none" and config.environment.questions != "held_out":
@@ -335,20 +336,26 @@ def as_agent(config: Config, trajectory: Trajectory) -> Trajectory:
 
 
 def earn_trajectories(
-    environment: worlds.WorldConfig, split: worlds.Split, wanted: dict[bool, int]
+    environment: worlds.WorldConfig,
+    split: worlds.Split,
+    wanted: dict[bool, int],
+    rate_key: str = "environment.failure_rate",
 ) -> list[Trajectory]:
-    """Let the scripted policy play until it has earned the wanted numbers of successes (True) and failures (False)."""
+    """Let the scripted policy play until it has earned the wanted numbers of successes (True) and failures (False).
+
+    Raises RequestError, naming `rate_key` as what set its failure rate, where it does not earn them.
+    """
     return cache.cached(
         "trajectories",
         [asdict(environment), split, wanted[True], wanted[False]],
-        lambda: _earn_trajectories(environment, split, wanted),
+        lambda: _earn_trajectories(environment, split, wanted, rate_key),
         cache.encode_trajectories,
         cache.decode_trajectories,
     )
 
 
 def _earn_trajectories(
-    environment: worlds.WorldConfig, split: worlds.Split, wanted: dict[bool, int]
+    environment: worlds.WorldConfig, split: worlds.Split, wanted: dict[bool, int], rate_key: str
 ) -> list[Trajectory]:
     kept: list[Trajectory] = []
     earned: Counter[bool] = Counter()
@@ -366,9 +373,9 @@ def _earn_trajectories(
                 return kept
     larger = "" if attempts == limit else ", environment.knowledge (the world has no more questions)"
     raise RequestError(
-        f"trajectories: after {attempts} attempts at environment.failure_rate={environment.failure_rate} the "
+        f"trajectories: after {attempts} attempts at {rate_key}={environment.failure_rate} the "
         f"policy had earned {earned[True]} of {wanted[True]} successes and {earned[False]} of {wanted[False]} failures."
-        f"\nChange environment.failure_rate{larger}, trajectories.successes or trajectories.failures."
+        f"\nChange {rate_key}{larger}, trajectories.successes or trajectories.failures."
     )
 
 
@@ -391,7 +398,7 @@ def questions_elsewhere(config: Config, name: str) -> tuple[Elsewhere, list[Drop
     try:
         found, left_out = questions_of(config, environment, [], evaluation.split, evaluation.n_questions)
     except RequestError as error:
-        raise RequestError(f"also_in.{name}: {error}") from None
+        raise RequestError(str(error).replace("environment.", f"also_in.{name}.")) from None
     if not found and evaluation.kind != "none":
         raise RequestError(
             f"also_in.{name}.questions={config.environment.questions}: no {evaluation.split} question to ask there."

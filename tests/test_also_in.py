@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from nat import cli, composition, run
+from nat import cells, cli, composition, run
 from nat.cell_hash import cell_hash
 from nat.types import RequestError
 
@@ -29,7 +29,7 @@ def test_a_further_environment_must_be_another_one_with_questions_and_a_name_for
     )
     assert refused("+environment@also_in.svamp=svamp").startswith("also_in.svamp.questions=held_out: only the training")
     assert refused(*LONGER, "also_in.longer.stpes=1") == (
-        "also_in.longer.stpes: there is no key 'stpes' in 'also_in.longer'."
+        "also_in.longer.stpes: there is no key 'stpes' in 'also_in.longer'. Did you mean also_in.longer.steps?"
     )
     assert refused(*LONGER, "also_in.longer.max_turns=0") == (
         "also_in.longer.max_turns=0: it must be greater than or equal to 1"
@@ -74,7 +74,7 @@ def test_nothing_is_trained_on_that_is_asked_elsewhere(tmp_path, monkeypatch):
     assert [t.question for t in alone.kept if t not in apart.kept] == [taken]
     assert [question.text for question in apart.elsewhere["other"].questions] == [taken.lower()]
     assert len(apart.left_out) == 1  # the row without a question
-    with pytest.raises(RequestError, match=r"^also_in\.other: environment\.questions=other\.jsonl: 1 of 2 rows"):
+    with pytest.raises(RequestError, match=r"^also_in\.other\.questions=other\.jsonl: 1 of 2 rows"):
         wrong = config_of(*HELD_OUT, *asked[:2])
         run.set_questions_apart(wrong, run.make_environment(wrong), pool)
 
@@ -110,3 +110,40 @@ def test_failures_of_another_policy_leave_the_successes_as_they_are():
     assert "failures_rate=0.3: trajectories of kind jsonl are read" in refused(
         "trajectories=jsonl", "trajectories.path=x.jsonl", "trajectories.failures_rate=0.3"
     )
+
+
+@pytest.mark.parametrize("world", ["multihop", "strategic"])
+def test_a_search_world_can_be_asked_too(world):
+    config = config_of("environment=multihop", f"+environment/worlds@also_in.x={world}", "also_in.x.seed=3")
+    assert (config.also_in["x"].name, config.model.name) == (world, "tiny_search")
+    message = refused("environment=multihop", f"+environment@also_in.x={world}")
+    assert (
+        message.startswith("also_in.x: this environment brings a model") and "+environment/worlds@also_in.x" in message
+    )
+
+
+def test_what_is_wrong_in_a_further_environment_is_named_with_its_remedy():
+    longer = "+environment@also_in.longer=arithmetic"
+    assert "also_in.longer.stpes={'max': 6}: there is no such key; did you mean 'steps'?" in refused(
+        longer, "+also_in.longer.stpes={max: 6}"
+    )
+    choose = "it must be a whole environment; choose one with +environment@also_in.longer=arithmetic"
+    assert choose in refused("+also_in.longer.steps.max=9")
+    assert choose in refused("+also_in.longer=arithmetic")
+    svamp = ("+environment@also_in.svamp=svamp", "also_in.svamp.questions=svamp.jsonl")
+    assert "also_in.svamp.questions=svamp.jsonl is a test set" in refused(*svamp, "evaluation.split=validation")
+    hop = ("+environment@also_in.hop=hotpotqa", "also_in.hop.questions=dev.json")
+    assert "search=bm25" in refused(*hop)
+    config_of(*hop, "evaluation=none")  # nothing is played
+
+
+def test_a_policy_that_never_errs_earns_no_failures():
+    assert "failures_rate=0.0: a policy that never errs" in refused("trajectories.failures_rate=0.0")
+
+
+def test_a_sweep_reads_the_questions_of_further_environments_before_it_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    asked = ("+environment@also_in.svamp=svamp", "also_in.svamp.questions=there.jsonl,missing.jsonl")
+    with pytest.raises(RequestError, match=r"missing\.jsonl"):
+        cells.check_data(composition.plan(["tracking=none", *asked], multirun=True))

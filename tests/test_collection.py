@@ -563,3 +563,16 @@ def test_a_tool_error_is_the_policys_own(tmp_path, monkeypatch):
     output = tmp_path / "a.jsonl"
     assert collect(scripted(output), quietly) == 0
     assert len(ids(output)) == 6
+
+
+def test_a_file_begun_before_a_key_existed_goes_on(tmp_path):
+    """`other_verbs_share` came later; at 0 the episodes are what they were without it."""
+    output = tmp_path / "a.jsonl"
+    config = config_of(
+        "environment=arithmetic", "collect=scripted", f"collect.output={output}", "collect.n_questions=2"
+    )
+    assert collect(config, quietly) == 0
+    assert "other_verbs_share" not in output.read_text()
+    other = replace(config, environment=replace(config.environment, other_verbs_share=0.5))
+    with pytest.raises(RequestError, match="other_verbs_share"):
+        collect(other, quietly)

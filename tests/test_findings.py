@@ -608,6 +608,13 @@ def test_missing_cells_and_other_questions_are_caveats(tmp_path):
     assert [contrast.treatment.label for contrast in comparison.contrasts] == ["nut 1:1, 100 positives"]
 
 
+def test_a_difference_that_is_shown_is_not_called_one_without_room(tmp_path):
+    arms = {"positive_only/none 0": (0, 0), "nut/none 100": (19, 19)}
+    comparison = write_arms(tmp_path, arms, n=1000)
+    assert verdicts(comparison)["Use the failures?"] == "yes"
+    assert not [line for line in comparison.caveats if "next to nothing" in line]
+
+
 def test_episodes_that_broke_are_a_caveat(tmp_path):
     cell = write_cell(tmp_path / "p", "positive_only", "100")
     outcomes = cell / "outcomes.csv"

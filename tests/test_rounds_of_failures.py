@@ -152,6 +152,13 @@ def test_another_command_does_not_go_on_with_these_cells(tmp_path):
         rounds.keep_settings(request(tmp_path, "--questions", "40", "training.max_steps=2"))
 
 
+def test_a_mistake_is_told_before_anything_is_made(tmp_path, capsys):
+    for mistake in ("modle=tiny", "trajectories.failures_rate=0.6"):  # the second is one from round 1 on
+        assert rounds.main(["--output", str(tmp_path / "out"), mistake]) == 2
+        assert mistake.partition("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_question_is_asked_in_two_rounds_nor_played_by_the_scripted_policy(tmp_path, monkeypatch):
     """100 of 200 scripted successes; 300 questions a round: 300 to 599, 600 to 899, 900 to 1199."""
     collected = []

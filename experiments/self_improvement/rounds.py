@@ -96,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 if every chain came to its end, or has no success left to go on with; else 1, or 2."""
     request = read_arguments(argv)
     try:
+        for round in (0, 1):  # a mistake is told before anything is made
+            for method in request.methods if round else (FIRST,):
+                checked(train_arguments(request, round, method, request.seeds[0]))
         keep_settings(request)
         ended = play(request)
         rows = list(rows_of(request, ended))
@@ -228,11 +231,11 @@ def count(arguments: Sequence[str], rollouts: Path) -> Own:
     from nat.run import prepare
 
     everything = ("mixing=all", "mixing.positives=null", "mixing.ratio=null")
-    path = in_quotes("trajectories.path", rollouts.absolute())
+    config = checked([*arguments, in_quotes("trajectories.path", rollouts.absolute()), *everything])
     with open(rollouts, encoding="utf-8") as file:
         solved = [json.loads(line)["outcome"]["success"] for line in file]
     try:
-        left = prepare(checked([*arguments, path, *everything])).manifest["selected"]
+        left = prepare(config).manifest["selected"]
     except RequestError:  # quality control leaves nothing
         left = {"positives": 0, "negatives": 0}
     return Own(len(solved), sum(solved), left["positives"], left["negatives"])

@@ -49,6 +49,8 @@ class TrajectoriesConfig:
                 f"failures_rate={self.failures_rate}: trajectories of kind {self.kind} are read, not generated; "
                 "leave it null"
             )
+        if self.failures_rate == 0 and self.failures:
+            raise ValueError("failures_rate=0.0: a policy that never errs earns no failures; take a rate above 0")
         if self.questions is not None and self.kind not in ("auto", "nat"):
             raise ValueError(f"questions={self.questions!r}: trajectories of kind {self.kind} are not joined with it")
         return self

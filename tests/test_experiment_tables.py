@@ -319,7 +319,8 @@ def test_the_page_says_of_marked_arms_what_all_reports_say():
         if arm["text_difference"] and arm["n_seeds"] == "3" and int(arm["negatives"] or 0) > 0
     ]
     ahead, mean = sum(one > 0 for one in differences), 100 * sum(differences) / len(differences)
-    said = f"Of {len(differences)} marked arms with three seeds, {ahead} are ahead of their unmarked NUT, by {mean:.1f} "
+    n = len(differences)
+    said = f"Of {n} marked arms with three seeds, {ahead} are ahead of their unmarked NUT, by {mean:.1f} "
     assert said in " ".join((EXPERIMENTS / "README.md").read_text(encoding="utf-8").split())
 
 

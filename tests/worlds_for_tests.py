@@ -72,8 +72,8 @@ HAND_MADE = KnowledgeBase(
 
 
 def yaml_values(name: str) -> dict[str, Any]:
-    text = (ROOT / "conf" / "environment" / f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)["environment"]
+    text = (ROOT / "conf" / "environment" / "worlds" / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
 
 
 def multihop_config(**changes: object) -> MultihopConfig:

@@ -96,9 +96,9 @@ def main() -> None:
 
 
 def world_config(name: str, **changes: object) -> multihop.MultihopConfig | strategic.StrategicConfig:
-    file = HERE.parents[1] / "conf" / "environment" / f"{name}.yaml"
+    file = HERE.parents[1] / "conf" / "environment" / "worlds" / f"{name}.yaml"
     kind = multihop.MultihopConfig if name == "multihop" else strategic.StrategicConfig
-    return TypeAdapter(kind).validate_json(json.dumps({**yaml.safe_load(file.read_text())["environment"], **changes}))
+    return TypeAdapter(kind).validate_json(json.dumps({**yaml.safe_load(file.read_text()), **changes}))
 
 
 def world_conversations(name: str, split: str, n: int) -> list[list[Message]]:

@@ -78,7 +78,7 @@ class Hops:
 
 @dataclass(frozen=True, config=STRICT)
 class MultihopConfig:
-    """The world and its scripted policy; the values and their meanings stand in conf/environment/multihop.yaml."""
+    """The world and its scripted policy; its values and their meanings: conf/environment/worlds/multihop.yaml."""
 
     name: str
     kind: Literal["multihop"]

@@ -115,7 +115,7 @@ FAMILIES = (
 
 @dataclass(frozen=True, config=STRICT)
 class StrategicConfig:
-    """The world and its scripted policy; the values and their meanings stand in conf/environment/strategic.yaml."""
+    """The world and its scripted policy; its values and their meanings: conf/environment/worlds/strategic.yaml."""
 
     name: str
     kind: Literal["strategic"]

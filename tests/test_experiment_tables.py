@@ -318,9 +318,10 @@ def test_the_page_says_of_marked_arms_what_all_reports_say():
         for arm in arms
         if arm["text_difference"] and arm["n_seeds"] == "3" and int(arm["negatives"] or 0) > 0
     ]
-    ahead, mean = sum(one > 0 for one in differences), 100 * sum(differences) / len(differences)
-    n = len(differences)
-    said = f"Of {n} marked arms with three seeds, {ahead} are ahead of their unmarked NUT, by {mean:.1f} "
+    n, mean = len(differences), 100 * sum(differences) / len(differences)
+    ahead, behind = (sum(sign * one > 0 for one in differences) for sign in (1, -1))
+    said = f"Of {n} marked arms with three seeds, {ahead} are ahead of their unmarked NUT and {behind} behind; "
+    said += f"the mean difference is {mean:.1f} points"
     assert said in " ".join((EXPERIMENTS / "README.md").read_text(encoding="utf-8").split())
 
 

@@ -16,8 +16,9 @@ A comment directly above a table says where its numbers come from. One line an e
     | 50 | **NAT** | 0.369 (.385, .355, .368) | +30.4 [23.5, 37.0] | 18 |
 
 A column whose heading has an entry is checked; every other column is one of row labels, each of which needs an entry
-(`**` and backticks do not count; an entry that ends in `...` stands for all labels that begin so). A cell's tokens are
-those of its row's labels and of its heading together:
+(`**` and backticks do not count; an entry that ends in `...` stands for all labels that begin so). An entry for all
+labels of a row together, `1 | NUT`, says what none of them says alone. A cell's tokens are those of its row's labels
+and of its heading together:
 
     COLUMN=VALUE          only runs with this value in this column of results.csv (0.10 is 0.1); one run a seed must be
                           left over
@@ -139,12 +140,16 @@ def _of_table(table: Table, marker: Mapping[str, dict[str, str]], folder: Path) 
             found.append(f"a row of {len(row)} cells below a head of {len(table.head)}: {row}")
             continue
         of_row: dict[str, str] = {}
+        labels = []
         for heading, cell in zip(headings, row, strict=True):
             if heading is None or "rows" in heading:
+                labels.append(cell)
                 of_label = entry(cell) or ({heading["rows"]: cell} if heading else None)
                 if of_label is None:
                     found.append(f"no entry for the label {cell!r} in the marker")
                 of_row |= of_label or {"unchecked": ""}
+        if len(labels) > 1:
+            of_row |= entry(" | ".join(labels)) or {}
         for name, heading, cell in zip(table.head, headings, row, strict=True):
             if heading is None or "rows" in heading or "unchecked" in {**heading, **of_row}:
                 continue
@@ -407,6 +412,15 @@ def test_a_run_that_was_measured_again_fails_the_table(tmp_path):
         tmp_path, README, RESULTS.replace("d,completed,nut,none,50,400,0,0.3", "d,completed,nut,none,50,400,0,0.6")
     )
     assert any("0.4 in 0.4; the files have 0.500" in complaint for complaint in found)
+
+
+def test_an_entry_for_all_labels_of_a_row_is_of_that_row_alone(tmp_path):
+    """50 means NUT's runs, but for the row that says something else."""
+    table = "| successes | method | success |\n|---|---|---|\n| 50 | NUT | 0.4 |\n| 50 | alone | 0.3 |\n"
+    labels = "50: positives=50 method=nut\nNUT: strategy=none\nalone: strategy=none\nsuccess: value=test_success\n"
+    without = f"<!-- measured\n{labels}-->\n{table}"
+    assert any("0.3 in 0.3; the files have 0.40" in complaint for complaint in complaints_of(tmp_path, without))
+    assert complaints_of(tmp_path, without.replace("-->", "50 | alone: method=positive_only\n-->")) == []
 
 
 @pytest.mark.parametrize("cell", ["0.31", "31%", "+30 points", "from .15 to .23", "**0.5**"])

@@ -16,7 +16,8 @@ import pytest
 import nat
 from nat import cli
 from nat.comparison import Answer, Arm, RunResult
-from nat.types import RequestError
+from nat.trajectories import native
+from nat.types import Message, Outcome, RequestError, Trajectory
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "experiments" / "self_improvement" / "rounds.py"
@@ -181,6 +182,61 @@ def test_no_question_is_asked_in_two_rounds_nor_played_by_the_scripted_policy(tm
     assert len(solved) == 200 and all(int(question.rpartition("-")[2]) < 300 for question in solved)
 
 
+# ---- with the teacher's failures ----
+
+
+def episodes_of_its_own(path: Path) -> None:
+    """Two successes and one failure, each with an id of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    outcomes = {"a": True, "b": False, "c": True}
+    made = [
+        Trajectory(
+            f"own-{id}", f"question-{id}", f"How many are {id}?", (Message("assistant", f"Action: finish[{id}]"),),
+            Outcome(success, float(success), None if success else "wrong_answer", id, "c"), "round_0",
+        )
+        for id, success in outcomes.items()
+    ]  # fmt: skip
+    native.write(path, made)
+
+
+def test_the_teachers_failures_take_the_place_of_its_own_beside_the_same_successes(tmp_path):
+    asked = request(tmp_path, "--first", "3", "mixing.positives=2", 'mixing.ratio="1:2"')
+    episodes_of_its_own(rounds.rollouts_of(tmp_path, 1, "nat+teacher", 0))
+    rounds.add_teacher(asked, 1, "nat+teacher", 0)
+    pool = tmp_path / "round_0/method=positive_only,seed=0/own_and_teacher_for_round_1.jsonl"
+    written = [trajectory for _, trajectory in native.read(pool)]
+    assert [trajectory.id for trajectory in written[:2]] == ["own-a", "own-c"]
+    assert all(trajectory.source == "scripted" and not trajectory.outcome.success for trajectory in written[2:])
+    assert len(written) == 2 + 8  # two times the four that 2 successes at 1:2 take
+
+    arguments = rounds.train_arguments(asked, 1, "nat+teacher", 0)
+    assert "method=nat" in arguments and "trajectories.path=own_and_teacher_for_round_1.jsonl" in arguments
+    counted = rounds.count(arguments, pool)
+    assert (counted.successes, counted.failures) == (2, 8)
+    assert rounds.mixing_arguments(rounds.checked(arguments), counted) == []
+
+
+def test_the_teacher_at_the_papers_scale_is_the_file_of_the_first_model(tmp_path, monkeypatch):
+    """What `nat train` of round 0 reads; nothing is generated."""
+    asked = request(
+        tmp_path, "--environment", "gsm8k", "--first", "2", "scale=paper", f"environment.questions={tmp_path}"
+    )
+    read = []
+    failure = Trajectory("gpt-1", "1", "?", (), Outcome(False, 0.0, "wrong_answer", "1", "2"), "gpt-3.5")
+    monkeypatch.setattr("nat.run.read_trajectories", lambda config: read.append(config.trajectories) or [failure])
+    episodes_of_its_own(rounds.rollouts_of(tmp_path, 1, "nut+teacher", 0))
+    rounds.add_teacher(asked, 1, "nut+teacher", 0)
+    assert [(one.kind, one.failures) for one in read] == [("nat", None)]
+    written = rounds.pool_of(tmp_path, 1, "nut+teacher", 0).read_text().splitlines()
+    assert [json.loads(line)["id"] for line in written] == ["own-a", "own-c", "gpt-1"]
+
+
+def test_successes_alone_have_no_use_for_a_teachers_failures(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        request(tmp_path, "--methods", "positive_only,positive_only+teacher")
+    assert "--methods positive_only+teacher: positive_only trains on no failures" in capsys.readouterr().err
+
+
 # ---- what is said of them ----
 
 
@@ -218,6 +274,25 @@ def test_the_table_holds_means_differences_and_what_there_was_to_train_on():
     assert marked[:4] == ["1", "NAT", "84, 301; 57, 322", "0.312 (.250, .375)"]
     assert marked[5].startswith("-12.5 [")  # to positives only: one question of eight
     assert marked[7] == "+12.5 [12.5, 12.5]"
+
+
+def test_a_second_table_sets_its_own_failures_against_the_teachers():
+    arms = {
+        (1, "nut"): arm("nut", "11110000", "11100000"),
+        (1, "nut+teacher"): arm("nut", "11000000", "11000000"),
+    }
+    row = dict.fromkeys(rounds.COLUMNS, "") | {"round": 1, "episodes": 9, "successes": 70, "failures": 240}
+    shown = rounds.table(arms, [row | {"method": "nut+teacher"}]).splitlines()
+    assert "1 | NUT, teacher's failures: trajectories.path=own_and_teacher_for_round_1.jsonl" in shown
+    assert any(line.startswith("| 1 | NUT, teacher's failures | 70 | 0.250 (.250, .250)") for line in shown)
+    place = shown.index("| round | method | own minus the teacher's, each seed | points | p |")
+    assert (
+        "1: trajectories.path=rollouts_for_round_1.jsonl against.trajectories.path=own_and_teacher_for_round_1.jsonl"
+        in shown[:place]
+    )
+    compared = [cell.strip() for cell in shown[place + 2].strip("|").split("|")]
+    assert compared[:3] == ["1", "NUT", "+25.0, +12.5"]
+    assert compared[3].startswith("+18.8 [") and 0 < float(compared[4]) <= 1
 
 
 def test_the_marker_asks_arms_csv_only_as_long_as_no_chain_ran_short():

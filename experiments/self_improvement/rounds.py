@@ -7,6 +7,10 @@
               failures, marked (NAT); counts, steps and test questions are those of experiment=self_improvement
     round 2   the base model trained anew on what the model of round 1 did, each method and seed a chain of its own; ...
 
+The methods nut+teacher and nat+teacher (--methods) take the teacher's failures in place of the model's own, beside its
+own successes, as many of them: the teacher is the policy whose successes the first model learnt, the scripted one in a
+built-in world and GPT-3.5 at the paper's scale. In round 1 the successes are the very same.
+
 Each round asks QUESTIONS training questions that no round asked before, at the temperatures of conf/collect/model.yaml;
 quality control drops repetitions. A chain with too few of its own successes or failures trains on as many as there are;
 one without a success ends there. All of it is `nat` commands, printed as they run; the same command goes on wherever it
@@ -14,6 +18,7 @@ was killed. Below the output:
 
     round_2/method=nat,seed=0/                               a cell of `nat train`; own.json: what there was to train on
     round_1/method=nat,seed=0/rollouts_for_round_2.jsonl     what that was chosen from, filled by `nat collect`
+    round_1/method=nat+teacher,seed=0/own_and_teacher_for_round_2.jsonl    its own successes and the teacher's failures
     rounds.csv, rounds.md, rounds.png, rounds.svg            a row a cell; means over seeds with intervals; a picture
     rounds.json                                              what the command asked for; another one is refused there
     report.md, results.csv, arms.csv, ...                    of `nat report`, over all rounds
@@ -36,7 +41,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,19 +49,21 @@ from typing import TYPE_CHECKING, Any
 import nat
 from nat import cells, composition
 from nat.arm_means import arm_mean
-from nat.comparison import Arm, RunResult, paired
+from nat.comparison import Arm, Pair, RunResult, paired
 from nat.files import write_json, write_text
 from nat.mixing import parse_ratio, round_half_up
 from nat.pictures import LOOKS, NAMES, STYLE, WIDTH
 from nat.results import read_runs
 from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
+from nat.trajectories import native
 from nat.types import RequestError
 
 if TYPE_CHECKING:
     from nat.config import Config
 
 FIRST = "positive_only"  # the method of round 0, and the one that the others are compared with
-POOL = 2  # times the successes of the first model: those that the scripted policy earns, for each seed to choose from
+TEACHER = "+teacher"  # of a method: with failures of the policy that taught the first model, not the model's own
+POOL = 2  # times the trajectories asked for: those that the scripted policy earns, for each seed to choose from
 COLUMNS = (
     *("round", "method", "seed", "status", "episodes", "solved", "successes", "failures", "positives", "negatives"),
     *("success", "score", "seconds", "note"),
@@ -89,7 +96,7 @@ class Own:
     episodes: int
     solved: int
     successes: int
-    failures: int
+    failures: int  # the teacher's where those train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,13 +128,17 @@ def read_arguments(argv: Sequence[str] | None) -> Request:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
-    parser.add_argument("--methods", default="positive_only,nut,nat", help="default: %(default)s")
+    parser.add_argument(
+        "--methods", default="positive_only,nut,nat", help="nut+teacher, nat+teacher: see above; default: %(default)s"
+    )
     parser.add_argument("--environment", default="arithmetic", help="default: %(default)s")
     parser.add_argument("--first", type=int, default=100, help="successes of the first model (default: %(default)s)")
     parser.add_argument("--questions", type=int, default=300, help="training questions a round (default: %(default)s)")
     parser.add_argument("--collect", action="append", default=[], metavar="KEY=VALUE", help="of every nat collect")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every nat train")
     given = parser.parse_args(argv)
+    if f"{FIRST}{TEACHER}" in given.methods.split(","):
+        parser.error(f"--methods {FIRST}{TEACHER}: {FIRST} trains on no failures, whosesoever")
     return Request(
         given.output,
         given.rounds,
@@ -171,7 +182,7 @@ def train(request: Request, round: int, method: str, seed: int) -> None:
     else:
         own = own_of(request, round, method, seed, arguments)
         chosen = mixing_arguments(checked(arguments), own)
-        folder = rollouts_of(request.output, round, method, seed).parent
+        folder = pool_of(request.output, round, method, seed).parent
         run_dir = os.path.relpath(cell, folder)
     if run_nat(["train", *arguments, *chosen, in_quotes("hydra.run.dir", run_dir)], folder):
         error = cells.read_results(cell).get("error") or {}
@@ -188,7 +199,9 @@ def own_of(request: Request, round: int, method: str, seed: int, arguments: Sequ
     ]
     if run_nat(["collect", *collect, in_quotes("collect.output", rollouts)]):
         raise ChainEnded("nat collect failed")
-    own = count(arguments, rollouts)
+    if method.endswith(TEACHER):
+        add_teacher(request, round, method, seed)
+    own = count(arguments, pool_of(request.output, round, method, seed))
     cell.mkdir(parents=True, exist_ok=True)
     write_json(cell / "own.json", vars(own))
     if not own.successes:
@@ -196,13 +209,28 @@ def own_of(request: Request, round: int, method: str, seed: int, arguments: Sequ
     return own
 
 
+def add_teacher(request: Request, round: int, method: str, seed: int) -> None:
+    """Write what round `round` chooses from: the successes of the model before, and the teacher's failures."""
+    from nat.run import read_trajectories
+
+    teaching = train_arguments(request, 0, FIRST, seed)
+    if checked(teaching).trajectories.kind == "scripted":
+        _, failures = numbers_wanted(checked(train_arguments(request, round, method, seed)))
+        teaching.append(f"trajectories.failures={POOL * failures}")
+    rollouts = rollouts_of(request.output, round, method, seed)
+    own = [trajectory for _, trajectory in native.read(rollouts) if trajectory.outcome.success]
+    teachers = [trajectory for trajectory in read_trajectories(checked(teaching)) if not trajectory.outcome.success]
+    native.write(pool_of(request.output, round, method, seed), own + teachers)
+
+
 def train_arguments(request: Request, round: int, method: str, seed: int) -> list[str]:
     """Of `nat train`, but for its directory and for how many of its own trajectories there are."""
-    shared = [f"environment={request.environment}", f"method={method}", f"seed={seed}", "tracking=none"]
+    named = f"method={method.removesuffix(TEACHER)}"
+    shared = [f"environment={request.environment}", named, f"seed={seed}", "tracking=none"]
     if round:
         return [
             *("experiment=self_improvement", "hydra.mode=RUN", *shared, *request.overrides),
-            *(f"trajectories.path={rollouts_name(round)}", "training.save=true"),
+            *(f"trajectories.path={pool_name(round, method)}", "training.save=true"),
         ]
     first = [*shared, *request.overrides, f"mixing.positives={request.first}", "training.save=true"]
     if checked(first).trajectories.kind == "scripted":
@@ -212,18 +240,24 @@ def train_arguments(request: Request, round: int, method: str, seed: int) -> lis
 
 def mixing_arguments(config: Config, own: Own) -> list[str]:
     """None where there are enough successes and failures of its own; else as many as there are."""
+    positives, wanted = numbers_wanted(config, own.successes)
+    negatives = min(wanted, own.failures) if config.mixing.kind != FIRST else wanted
+    if (positives, negatives) == numbers_wanted(config):
+        return []
+    return [f"mixing.positives={positives}", f"mixing.ratio={positives}:{negatives}"]
+
+
+def numbers_wanted(config: Config, successes: int | None = None) -> tuple[int, int]:
+    """Positives and negatives that a round trains on, if there are `successes` and failures enough."""
     ratio, positives = config.mixing.ratio, config.mixing.positives
     if ratio is None or positives is None:
         raise RequestError(
             "rounds.py needs mixing.positives and mixing.ratio, as experiment=self_improvement has them."
         )
+    if successes is not None:
+        positives = min(positives, successes)
     of_positives, of_negatives = parse_ratio(ratio)
-    chosen = min(positives, own.successes)
-    wanted = round_half_up(chosen * of_negatives / of_positives)
-    negatives = min(wanted, own.failures) if config.mixing.kind != FIRST else wanted
-    if (chosen, negatives) == (positives, wanted):
-        return []
-    return [f"mixing.positives={chosen}", f"mixing.ratio={chosen}:{negatives}"]
+    return positives, round_half_up(positives * of_negatives / of_positives)
 
 
 def count(arguments: Sequence[str], rollouts: Path) -> Own:
@@ -285,13 +319,18 @@ def cell_of(output: Path, round: int, method: str, seed: int) -> Path:
 
 
 def rollouts_of(output: Path, round: int, method: str, seed: int) -> Path:
-    """What round `round` trains on, beside the model that played it."""
-    return cell_of(output, round - 1, method, seed) / rollouts_name(round)
+    """What the model of the round before did, beside it."""
+    return cell_of(output, round - 1, method, seed) / pool_name(round, FIRST)
 
 
-def rollouts_name(round: int) -> str:
+def pool_of(output: Path, round: int, method: str, seed: int) -> Path:
+    """What round `round` chooses from: those roll-outs, or their successes and the teacher's failures."""
+    return rollouts_of(output, round, method, seed).with_name(pool_name(round, method))
+
+
+def pool_name(round: int, method: str) -> str:
     """The same for every seed: the runs of an arm may differ in nothing but their seed."""
-    return f"rollouts_for_round_{round}.jsonl"
+    return f"{'own_and_teacher' if method.endswith(TEACHER) else 'rollouts'}_for_round_{round}.jsonl"
 
 
 # ---- what came of them ----
@@ -319,7 +358,8 @@ def row_of(request: Request, round: int, method: str, seed: int, failed: str | N
     row |= {"success": results["success_rate"], "score": results["mean_score"]}
     short = [one for one in results["overrides"] if one.startswith("mixing.ratio=")]
     if own and short:
-        row["note"] = f"all that there are: {own.successes} successes, {own.failures} failures of its own"
+        of_its_own = f"{own.successes} successes" + ("" if method.endswith(TEACHER) else f", {own.failures} failures")
+        row["note"] = f"all that there are: {of_its_own} of its own"
     return row
 
 
@@ -355,16 +395,18 @@ def table(arms: Arms, rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: success of each round and method, and its difference to successes alone and to the first model.
 
     Above it, where its numbers come from, as tests/test_experiment_tables.py reads it: arms.csv has these differences
-    as long as no chain ran short, since to `nat report` seeds that trained on other numbers are other arms.
+    as long as no chain ran short, since to `nat report` seeds that trained on other numbers are other arms. Where
+    teachers' failures trained too, a second table compares them with a model's own.
     """
-    to_alone = differences(arms)
+    to_alone = differences(arms, lambda method: FIRST)
     short = any(len({(run.positives, run.negatives) for run in arm.runs}) > 1 for arm in arms.values())
-    names = {(0, FIRST): "successes of the scripted policy"}
-    names |= {(round, method): NAMES.get(method, method) for round, method in arms if round}
+    names = {key: name_of(key[1]) if key[0] else "successes of the scripted policy" for key in arms}
+    teachers = [key for key in arms if key[1].endswith(TEACHER)]
     lines = [
         "<!-- measured",
-        *dict.fromkeys(f"{round}: trajectories.path={rollouts_name(round) if round else 'null'}" for round, _ in arms),
-        *dict.fromkeys(f"{names[key]}: method={key[1]}" for key in arms),
+        *(f"{line}: trajectories.path={pool}" for line, pool in pools_of(arms).items()),
+        *dict.fromkeys(f"{names[key]}: method={key[1].removesuffix(TEACHER)}" for key in arms),
+        *(f"{round} | {name_of(method)}: trajectories.path={pool_name(round, method)}" for round, method in teachers),
         "own: successes, failures: unchecked",
         "success: value=test_success",
         "95% interval: unchecked",
@@ -380,14 +422,14 @@ def table(arms: Arms, rows: Sequence[Mapping[str, Any]]) -> str:
         mean = arm_mean(arm, "test")
         assert mean is not None
         own = [row for row in rows if (row["round"], row["method"]) == (round, method) and row["episodes"] != ""]
-        difference, p_holm = to_alone.get((round, method), (None, None))
+        columns = ("successes",) if (round, method) in teachers else ("successes", "failures")
+        counts = [", ".join(str(row[column]) for column in columns) for row in own]
         cells_of_row = [
             *(str(round), names[round, method]),
-            "; ".join(f"{row['successes']}, {row['failures']}" for row in own) or "-",
+            "; ".join(counts) or "-",
             f"{mean.value:.3f} ({', '.join(f'{rate:.3f}'.removeprefix('0') for rate in mean.per_seed)})",
             "[{:.3f}, {:.3f}]".format(*mean.ci95) if mean.ci95 else "-",
-            "-" if difference is None else points(difference.difference, difference.ci95),
-            "-" if p_holm is None else f"{p_holm:.3f}",
+            *shown(to_alone.get((round, method))),
             to_first(arm, arms.get((0, FIRST))) if round else "0",
         ]
         lines.append(f"| {' | '.join(cells_of_row)} |")
@@ -398,19 +440,74 @@ def table(arms: Arms, rows: Sequence[Mapping[str, Any]]) -> str:
         "Holm's over all these comparisons. The difference to the first model has Student's 95% interval over seeds.",
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + (table_of_teachers(arms) if teachers else []))
 
 
-def differences(arms: Arms) -> dict[tuple[int, str], tuple[CrossedDifference, float]]:
-    """Each arm minus the successes alone of its round; the p-values are Holm's over all of them."""
+def table_of_teachers(arms: Arms) -> list[str]:
+    """A model's own failures against its teacher's: of each round and method that trained on both."""
+    compared = differences(arms, lambda method: f"{method}{TEACHER}")
+    lines = [
+        "<!-- measured",
+        *(
+            f"{round}: trajectories.path={pool_name(round, FIRST)} "
+            f"against.trajectories.path={pool_name(round, TEACHER)}"
+            for round in dict.fromkeys(round for round, _ in compared)
+        ),
+        *dict.fromkeys(f"{name_of(method)}: method={method}" for _, method in compared),
+        "own minus the teacher's, each seed: x100",
+        "points: unchecked",
+        "p: unchecked",
+        "-->",
+        "| round | method | own minus the teacher's, each seed | points | p |",
+        "|---|---|---|---|---|",
+    ]
+    for (round, method), found in compared.items():
+        pair = paired(arms[round, method], arms[round, f"{method}{TEACHER}"], "test")
+        assert not isinstance(pair, str)
+        each = ", ".join(points(difference, None) for difference in by_seed(pair))
+        lines.append(f"| {' | '.join([str(round), name_of(method), each, *shown(found)])} |")
+    return [
+        *lines,
+        "",
+        "Failures of the model itself against as many of the policy that taught the first one, beside the model's own",
+        "successes (in round 1 the same for both). points: 95% interval over test questions and seeds; p: Holm's over",
+        "this table.",
+        "",
+    ]
+
+
+def pools_of(arms: Arms) -> dict[int, str]:
+    """Round to the file that its methods without a teacher chose from."""
+    plain = [(round, method) for round, method in arms if not method.endswith(TEACHER)]
+    return {round: pool_name(round, method) if round else "null" for round, method in plain}
+
+
+def name_of(method: str) -> str:
+    plain = method.removesuffix(TEACHER)
+    return NAMES.get(plain, plain) + (", teacher's failures" if plain != method else "")
+
+
+Differences = dict[tuple[int, str], tuple[CrossedDifference, float]]
+
+
+def differences(arms: Arms, other: Callable[[str], str]) -> Differences:
+    """Each arm minus that of the method `other` in its round, where there is one; p-values are Holm's over them all."""
     found = {}
     for (round, method), arm in arms.items():
-        if method != FIRST and (round, FIRST) in arms:
-            pair = paired(arm, arms[round, FIRST], "test")
+        if round and method != other(method) and (round, other(method)) in arms:
+            pair = paired(arm, arms[round, other(method)], "test")
             if not isinstance(pair, str):
                 found[round, method] = crossed_difference(pair.first, pair.second)
     adjusted = holm([difference.p_value for difference in found.values()])
     return {key: (difference, p) for (key, difference), p in zip(found.items(), adjusted, strict=True)}
+
+
+def shown(compared: tuple[CrossedDifference, float] | None) -> list[str]:
+    """Points with their interval, and the p-value."""
+    if compared is None:
+        return ["-", "-"]
+    difference, p_holm = compared
+    return [points(difference.difference, difference.ci95), f"{p_holm:.3f}"]
 
 
 def to_first(arm: Arm, first: Arm | None) -> str:
@@ -418,13 +515,18 @@ def to_first(arm: Arm, first: Arm | None) -> str:
     pair = paired(arm, first, "test") if first else ""
     if isinstance(pair, str):
         return "-"
-    by_seed = [
+    each = by_seed(pair)
+    if len(each) < 2:
+        return points(each[0], None)
+    return points(*mean_interval(each))
+
+
+def by_seed(pair: Pair) -> list[float]:
+    """Differences of the success rates."""
+    return [
         sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
         for ours, theirs in zip(pair.first, pair.second, strict=True)
     ]
-    if len(by_seed) < 2:
-        return points(by_seed[0], None)
-    return points(*mean_interval(by_seed))
 
 
 def points(difference: float, interval: tuple[float, float] | None) -> str:
@@ -434,7 +536,10 @@ def points(difference: float, interval: tuple[float, float] | None) -> str:
 
 
 def draw(arms: Arms, path: Path) -> None:
-    """Success over rounds, a line a method from the first model on; bands are 95% intervals, small marks seeds."""
+    """Success over rounds, a line a method from the first model on; bands are 95% intervals, small marks seeds.
+
+    Methods with the teacher's failures have hollow marks on a thin line of their method's colour, and no band.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -448,26 +553,30 @@ def draw(arms: Arms, path: Path) -> None:
         handles = []
         methods = dict.fromkeys(method for round, method in means if round) or {FIRST: None}
         for method in methods:
-            look = LOOKS.get(method, LOOKS["base"])
+            look = LOOKS.get(method.removesuffix(TEACHER), LOOKS["base"])
+            teachers = method.endswith(TEACHER)
             line = {round: mean for (round, of), mean in means.items() if of == method or round == 0}
             bands = [mean.ci95 or (mean.value, mean.value) for mean in line.values()]
-            axes.fill_between(
-                list(line), [low for low, _ in bands], [high for _, high in bands], color=look.colour, alpha=0.14, lw=0
-            )
+            if not teachers:
+                axes.fill_between(
+                    list(line), [low for low, _ in bands], [high for _, high in bands],
+                    color=look.colour, alpha=0.14, lw=0,
+                )  # fmt: skip
             for round, mean in line.items():
                 axes.plot(
                     [round] * len(mean.per_seed), mean.per_seed, look.marker, color=look.colour, alpha=0.4, ms=3.5
                 )
             handles += axes.plot(
                 list(line), [mean.value for mean in line.values()], color=look.colour, linestyle=look.line,
-                marker=look.marker, ms=6.5, lw=2, mec="white", mew=0.8,
+                marker=look.marker, ms=6.5, lw=1 if teachers else 2, mew=0.8,
+                mfc="white" if teachers else look.colour, mec=look.colour if teachers else "white",
             )  # fmt: skip
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round (0: trained on the scripted policy's successes)")
         axes.set_ylabel(f"success rate\n{n_questions} questions, {n_seeds} seed{'s' if n_seeds != 1 else ''}")
         figure.legend(
-            handles, [NAMES.get(method, method) for method in methods], loc="outside upper left", ncols=3,
+            handles, [name_of(method) for method in methods], loc="outside upper left", ncols=3,
             handlelength=2.6, title="Success by rounds on its own roll-outs", alignment="left",
             title_fontproperties={"size": 11, "weight": "bold"},
         )  # fmt: skip

@@ -1,5 +1,7 @@
 """What is committed under experiments/ can be reported again, and goes on where it was."""
 
+import csv
+import importlib.util
 import shutil
 
 import pytest
@@ -52,3 +54,41 @@ def test_the_command_of_an_experiment_finds_its_committed_cells(name):
     """A change of YAML that would make them other cells is a change of the experiment: measure it again."""
     planned = composition.plan(SWEEPS[name] or [])
     assert {cell.hash for cell in planned.cells} == set(sweep.completed(EXPERIMENTS / name))
+
+
+# ---- counts that pages name in their text ----
+
+
+@pytest.mark.slow
+def test_what_the_failures_hold_is_what_the_committed_file_says():
+    """Two of its eight rows are counted again, an arithmetic one and a strategic one."""
+    folder = EXPERIMENTS / "quality_of_negatives"
+    spec = importlib.util.spec_from_file_location("errors", folder / "errors.py")
+    assert spec is not None and spec.loader is not None
+    errors = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(errors)
+    with open(folder / "errors.csv", newline="") as file:
+        committed = list(csv.DictReader(file))
+    assert [row["experiment"] for row in committed] == [" ".join(overrides) for overrides in errors.EXPERIMENTS]
+    assert list(errors.measure((errors.EXPERIMENTS[2], errors.EXPERIMENTS[7]))) == [committed[2], committed[7]]
+
+    by_rate = [f"{float(row['errors_per_failure']) + 1e-9:.2f}" for row in committed[:3]]
+    page = " ".join((folder / "README.md").read_text().split())
+    assert by_rate == ["1.03", "1.13", "1.95"]
+    for text in ("5% policy holds 1.03 errors", "of the 15% policy 1.13", "of the 60% policy 1.95"):
+        assert text in page
+    assert f"{float(committed[7]['ending_without_an_answer']):.0%} of the scripted policy's failures" in " ".join(
+        (EXPERIMENTS / "strategyqa" / "README.md").read_text().split()
+    )
+
+
+def test_models_that_stop_early_are_counted_from_their_outcomes():
+    """Five or six calculations and a finish take six turns or more."""
+    early = []
+    for cell in sorted((EXPERIMENTS / "methods_by_benchmark").glob("method=nat,*")):
+        with open(cell / "outcomes.csv", newline="") as file:
+            turns = [int(row["turns"]) for row in csv.DictReader(file) if row["split"] == "in_longer"]
+        assert len(turns) == 300
+        early.append(sum(number <= 5 for number in turns))
+    said = f"end {early[0]}, {early[1]} and {early[2]} after at most four"
+    assert said in " ".join((EXPERIMENTS / "methods_by_benchmark" / "README.md").read_text().split())

@@ -1,0 +1,66 @@
+"""What the failures hold that an experiment trains on: errors and turns a failure, and how many end without an answer.
+
+    python experiments/quality_of_negatives/errors.py
+
+composes each experiment's NUT with seed 0, chooses its failures as `nat train` would, and writes errors.csv. An error
+is one that the scripted policy planned (`metadata.errors` of its trajectories): a step may come out right all the same.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nat import composition
+from nat.run import prepare
+
+NUT = ("hydra.mode=RUN", "method=nut", "seed=0", "tracking=none")
+EXPERIMENTS = (
+    ("experiment=quality_of_negatives", "trajectories.failures_rate=0.05"),
+    ("experiment=quality_of_negatives", "trajectories.failures_rate=null"),
+    ("experiment=quality_of_negatives", "trajectories.failures_rate=0.6"),
+    ("experiment=controls", "environment=arithmetic"),
+    ("experiment=controls", "environment=multihop"),
+    ("experiment=controls", "environment=strategic"),
+    ("experiment=hotpotqa", 'mixing.ratio="1:2"'),
+    ("experiment=strategyqa",),
+)
+COLUMNS = ("experiment", "failures", "errors_per_failure", "turns_per_failure", "ending_without_an_answer")
+
+
+def main() -> None:
+    rows = list(measure())
+    with open(Path(__file__).with_name("errors.csv"), "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+
+
+def measure(experiments: Sequence[Sequence[str]] = EXPERIMENTS) -> Iterator[dict[str, str]]:
+    """A row an experiment: counts, means per failure, and a share."""
+    for overrides in experiments:
+        arguments = [*overrides, *NUT]
+        mixed = prepare(composition.checked(composition.compose(arguments), arguments)).mixed
+        assert mixed is not None
+        failures = mixed.negatives
+        errors = sum(len(failure.metadata["errors"]) for failure in failures)
+        turns = sum(message.role == "assistant" for failure in failures for message in failure.messages)
+        abstained = sum(failure.outcome.failure == "abstained" for failure in failures)
+        yield dict(
+            zip(
+                COLUMNS,
+                (
+                    " ".join(overrides),
+                    str(len(failures)),
+                    *(f"{number / len(failures):.3f}" for number in (errors, turns, abstained)),
+                ),
+                strict=True,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,13 @@ EXPERIMENTS = (
     ("experiment=hotpotqa", 'mixing.ratio="1:2"'),
     ("experiment=strategyqa",),
 )
-COLUMNS = ("experiment", "failures", "errors_per_failure", "turns_per_failure", "ending_without_an_answer")
+COLUMNS: tuple[str, ...] = (
+    "experiment",
+    "failures",
+    "errors_per_failure",
+    "turns_per_failure",
+    "ending_without_an_answer",
+)
 
 
 def main() -> None:

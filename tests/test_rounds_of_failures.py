@@ -89,7 +89,7 @@ def test_a_chain_without_a_success_ends_and_the_others_go_on(tmp_path, monkeypat
             complete(cell, list(arguments[1:-1]))
         return 0
 
-    def count(arguments, rollouts):
+    def count(arguments, rollouts, pool):
         return own(0, 90) if rollouts.parent.name.startswith("method=nut") else own(85, 170)
 
     monkeypatch.setattr(rounds, "run_nat", run_nat)
@@ -128,7 +128,7 @@ def test_a_chain_that_fails_leaves_the_others_alone(tmp_path, monkeypatch):
         return 0
 
     monkeypatch.setattr(rounds, "run_nat", run_nat)
-    monkeypatch.setattr(rounds, "count", lambda arguments, rollouts: own(85, 170))
+    monkeypatch.setattr(rounds, "count", lambda arguments, rollouts, pool: own(85, 170))
     asked = request(tmp_path, "--rounds", "2")
     failed = rounds.play(asked)
     assert failed == {(1, "nut", 0): "nat train failed"}
@@ -211,8 +211,8 @@ def test_the_teachers_failures_take_the_place_of_its_own_beside_the_same_success
 
     arguments = rounds.train_arguments(asked, 1, "nat+teacher", 0)
     assert "method=nat" in arguments and "trajectories.path=own_and_teacher_for_round_1.jsonl" in arguments
-    counted = rounds.count(arguments, pool)
-    assert (counted.successes, counted.failures) == (2, 8)
+    counted = rounds.count(arguments, rounds.rollouts_of(tmp_path, 1, "nat+teacher", 0), pool)
+    assert counted == rounds.Own(episodes=3, solved=2, successes=2, failures=8)
     assert rounds.mixing_arguments(rounds.checked(arguments), counted) == []
 
 

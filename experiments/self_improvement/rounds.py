@@ -201,7 +201,7 @@ def own_of(request: Request, round: int, method: str, seed: int, arguments: Sequ
         raise ChainEnded("nat collect failed")
     if method.endswith(TEACHER):
         add_teacher(request, round, method, seed)
-    own = count(arguments, pool_of(request.output, round, method, seed))
+    own = count(arguments, rollouts, pool_of(request.output, round, method, seed))
     cell.mkdir(parents=True, exist_ok=True)
     write_json(cell / "own.json", vars(own))
     if not own.successes:
@@ -260,12 +260,12 @@ def numbers_wanted(config: Config, successes: int | None = None) -> tuple[int, i
     return positives, round_half_up(positives * of_negatives / of_positives)
 
 
-def count(arguments: Sequence[str], rollouts: Path) -> Own:
-    """What `nat train` would have to choose from."""
+def count(arguments: Sequence[str], rollouts: Path, pool: Path) -> Own:
+    """Episodes of the roll-outs; and what `nat train` would have to choose from in the pool."""
     from nat.run import prepare
 
     everything = ("mixing=all", "mixing.positives=null", "mixing.ratio=null")
-    config = checked([*arguments, in_quotes("trajectories.path", rollouts.absolute()), *everything])
+    config = checked([*arguments, in_quotes("trajectories.path", pool.absolute()), *everything])
     with open(rollouts, encoding="utf-8") as file:
         solved = [json.loads(line)["outcome"]["success"] for line in file]
     try:

@@ -576,9 +576,9 @@ def draw(arms: Arms, path: Path) -> None:
         axes.set_xlabel("round (0: trained on the scripted policy's successes)")
         axes.set_ylabel(f"success rate\n{n_questions} questions, {n_seeds} seed{'s' if n_seeds != 1 else ''}")
         figure.legend(
-            handles, [name_of(method) for method in methods], loc="outside upper left", ncols=3,
-            handlelength=2.6, title="Success by rounds on its own roll-outs", alignment="left",
-            title_fontproperties={"size": 11, "weight": "bold"},
+            handles, [name_of(method) for method in methods], loc="outside upper left",
+            ncols=3 if len(methods) < 4 else 2, handlelength=2.6, alignment="left",
+            title="Success by rounds on its own roll-outs", title_fontproperties={"size": 11, "weight": "bold"},
         )  # fmt: skip
         figure.savefig(path.with_suffix(".png"), dpi=150, facecolor="white", metadata={"Software": None})
         figure.set_layout_engine("none")  # laid out by now

@@ -25,6 +25,13 @@ SWEEPS = {
     "methods_by_benchmark": ["experiment=methods_by_benchmark"],
     "quality_of_negatives": ["experiment=quality_of_negatives"],
     "agent_style": ["experiment=agent_style"],
+    "agent_style_easy": [
+        *("experiment=agent_style", "agent=cot", "mixing.positives=100", "training.max_steps=200"),
+        *("trajectories.successes=200", "trajectories.failures=400", "environment.steps={min:1,max:2}"),
+        *("environment.distractors.max=0", "environment.start={min:2,max:9}", "environment.amount={min:1,max:9}"),
+        *("environment.factor_share=0.0", "environment.decimal_share=0.0", "environment.negative_share=0.0"),
+        *("evaluation.n_questions=300", "evaluation.n_validation=0", "sweep.name=agent_style_easy"),
+    ],
     "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
 }
 EXPERIMENTS = ROOT / "experiments"

@@ -52,6 +52,7 @@ from tests.conftest import ROOT
 EXPERIMENTS = ROOT / "experiments"
 UNMARKED = {  # READMEs whose tables come from elsewhere than a sweep's cells
     "benchmarks": "JSON files of its scripts: seconds, memory, counts",
+    "seed_variation": "variation.json; tests/test_experiments.py compares",
     "paper": "figures.py prints them; tests/test_paper_figures.py compares",
     "tiny_model": "results.json and difficulty.json",
     "tiny_search": "results.json and results_first.json",

@@ -2,11 +2,16 @@
 
 import csv
 import importlib.util
+import json
 import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from nat import composition, report, sweep
+from nat.comparison import Answer, Arm, RunResult
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where the cells are older than the hashes, say
@@ -66,14 +71,20 @@ def test_the_command_of_an_experiment_finds_its_committed_cells(name):
 # ---- counts that pages name in their text ----
 
 
+def load_script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_{path.parent.name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.slow
 def test_what_the_failures_hold_is_what_the_committed_file_says():
     """Two of its eight rows are counted again, an arithmetic one and a strategic one."""
     folder = EXPERIMENTS / "quality_of_negatives"
-    spec = importlib.util.spec_from_file_location("errors", folder / "errors.py")
-    assert spec is not None and spec.loader is not None
-    errors = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(errors)
+    errors = load_script(folder / "errors.py")
     with open(folder / "errors.csv", newline="") as file:
         committed = list(csv.DictReader(file))
     assert [row["experiment"] for row in committed] == [" ".join(overrides) for overrides in errors.EXPERIMENTS]
@@ -99,3 +110,46 @@ def test_models_that_stop_early_are_counted_from_their_outcomes():
         early.append(sum(number <= 5 for number in turns))
     said = f"end {early[0]}, {early[1]} and {early[2]} after at most four"
     assert said in " ".join((EXPERIMENTS / "methods_by_benchmark" / "README.md").read_text().split())
+
+
+def test_the_variation_of_seeds_is_computed_from_an_arm_as_by_hand():
+    """Rates .5, .75 and .25: variance .0625. Runs differ on 1, 1 and 2 of 4 questions: a third; luck .3333 / 8."""
+    measure = load_script(EXPERIMENTS / "seed_variation" / "measure.py")
+    runs = tuple(
+        RunResult(
+            f"run{seed}", None, "completed", "nut", "none", 4, 4, seed, {},
+            {"test": {str(n): Answer(letter == "1", float(letter)) for n, letter in enumerate(letters)}},
+        )
+        for seed, letters in enumerate(("1100", "1110", "1000"))
+    )  # fmt: skip
+    (found,) = measure.variations([Arm("nut", "nut", "none", 4, 4, {}, runs)])
+    assert found == measure.Variation("nut", 0.5, 0.0625, pytest.approx(1 / 3), 4)
+    assert measure.summarise([found]) == {
+        "arms": 1,
+        "sd_of_the_success_rate": 0.25,
+        "seed_sd": 0.1443,  # (.0625 - .04167) ** .5
+        "disagreement": 0.333,
+        "least_disagreement": 0.333,
+        "largest_disagreement": 0.333,
+    }
+
+
+@pytest.mark.slow
+def test_the_advice_before_a_sweep_assumes_what_our_arms_show(tmp_path, monkeypatch):
+    folder = EXPERIMENTS / "seed_variation"
+    measure = load_script(folder / "measure.py")
+    monkeypatch.setattr(measure, "__file__", str(tmp_path / "measure.py"))
+    measure.main()
+    committed = json.loads((folder / "variation.json").read_text())
+    assert json.loads((tmp_path / "variation.json").read_text()) == committed
+    assumed = composition.checked(composition.compose([]), []).report.assumed
+    everything = committed["all arms"]
+    assert assumed.seed_sd == round(everything["seed_sd"], 3)
+    assert assumed.disagreement == round(everything["disagreement"], 2)
+    page = (folder / "README.md").read_text()
+    for name in ("all arms", "successes alone", "with failures"):
+        group = committed[name]
+        sds = f"{100 * group['sd_of_the_success_rate']:.1f} | {100 * group['seed_sd']:.1f}"
+        least, largest = (f"{100 * group[f'{end}_disagreement']:.0f}" for end in ("least", "largest"))
+        row = f"| {name} | {group['arms']} | {sds} | {group['disagreement']:.0%} ({least} to {largest}) |"
+        assert row in page, row

@@ -1,0 +1,92 @@
+"""How much do training seeds vary? Over all committed arms of three seeds; what nat's advice before a sweep assumes.
+
+    python experiments/seed_variation/measure.py
+
+writes variation.json. An arm's seeds answer the same questions, so that the variance of their success rates is that of
+the models (seed_sd squared) plus what single answers add: half of the share of questions on which two of its runs
+differ, over the number of questions. Means over arms, so single arms of three seeds need not be precise. Arms that
+several experiments share count once; those that solve less than a tenth are at a floor where nothing can vary, and do
+not count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, variance
+
+from nat.comparison import Arm, arms_of
+from nat.results import read_runs
+
+EXPERIMENTS = Path(__file__).parents[1]
+FLOOR = 0.1  # success rate
+
+Scores = Mapping[str, float]  # question to success
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Of one arm."""
+
+    method: str
+    rate: float  # mean success
+    variance: float  # of the success rate over seeds
+    disagreement: float  # share of questions on which two seeds differ, mean over pairs
+    n_questions: int
+
+
+def main() -> None:
+    found = list(variations(arms()))
+    kept = [one for one in found if one.rate >= FLOOR]
+    groups = {
+        "all arms": kept,
+        "successes alone": [one for one in kept if one.method == "positive_only"],
+        "with failures": [one for one in kept if one.method != "positive_only"],
+    }
+    summary = {name: summarise(group) for name, group in groups.items()} | {"arms_at_the_floor": len(found) - len(kept)}
+    text = json.dumps(summary, indent=2)
+    Path(__file__).with_name("variation.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def arms() -> Iterator[Arm]:
+    """With three seeds or more; one whose cells stand in an earlier folder is left out."""
+    seen: set[frozenset[str]] = set()
+    for table in sorted(EXPERIMENTS.glob("*/arms.csv")):
+        for arm in arms_of(read_runs(table.parent)[0]):
+            cells = frozenset(str(run.results.get("cell") or run.directory) for run in arm.runs)
+            if len(arm.runs) >= 3 and cells not in seen:
+                seen.add(cells)
+                yield arm
+
+
+def variations(arms: Iterable[Arm]) -> Iterator[Variation]:
+    for arm in arms:
+        runs: list[Scores] = [
+            {question: float(answer.success) for question, answer in run.answers["test"].items()} for run in arm.runs
+        ]
+        rates = [mean(run.values()) for run in runs]
+        differing = [mean(one[question] != other[question] for question in one) for one, other in combinations(runs, 2)]
+        yield Variation(arm.method, mean(rates), variance(rates), mean(differing), len(runs[0]))
+
+
+def summarise(found: Sequence[Variation]) -> dict[str, float]:
+    """Standard deviations in success rate; disagreement as a share."""
+    seen = mean(one.variance for one in found)
+    by_answers = mean(one.disagreement / (2 * one.n_questions) for one in found)
+    return {
+        "arms": len(found),
+        "sd_of_the_success_rate": round(math.sqrt(seen), 4),
+        "seed_sd": round(math.sqrt(max(0.0, seen - by_answers)), 4),
+        "disagreement": round(mean(one.disagreement for one in found), 3),
+        "least_disagreement": round(min(one.disagreement for one in found), 3),
+        "largest_disagreement": round(max(one.disagreement for one in found), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

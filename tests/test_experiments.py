@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,8 @@ import pytest
 
 from nat import composition, report, sweep
 from nat.comparison import Answer, Arm, RunResult
+from nat.environments.worlds import is_world
+from nat.run import generate_questions
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where the cells are older than the hashes, say
@@ -100,6 +103,26 @@ def test_what_the_failures_hold_is_what_the_committed_file_says():
     )
 
 
+def test_guessing_in_the_easy_world_is_counted_from_its_questions():
+    """agent_style: what the same answer to every question would solve."""
+    arguments = [*(SWEEPS["agent_style_easy"] or []), "hydra.mode=RUN"]
+    config = composition.checked(composition.compose(arguments), arguments)
+    assert is_world(config.environment)
+    answers = Counter(question.answer for question in generate_questions(config.environment, "test", 300))
+    said = " ".join((EXPERIMENTS / "agent_style" / "README.md").read_text().split())
+    assert answers.most_common(1)[0][0] == "5"
+    assert f'"5" to each of the 300 questions solves {answers["5"] / 300:.1%}, "10" {answers["10"] / 300:.1%}' in said
+
+
+def test_how_the_authors_failures_end_is_counted_from_their_rows(data):
+    with open(data / "strategyqa" / "sample_negative.json") as file:
+        rows = json.load(file)
+    answers = [str(row["info"].get("pred")) for row in rows]
+    counts = [len(answers), sum(answer in ("Yes", "No") for answer in answers), answers.count("None")]
+    said = f"of {counts[0]} rows of their file of failures {counts[1]} end in yes or no, {counts[2]} in nothing"
+    assert said in " ".join((EXPERIMENTS / "strategyqa" / "README.md").read_text().split())
+
+
 def test_models_that_stop_early_are_counted_from_their_outcomes():
     """Five or six calculations and a finish take six turns or more."""
     early = []
@@ -123,7 +146,7 @@ def test_the_variation_of_seeds_is_computed_from_an_arm_as_by_hand():
         for seed, letters in enumerate(("1100", "1110", "1000"))
     )  # fmt: skip
     (found,) = measure.variations([Arm("nut", "nut", "none", 4, 4, {}, runs)])
-    assert found == measure.Variation("nut", 0.5, 0.0625, pytest.approx(1 / 3), 4)
+    assert found == measure.Variation(4, 4, 0.5, 0.0625, pytest.approx(1 / 3), 4)
     assert measure.summarise([found]) == {
         "arms": 1,
         "sd_of_the_success_rate": 0.25,
@@ -147,8 +170,9 @@ def test_the_advice_before_a_sweep_assumes_what_our_arms_show(tmp_path, monkeypa
     assert assumed.seed_sd == round(everything["seed_sd"], 3)
     assert assumed.disagreement == round(everything["disagreement"], 2)
     page = (folder / "README.md").read_text()
-    for name in ("all arms", "successes alone", "with failures"):
-        group = committed[name]
+    for name, group in committed.items():
+        if name == "arms_at_the_floor":
+            continue
         sds = f"{100 * group['sd_of_the_success_rate']:.1f} | {100 * group['seed_sd']:.1f}"
         least, largest = (f"{100 * group[f'{end}_disagreement']:.0f}" for end in ("least", "largest"))
         row = f"| {name} | {group['arms']} | {sds} | {group['disagreement']:.0%} ({least} to {largest}) |"

@@ -231,6 +231,16 @@ def test_the_teacher_at_the_papers_scale_is_the_file_of_the_first_model(tmp_path
     assert [json.loads(line)["id"] for line in written] == ["own-a", "own-c", "gpt-1"]
 
 
+def test_a_teacher_without_failures_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys):
+    success = Trajectory("scripted-1", "1", "?", (), Outcome(True, 1.0, None, "2", "2"), "scripted")
+    monkeypatch.setattr("nat.run.read_trajectories", lambda config: [success])
+    assert rounds.main(["--output", str(tmp_path / "out"), "--methods", "nut,nat+teacher"]) == 2
+    assert "--methods nat+teacher: the trajectories that the first model learns from hold no failure" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_successes_alone_have_no_use_for_a_teachers_failures(tmp_path, capsys):
     with pytest.raises(SystemExit):
         request(tmp_path, "--methods", "positive_only,positive_only+teacher")
@@ -293,6 +303,42 @@ def test_a_second_table_sets_its_own_failures_against_the_teachers():
     compared = [cell.strip() for cell in shown[place + 2].strip("|").split("|")]
     assert compared[:3] == ["1", "NUT", "+25.0, +12.5"]
     assert compared[3].startswith("+18.8 [") and 0 < float(compared[4]) <= 1
+
+
+def test_without_the_model_s_own_failures_there_is_no_second_table():
+    shown = rounds.table({(1, "nut+teacher"): arm("nut", "1100", "1000")}, [])
+    assert "own minus the teacher's" not in shown
+
+
+def test_arms_are_compared_on_the_seeds_that_both_have():
+    """Of three and two runs one seed is shared: 3 of 4 against 1 of 4."""
+    some = arm("nut", "1111", "1110", "0000")
+    first, second = arm("nut", "1000", "1100").runs
+    others = dataclasses.replace(some, runs=(dataclasses.replace(first, seed=1), dataclasses.replace(second, seed=7)))
+    pair = rounds.paired_seeds(some, others)
+    assert rounds.by_seed(pair) == [0.5]
+    assert rounds.to_first(some, others) == "+50.0"
+    apart = dataclasses.replace(others, runs=(others.runs[1],))
+    assert rounds.paired_seeds(some, apart) is None
+    assert rounds.to_first(some, apart) == "-"
+
+
+def test_a_note_names_what_ran_out_and_nothing_else(tmp_path):
+    """The command's own mixing.ratio is no reason for a note."""
+    asked = request(tmp_path, "mixing.ratio=1:3")
+
+    def note(method: str, own, **results: int) -> str:
+        cell = rounds.cell_of(tmp_path, 1, method, 0)
+        complete(cell, ["mixing.ratio=1:3"], **results)
+        (cell / "own.json").write_text(json.dumps(vars(own)))
+        return rounds.row_of(asked, 1, method, 0, None)["note"]
+
+    assert note("nut", own(300, 600), positives=60, negatives=180) == ""
+    assert note("nut", own(60, 600), positives=60, negatives=180) == "all that there are: 60 successes of its own"
+    assert note("nat+teacher", own(90, 50), positives=60, negatives=50) == (
+        "all that there are: 50 failures of its teacher"
+    )
+    assert note("positive_only", own(40, 0), positives=40, negatives=0) == "all that there are: 40 successes of its own"
 
 
 def test_the_marker_asks_arms_csv_only_as_long_as_no_chain_ran_short():

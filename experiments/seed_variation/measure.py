@@ -5,8 +5,7 @@
 writes variation.json. An arm's seeds answer the same questions, so that the variance of their success rates is that of
 the models (seed_sd squared) plus what single answers add: half of the share of questions on which two of its runs
 differ, over the number of questions. Means over arms, so single arms of three seeds need not be precise. Arms that
-several experiments share count once; those that solve less than a tenth are at a floor where nothing can vary, and do
-not count.
+several experiments share count once, arms below FLOOR and in the folders of LEFT_OUT not at all.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ from nat.comparison import Arm, arms_of
 from nat.results import read_runs
 
 EXPERIMENTS = Path(__file__).parents[1]
-FLOOR = 0.1  # success rate
+FLOOR = 0.1  # success rate, below which next to nothing can vary
+LEFT_OUT = ("self_improvement_rounds",)  # a seed has a first model and data of its own there
+FEW = 100  # successes; models that train on more of them alone vary less
 
 Scores = Mapping[str, float]  # question to success
 
@@ -32,7 +33,8 @@ Scores = Mapping[str, float]  # question to success
 class Variation:
     """Of one arm."""
 
-    method: str
+    positives: int
+    negatives: int
     rate: float  # mean success
     variance: float  # of the success rate over seeds
     disagreement: float  # share of questions on which two seeds differ, mean over pairs
@@ -44,8 +46,9 @@ def main() -> None:
     kept = [one for one in found if one.rate >= FLOOR]
     groups = {
         "all arms": kept,
-        "successes alone": [one for one in kept if one.method == "positive_only"],
-        "with failures": [one for one in kept if one.method != "positive_only"],
+        "up to 100 successes alone": [one for one in kept if not one.negatives and one.positives <= FEW],
+        "more successes alone": [one for one in kept if not one.negatives and one.positives > FEW],
+        "with failures": [one for one in kept if one.negatives],
     }
     summary = {name: summarise(group) for name, group in groups.items()} | {"arms_at_the_floor": len(found) - len(kept)}
     text = json.dumps(summary, indent=2)
@@ -54,13 +57,15 @@ def main() -> None:
 
 
 def arms() -> Iterator[Arm]:
-    """With three seeds or more; one whose cells stand in an earlier folder is left out."""
-    seen: set[frozenset[str]] = set()
+    """With three seeds or more; one with the answers of another is left out: the same models by two names."""
+    seen: set[tuple[str, ...]] = set()
     for table in sorted(EXPERIMENTS.glob("*/arms.csv")):
+        if table.parent.name in LEFT_OUT:
+            continue
         for arm in arms_of(read_runs(table.parent)[0]):
-            cells = frozenset(str(run.results.get("cell") or run.directory) for run in arm.runs)
-            if len(arm.runs) >= 3 and cells not in seen:
-                seen.add(cells)
+            answers = tuple(repr(sorted(run.answers["test"].items())) for run in arm.runs)
+            if len(arm.runs) >= 3 and answers not in seen:
+                seen.add(answers)
                 yield arm
 
 
@@ -71,7 +76,8 @@ def variations(arms: Iterable[Arm]) -> Iterator[Variation]:
         ]
         rates = [mean(run.values()) for run in runs]
         differing = [mean(one[question] != other[question] for question in one) for one, other in combinations(runs, 2)]
-        yield Variation(arm.method, mean(rates), variance(rates), mean(differing), len(runs[0]))
+        counts = (arm.positives or 0, arm.negatives or 0)
+        yield Variation(*counts, mean(rates), variance(rates), mean(differing), len(runs[0]))
 
 
 def summarise(found: Sequence[Variation]) -> dict[str, float]:

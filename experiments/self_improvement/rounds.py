@@ -8,8 +8,9 @@
     round 2   the base model trained anew on what the model of round 1 did, each method and seed a chain of its own; ...
 
 The methods nut+teacher and nat+teacher (--methods) take the teacher's failures in place of the model's own, beside its
-own successes, as many of them: the teacher is the policy whose successes the first model learnt, the scripted one in a
-built-in world and GPT-3.5 at the paper's scale. In round 1 the successes are the very same.
+own successes: the teacher is the policy whose successes the first model learnt, the scripted one in a built-in world
+and GPT-3.5 at the paper's scale. In round 1 the successes are the very same and the failures as many; later each chain
+has the successes that it earned, and failures in the same ratio.
 
 Each round asks QUESTIONS training questions that no round asked before, at the temperatures of conf/collect/model.yaml;
 quality control drops repetitions. A chain with too few of its own successes or failures trains on as many as there are;
@@ -19,7 +20,8 @@ was killed. Below the output:
     round_2/method=nat,seed=0/                               a cell of `nat train`; own.json: what there was to train on
     round_1/method=nat,seed=0/rollouts_for_round_2.jsonl     what that was chosen from, filled by `nat collect`
     round_1/method=nat+teacher,seed=0/own_and_teacher_for_round_2.jsonl    its own successes and the teacher's failures
-    rounds.csv, rounds.md, rounds.png, rounds.svg            a row a cell; means over seeds with intervals; a picture
+    rounds.csv, rounds.md, rounds.png, rounds.svg            a row a cell; means over seeds with intervals; a picture:
+                                                             of the rounds, methods and seeds that the command names
     rounds.json                                              what the command asked for; another one is refused there
     report.md, results.csv, arms.csv, ...                    of `nat report`, over all rounds
 
@@ -42,7 +44,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +59,7 @@ from nat.pictures import LOOKS, NAMES, STYLE, WIDTH
 from nat.results import read_runs
 from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
 from nat.trajectories import native
-from nat.types import RequestError
+from nat.types import RequestError, Trajectory
 
 if TYPE_CHECKING:
     from nat.config import Config
@@ -106,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for round in (0, 1):  # a mistake is told before anything is made
             for method in request.methods if round else (FIRST,):
                 checked(train_arguments(request, round, method, request.seeds[0]))
+        if any(method.endswith(TEACHER) for method in request.methods):
+            failures_of_teacher(request)
         keep_settings(request)
         ended = play(request)
         rows = list(rows_of(request, ended))
@@ -211,16 +216,26 @@ def own_of(request: Request, round: int, method: str, seed: int, arguments: Sequ
 
 def add_teacher(request: Request, round: int, method: str, seed: int) -> None:
     """Write what round `round` chooses from: the successes of the model before, and the teacher's failures."""
-    from nat.run import read_trajectories
-
-    teaching = train_arguments(request, 0, FIRST, seed)
-    if checked(teaching).trajectories.kind == "scripted":
-        _, failures = numbers_wanted(checked(train_arguments(request, round, method, seed)))
-        teaching.append(f"trajectories.failures={POOL * failures}")
     rollouts = rollouts_of(request.output, round, method, seed)
     own = [trajectory for _, trajectory in native.read(rollouts) if trajectory.outcome.success]
-    teachers = [trajectory for trajectory in read_trajectories(checked(teaching)) if not trajectory.outcome.success]
-    native.write(pool_of(request.output, round, method, seed), own + teachers)
+    native.write(pool_of(request.output, round, method, seed), own + failures_of_teacher(request))
+
+
+@cache
+def failures_of_teacher(request: Request) -> list[Trajectory]:
+    """The same for every round and seed. Raises RequestError where it has none."""
+    from nat.run import read_trajectories
+
+    seed = request.seeds[0]
+    teaching = train_arguments(request, 0, FIRST, seed)
+    if checked(teaching).trajectories.kind == "scripted":
+        _, wanted = numbers_wanted(checked(train_arguments(request, 1, f"nut{TEACHER}", seed)))
+        teaching.append(f"trajectories.failures={POOL * wanted}")
+    failures = [trajectory for trajectory in read_trajectories(checked(teaching)) if not trajectory.outcome.success]
+    if not failures:
+        methods = ",".join(method for method in request.methods if method.endswith(TEACHER))
+        raise RequestError(f"--methods {methods}: the trajectories that the first model learns from hold no failure.")
+    return failures
 
 
 def train_arguments(request: Request, round: int, method: str, seed: int) -> list[str]:
@@ -356,11 +371,12 @@ def row_of(request: Request, round: int, method: str, seed: int, failed: str | N
         return row | {"status": "failed" if failed else "ended" if ended else "not run", "note": reason or ""}
     row |= {name: results[name] for name in ("status", "positives", "negatives", "seconds")}
     row |= {"success": results["success_rate"], "score": results["mean_score"]}
-    short = [one for one in results["overrides"] if one.startswith("mixing.ratio=")]
-    if own and short:
-        of_its_own = f"{own.successes} successes" + ("" if method.endswith(TEACHER) else f", {own.failures} failures")
-        row["note"] = f"all that there are: {of_its_own} of its own"
-    return row
+    all_of = []
+    if own and own.successes == row["positives"]:
+        all_of.append(f"{own.successes} successes of its own")
+    if own and own.failures == row["negatives"] and method != FIRST:
+        all_of.append(f"{own.failures} failures of {'its teacher' if method.endswith(TEACHER) else 'its own'}")
+    return row | {"note": f"all that there are: {', '.join(all_of)}" if all_of else ""}
 
 
 def write_tables(request: Request, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -440,12 +456,14 @@ def table(arms: Arms, rows: Sequence[Mapping[str, Any]]) -> str:
         "Holm's over all these comparisons. The difference to the first model has Student's 95% interval over seeds.",
         "",
     ]
-    return "\n".join(lines + (table_of_teachers(arms) if teachers else []))
+    return "\n".join(lines + table_of_teachers(arms))
 
 
 def table_of_teachers(arms: Arms) -> list[str]:
-    """A model's own failures against its teacher's: of each round and method that trained on both."""
+    """A model's own failures against its teacher's: of each round and method that trained on both; [] without any."""
     compared = differences(arms, lambda method: f"{method}{TEACHER}")
+    if not compared:
+        return []
     lines = [
         "<!-- measured",
         *(
@@ -462,16 +480,16 @@ def table_of_teachers(arms: Arms) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for (round, method), found in compared.items():
-        pair = paired(arms[round, method], arms[round, f"{method}{TEACHER}"], "test")
-        assert not isinstance(pair, str)
+        pair = paired_seeds(arms[round, method], arms[round, f"{method}{TEACHER}"])
+        assert pair is not None
         each = ", ".join(points(difference, None) for difference in by_seed(pair))
         lines.append(f"| {' | '.join([str(round), name_of(method), each, *shown(found)])} |")
     return [
         *lines,
         "",
-        "Failures of the model itself against as many of the policy that taught the first one, beside the model's own",
-        "successes (in round 1 the same for both). points: 95% interval over test questions and seeds; p: Holm's over",
-        "this table.",
+        "Failures of the model itself against those of the policy that taught the first one, beside successes of its",
+        "own: in round 1 the same successes and as many failures, later what each chain earned, in the same ratio.",
+        "points: 95% interval over test questions and seeds; p: Holm's over this table.",
         "",
     ]
 
@@ -495,11 +513,21 @@ def differences(arms: Arms, other: Callable[[str], str]) -> Differences:
     found = {}
     for (round, method), arm in arms.items():
         if round and method != other(method) and (round, other(method)) in arms:
-            pair = paired(arm, arms[round, other(method)], "test")
-            if not isinstance(pair, str):
+            pair = paired_seeds(arm, arms[round, other(method)])
+            if pair is not None:
                 found[round, method] = crossed_difference(pair.first, pair.second)
     adjusted = holm([difference.p_value for difference in found.values()])
     return {key: (difference, p) for (key, difference), p in zip(found.items(), adjusted, strict=True)}
+
+
+def paired_seeds(arm: Arm, other: Arm) -> Pair | None:
+    """The seeds that both have; None without one. (`paired` would take all of them, as independent ones.)"""
+    seeds = {run.seed for run in arm.runs} & {run.seed for run in other.runs}
+    if not seeds:
+        return None
+    kept = [replace(one, runs=tuple(run for run in one.runs if run.seed in seeds)) for one in (arm, other)]
+    pair = paired(kept[0], kept[1], "test")
+    return None if isinstance(pair, str) else pair
 
 
 def shown(compared: tuple[CrossedDifference, float] | None) -> list[str]:
@@ -512,8 +540,8 @@ def shown(compared: tuple[CrossedDifference, float] | None) -> list[str]:
 
 def to_first(arm: Arm, first: Arm | None) -> str:
     """In points, with Student's interval over the seeds that both have."""
-    pair = paired(arm, first, "test") if first else ""
-    if isinstance(pair, str):
+    pair = paired_seeds(arm, first) if first else None
+    if pair is None:
         return "-"
     each = by_seed(pair)
     if len(each) < 2:

@@ -41,6 +41,8 @@ SWEEPS = {
         *("evaluation.n_questions=300", "evaluation.n_validation=0", "sweep.name=agent_style_easy"),
     ],
     "equal_epochs_arithmetic": ["experiment=equal_epochs", "environment=arithmetic"],
+    "equal_epochs_multihop": ["experiment=equal_epochs", "environment=multihop"],
+    "equal_epochs_strategic": ["experiment=equal_epochs", "environment=strategic"],
 }
 EXPERIMENTS = ROOT / "experiments"
 

@@ -160,6 +160,7 @@ def test_a_mistake_is_told_before_anything_is_made(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_no_question_is_asked_in_two_rounds_nor_played_by_the_scripted_policy(tmp_path, monkeypatch):
     """100 of 200 scripted successes; 300 questions a round: 300 to 599, 600 to 899, 900 to 1199."""
     collected = []
@@ -199,6 +200,7 @@ def episodes_of_its_own(path: Path) -> None:
     native.write(path, made)
 
 
+@pytest.mark.slow
 def test_the_teachers_failures_take_the_place_of_its_own_beside_the_same_successes(tmp_path):
     asked = request(tmp_path, "--first", "3", "mixing.positives=2", 'mixing.ratio="1:2"')
     episodes_of_its_own(rounds.rollouts_of(tmp_path, 1, "nat+teacher", 0))
@@ -231,6 +233,7 @@ def test_the_teacher_at_the_papers_scale_is_the_file_of_the_first_model(tmp_path
     assert [json.loads(line)["id"] for line in written] == ["own-a", "own-c", "gpt-1"]
 
 
+@pytest.mark.slow
 def test_a_teacher_without_failures_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys):
     success = Trajectory("scripted-1", "1", "?", (), Outcome(True, 1.0, None, "2", "2"), "scripted")
     monkeypatch.setattr("nat.run.read_trajectories", lambda config: [success])

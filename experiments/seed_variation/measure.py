@@ -5,7 +5,7 @@
 writes variation.json. An arm's seeds answer the same questions, so that the variance of their success rates is that of
 the models (seed_sd squared) plus what single answers add: half of the share of questions on which two of its runs
 differ, over the number of questions. Means over arms, so single arms of three seeds need not be precise. Arms that
-several experiments share count once, arms below FLOOR and in the folders of LEFT_OUT not at all.
+several experiments share count once; arms below FLOOR, of fewer than LEAST_STEPS or in the folders of LEFT_OUT do not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nat.results import read_runs
 
 EXPERIMENTS = Path(__file__).parents[1]
 FLOOR = 0.1  # success rate, below which next to nothing can vary
+LEAST_STEPS = 100  # of the optimiser; equal_epochs has models of 30, in the middle of learning
 LEFT_OUT = ("self_improvement_rounds",)  # a seed has a first model and data of its own there
 FEW = 100  # successes; models that train on more of them alone vary less
 
@@ -64,7 +65,8 @@ def arms() -> Iterator[Arm]:
             continue
         for arm in arms_of(read_runs(table.parent)[0]):
             answers = tuple(repr(sorted(run.answers["test"].items())) for run in arm.runs)
-            if len(arm.runs) >= 3 and answers not in seen:
+            steps = min(run.results.get("steps") or 0 for run in arm.runs)
+            if len(arm.runs) >= 3 and steps >= LEAST_STEPS and answers not in seen:
                 seen.add(answers)
                 yield arm
 

@@ -24,6 +24,7 @@ SWEEPS = {
     "strategies": ["experiment=strategies"],
     "controls_arithmetic": ["experiment=controls", "environment=arithmetic"],
     "controls_multihop": ["experiment=controls", "environment=multihop"],
+    "self_improvement_first": ["environment=multihop", "method=positive_only", "mixing.positives=50"],
     "self_improvement": None,  # its trajectories are a model's own, collected by the command before
     "self_improvement_rounds": None,  # likewise, by the script beside it
     "controls_strategic": ["experiment=controls", "environment=strategic"],
@@ -71,6 +72,7 @@ def test_the_command_of_an_experiment_finds_its_committed_cells(name):
     """A change of YAML that would make them other cells is a change of the experiment: measure it again."""
     planned = composition.plan(SWEEPS[name] or [])
     assert {cell.hash for cell in planned.cells} == set(sweep.completed(EXPERIMENTS / name))
+    assert len({cell.directory for cell in planned.cells}) == len(planned.cells)
 
 
 # ---- counts that pages name in their text ----
@@ -123,6 +125,19 @@ def test_how_the_authors_failures_end_is_counted_from_their_rows(data):
     counts = [len(answers), sum(answer in ("Yes", "No") for answer in answers), answers.count("None")]
     said = f"of {counts[0]} rows of their file of failures {counts[1]} end in yes or no, {counts[2]} in nothing"
     assert said in " ".join((EXPERIMENTS / "strategyqa" / "README.md").read_text().split())
+
+
+def test_the_first_models_roll_outs_are_counted_from_the_manifest_of_a_model_trained_on_them():
+    folder = EXPERIMENTS / "self_improvement"
+    manifest = json.loads((folder / "method=nat,seed=0-d61c810c" / "manifest.json").read_text())
+    repeated = manifest["dropped"].pop("exact_duplicates")
+    assert manifest["dropped"] == {} and not any(manifest["held_out"].values())
+    kept = {side: manifest["selected"][side] + manifest["unused"][side] for side in ("positives", "negatives")}
+    successes, failures = (kept[side] + repeated[side] for side in ("positives", "negatives"))
+    said = " ".join((folder / "README.md").read_text().split())
+    assert f"solves {successes / (successes + failures):.3f} of its {successes + failures} episodes" in said
+    assert f"{successes} successes and {failures} failures. Quality control" in said
+    assert f"{kept['positives']} successes and {kept['negatives']} failures that differ are left" in said
 
 
 def test_models_that_stop_early_are_counted_from_their_outcomes():

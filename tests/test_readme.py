@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,13 +137,32 @@ def files_of_the_readme(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def outputs_of_a_sweep(tmp_path_factory):
+    """outputs/ with the sweep `demo`; the commands that only read one share it."""
+    return _trained(tmp_path_factory.mktemp("sweep"), "-m", "seed=0,1", "sweep.name=demo")
+
+
+@pytest.fixture(scope="module")
+def outputs_of_a_run(tmp_path_factory):
+    """outputs/ with the run and the model `NAME`."""
+    return _trained(tmp_path_factory.mktemp("run"), "hydra.run.dir=outputs/runs/NAME")
+
+
+def _trained(folder: Path, *arguments: str) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.run(["train", *arguments, *SMALL]) == 0
+    return folder / "outputs"
+
+
 def test_there_are_commands_of_every_verb():
     assert {command.split()[1] for command in NAT} >= {"train", "audit", "inspect", "report", "evaluate", "collect"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", NAT)
-def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys, monkeypatch):
+def test_a_command_of_the_readme_runs(command, files_of_the_readme, request, capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     arguments = shlex.split(command, comments=True)[1:]
     if arguments[0] == "dashboard":  # of a tracked sweep; the tests have no login
@@ -164,9 +184,11 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, capsys, monk
     if "experiment=self_improvement" in arguments:
         arguments = [*arguments, "seed=0"]
     if arguments[0] in ("report", "evaluate"):  # they come after a run or a sweep
-        name = Path(arguments[1]).name if arguments[0] == "report" else "demo"
-        assert cli.run(["train", "-m", "seed=0,1", f"sweep.name={name}", *SMALL]) == 0
-        assert cli.run(["train", "hydra.run.dir=outputs/runs/NAME", *SMALL]) == 0
+        before = "sweep" if arguments[0] == "report" else "run"
+        outputs = request.getfixturevalue(f"outputs_of_a_{before}")
+        shutil.copytree(outputs, "outputs", dirs_exist_ok=True)
+        if arguments[0] == "report":
+            Path("outputs/sweeps/demo").rename(arguments[1])
     small = () if arguments[0] == "report" else SMALL
     if "model=hub" in arguments or "model=llama2_7b" in arguments:
         small = (*small, "model.path=tiny", "model.name=stand_in")  # no weights can be fetched in a test

@@ -260,8 +260,8 @@ def _number(row: Mapping[str, str], column: str) -> float | None:
 
 def _of_arm(folder: Path, runs: Mapping[str, Mapping[str, str]], column: str) -> tuple[float | None, list, list[float]]:
     listed = _read(folder / "arms.csv")
-    if len(listed) == 1 and column.endswith("difference"):
-        return None, [], []  # nothing to compare it with, and no column
+    if len(listed) == 1 and column in ("difference", "text_difference"):
+        return None, [], []  # a sweep of one arm has no such column
     arms = [arm for arm in listed if _belong_to(arm, runs.values())]
     if len(arms) != 1:
         raise ValueError(
@@ -370,9 +370,9 @@ minutes: unchecked
 """
 
 
-def complaints_of(tmp_path: Path, readme: str, results: str = RESULTS) -> list[str]:
+def complaints_of(tmp_path: Path, readme: str, results: str = RESULTS, arms: str = ARMS) -> list[str]:
     (tmp_path / "results.csv").write_text(results)
-    (tmp_path / "arms.csv").write_text(ARMS)
+    (tmp_path / "arms.csv").write_text(arms)
     (tmp_path / "README.md").write_text(readme)
     return complaints(tmp_path / "README.md")
 
@@ -426,6 +426,25 @@ def test_an_entry_for_all_labels_of_a_row_is_of_that_row_alone(tmp_path):
     without = f"<!-- measured\n{labels}-->\n{table}"
     assert any("0.3 in 0.3; the files have 0.40" in complaint for complaint in complaints_of(tmp_path, without))
     assert complaints_of(tmp_path, without.replace("-->", "50 | alone: method=positive_only\n-->")) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "column", "expected"),
+    [
+        ("", "difference", ""),
+        ("-", "text_difference", ""),
+        ("+10.0", "difference", "+10.0 stands there, and the files have no number"),
+        ("", "diference", "no column 'diference' in the file"),
+    ],
+)
+def test_a_sweep_of_one_arm_has_no_difference(tmp_path, cell, column, expected):
+    arms = "arm,method,strategy,positives,negatives,n_seeds,seeds\npositive_only,positive_only,none,50,0,3,0 1 2\n"
+    marker = (
+        f"<!-- measured\nalone: method=positive_only\nsuccess: value=test_success\npoints: arms={column} x100\n-->\n"
+    )
+    table = f"| trained on | success | points |\n|---|---|---|\n| alone | 0.3 | {cell} |\n"
+    found = complaints_of(tmp_path, marker + table, arms=arms)
+    assert found == [] if not expected else [expected in one for one in found] == [True]
 
 
 @pytest.mark.parametrize("cell", ["0.31", "31%", "+30 points", "from .15 to .23", "**0.5**"])

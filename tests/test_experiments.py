@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -19,6 +21,7 @@ from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where the cells are older than the hashes, say
 SWEEPS = {
+    "demo": ["experiment=demo"],
     "failure_rates": None,
     "ratio_sweep": ["experiment=ratio_sweep"],
     "strategies": ["experiment=strategies"],
@@ -46,10 +49,9 @@ SWEEPS = {
     "equal_epochs_strategic": ["experiment=equal_epochs", "environment=strategic"],
 }
 EXPERIMENTS = ROOT / "experiments"
+CELLS = list(EXPERIMENTS.glob("*/*=*"))
 
-pytestmark = pytest.mark.skipif(
-    not list(EXPERIMENTS.glob("*/*=*")), reason="the committed cells are in a checkout only, not in an sdist"
-)
+pytestmark = pytest.mark.skipif(not CELLS, reason="the committed cells are in a checkout only, not in an sdist")
 
 
 @pytest.mark.slow
@@ -73,6 +75,17 @@ def test_the_command_of_an_experiment_finds_its_committed_cells(name):
     planned = composition.plan(SWEEPS[name] or [])
     assert {cell.hash for cell in planned.cells} == set(sweep.completed(EXPERIMENTS / name))
     assert len({cell.directory for cell in planned.cells}) == len(planned.cells)
+
+
+def test_the_commands_of_the_sweeps_are_those_that_the_pages_print():
+    """That of the demo stands in the Makefile."""
+    printed = [line.split() for line in re.findall(r"/nat train (.*)", (ROOT / "Makefile").read_text())]
+    for page in EXPERIMENTS.glob("*/README.md"):
+        for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            lines = block.replace("\\\n", " ").splitlines()
+            printed += [shlex.split(line)[2:] for line in lines if line.startswith("nat train ")]
+    without_folder = [[one for one in arguments if not one.startswith("hydra.")] for arguments in printed]
+    assert [name for name, command in SWEEPS.items() if command and command not in without_folder] == []
 
 
 # ---- counts that pages name in their text ----

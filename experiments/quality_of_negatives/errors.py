@@ -26,19 +26,12 @@ EXPERIMENTS = (
     ("experiment=hotpotqa", 'mixing.ratio="1:2"'),
     ("experiment=strategyqa",),
 )
-COLUMNS: tuple[str, ...] = (
-    "experiment",
-    "failures",
-    "errors_per_failure",
-    "turns_per_failure",
-    "ending_without_an_answer",
-)
 
 
 def main() -> None:
     rows = list(measure())
     with open(Path(__file__).with_name("errors.csv"), "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     for row in rows:
@@ -55,17 +48,13 @@ def measure(experiments: Sequence[Sequence[str]] = EXPERIMENTS) -> Iterator[dict
         errors = sum(len(failure.metadata["errors"]) for failure in failures)
         turns = sum(message.role == "assistant" for failure in failures for message in failure.messages)
         abstained = sum(failure.outcome.failure == "abstained" for failure in failures)
-        yield dict(
-            zip(
-                COLUMNS,
-                (
-                    " ".join(overrides),
-                    str(len(failures)),
-                    *(f"{number / len(failures):.3f}" for number in (errors, turns, abstained)),
-                ),
-                strict=True,
-            )
-        )
+        yield {
+            "experiment": " ".join(overrides),
+            "failures": str(len(failures)),
+            "errors_per_failure": f"{errors / len(failures):.3f}",
+            "turns_per_failure": f"{turns / len(failures):.3f}",
+            "ending_without_an_answer": f"{abstained / len(failures):.3f}",
+        }
 
 
 if __name__ == "__main__":

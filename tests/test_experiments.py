@@ -19,10 +19,10 @@ from nat.environments.worlds import is_world
 from nat.run import generate_questions
 from tests.conftest import ROOT
 
-# folder of the cells: the command that goes on with them; None where the cells are older than the hashes, say
+# folder of the cells: the command that goes on with them; None where more than one command makes them
 SWEEPS = {
     "demo": ["experiment=demo"],
-    "failure_rates": None,
+    "failure_rates": ["experiment=failure_rates"],
     "ratio_sweep": ["experiment=ratio_sweep"],
     "strategies": ["experiment=strategies"],
     "controls_arithmetic": ["experiment=controls", "environment=arithmetic"],

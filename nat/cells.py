@@ -23,6 +23,10 @@ from nat.cell_hash import cell_hash
 from nat.config import Config, settled
 from nat.files import write_json, write_text
 from nat.progress import begin, kept_in
+from nat.stages.environment import make_environment
+from nat.stages.pool import check_pool, read_trajectories, training_pool
+from nat.stages.questions import questions_elsewhere, set_questions_apart
+from nat.stages.saving import SAVED_GROUPS, facts_of_saved
 from nat.tracking import tracking_id
 from nat.types import RequestError, StageError
 
@@ -238,18 +242,18 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
                 key = repr((name, config.also_in[name], config.evaluation))
                 if key not in asked_elsewhere:
                     asked_elsewhere.add(key)
-                    run.questions_elsewhere(config, name)
+                    questions_elsewhere(config, name)
             continue
         asked = config.evaluation
         where = (config.environment, config.also_in)
         key = repr((config.trajectories, config.quality, where, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
-            environment = run.make_environment(config)
-            apart = run.set_questions_apart(config, environment, run.read_trajectories(config, []))
-            pools[key] = run.training_pool(config, environment, apart.kept).kept, apart.held_out
+            environment = make_environment(config)
+            apart = set_questions_apart(config, environment, read_trajectories(config, []))
+            pools[key] = training_pool(config, environment, apart.kept).kept, apart.held_out
             fewest = min(len(apart.questions), fewest or len(apart.questions))
         try:
-            run.check_pool(config, *pools[key])
+            check_pool(config, *pools[key])
         except RequestError as error:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
     return fewest
@@ -282,14 +286,14 @@ def evaluation_arguments(
 ) -> list[str]:
     """The command line under which a saved model is rolled out: as in the run that made it, without its training.
 
-    Its prompt, questions and decoding lie beside it (`nat.run.save_configuration`); overrides change them.
+    Its prompt, questions and decoding lie beside it (`nat.stages.saving.save_configuration`); overrides change them.
     """
     if not (model_dir / "config.json").is_file() and (model_dir / "model" / "config.json").is_file():
         model_dir = model_dir / "model"
     if not (model_dir / "config.json").is_file():
         raise RequestError(f"nat {verb} {model_dir}: no model there (no config.json); give a run's model/ directory.")
     named = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    saved = [g for g in run.SAVED_GROUPS if g not in named and (model_dir / "conf" / g / "saved.yaml").is_file()]
+    saved = [g for g in SAVED_GROUPS if g not in named and (model_dir / "conf" / g / "saved.yaml").is_file()]
     folders = [Path(folder).absolute() for folder in (config_dir, model_dir / "conf") if folder is not None]
     searchpath = ",".join(composition.quote(f"file://{folder}") for folder in folders)
     return [
@@ -298,7 +302,7 @@ def evaluation_arguments(
         "mixing=positive_only",
         "model=hub",
         f"model.path={composition.quote(model_dir)}",
-        f"model.threads={json.dumps(run.facts_of_saved(str(model_dir)).get('threads'))}",
+        f"model.threads={json.dumps(facts_of_saved(str(model_dir)).get('threads'))}",
         f"hydra.searchpath=[{searchpath}]",
         *overrides,
     ]

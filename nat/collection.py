@@ -130,10 +130,11 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
         RequestError: the configuration or the file cannot be used, the server refuses the key or the model.
         StageError: episode after episode broke, the endpoint being down.
     """
-    from nat import collection_file, run
+    from nat import collection_file
+    from nat.stages.environment import make_environment
 
     left_out: list[DroppedRow] = []
-    environment = run.make_environment(config, left_out)
+    environment = make_environment(config, left_out)
     prompt = prompt_maker(config, environment)
     episodes = plan(config, questions_to_ask(config, environment, left_out))
     play = policy(config, environment, prompt)
@@ -226,8 +227,8 @@ def questions_to_ask(config: Config, environment: Environment, left_out: list[Dr
     Rows of files that cannot be used are added to `left_out` (on_bad_row=drop; else an error). Raises
     RequestError where there are none, and in a world without end when all are asked for.
     """
-    from nat import run
     from nat.environments import benchmarks, worlds
+    from nat.environments.earning import generate_questions
 
     asked, world = config.collect, config.environment
     source, end = world.questions, None if asked.n_questions is None else asked.skip_questions + asked.n_questions
@@ -236,7 +237,7 @@ def questions_to_ask(config: Config, environment: Environment, left_out: list[Dr
             f"collect.n_questions=null: environment={environment.name} makes questions without end; give a number."
         )
     if worlds.is_world(world):
-        found: Sequence[Question] = run.generate_questions(world, asked.split, end or 0)
+        found: Sequence[Question] = generate_questions(world, asked.split, end or 0)
     elif world.questions == "held_out":
         found = _questions_of_trajectories(config, world.held_out, left_out)
     elif world.questions is not None:

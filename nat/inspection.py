@@ -37,7 +37,8 @@ def spans(example: Example, format: ChatFormat) -> Iterator[Span]:
 
 def inspect(config: Config) -> None:
     """Print (or write as HTML) `config.examples` examples of each class of the mix that `nat train` would train on."""
-    from nat.run import describe, prepare
+    from nat.run import prepare
+    from nat.stages.manifest import describe
 
     prepared = prepare(config)
     if config.mixing.ratio is not None and config.mixing.kind in ("ratio", "replaced"):

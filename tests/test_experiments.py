@@ -15,8 +15,8 @@ import pytest
 
 from nat import composition, report, sweep
 from nat.comparison import Answer, Arm, RunResult
+from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
-from nat.run import generate_questions
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where more than one command makes them

@@ -15,6 +15,15 @@ import yaml
 
 from nat import cache, cli, composition, run
 from nat import questions as question_sets
+from nat.environments import earning
+from nat.stages import examples
+from nat.stages.environment import make_environment
+from nat.stages.evaluation import evaluate
+from nat.stages.examples import prompt_of
+from nat.stages.manifest import Prepared, describe
+from nat.stages.pool import read_trajectories
+from nat.stages.questions import set_questions_apart
+from nat.stages.saving import save_configuration
 from nat.trajectories import native
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Message, Outcome, Question, RequestError, Rollout
@@ -212,14 +221,14 @@ def test_held_out_questions_take_all_their_trajectories_with_them(here):
     write_pile(here / "mine.jsonl", n=60)
     planned = composition.plan([*MINE, "mixing=all"])
     config = planned.cells[0].config
-    pool = run.read_trajectories(config)
-    environment = run.make_environment(config)
-    questions, _, kept, held_out, *_ = run.set_questions_apart(config, environment, pool)
+    pool = read_trajectories(config)
+    environment = make_environment(config)
+    questions, _, kept, held_out, *_ = set_questions_apart(config, environment, pool)
     assert len(kept) + len(held_out) == 120
     assert {q.text for q in questions} <= {t.question for t in held_out}
     assert not {t.question for t in kept} & {t.question for t in held_out}
     validation = composition.plan([*MINE, "mixing=all", "evaluation.split=validation"]).cells[0].config
-    others, _, kept_too, *_ = run.set_questions_apart(validation, environment, pool)
+    others, _, kept_too, *_ = set_questions_apart(validation, environment, pool)
     assert not {q.text for q in others} & {q.text for q in questions}
     assert kept_too == kept
 
@@ -228,8 +237,8 @@ def test_questions_of_a_file_are_kept_out_of_training(here):
     write_pile(here / "mine.jsonl", n=10)
     (here / "test.jsonl").write_text(json.dumps({"question": "what IS  3+7?", "answer": "#### 10"}) + "\n")
     config = composition.plan([*MINE, "environment.questions=test.jsonl"]).cells[0].config
-    environment = run.make_environment(config)
-    questions, _, kept, held_out, *_ = run.set_questions_apart(config, environment, run.read_trajectories(config))
+    environment = make_environment(config)
+    questions, _, kept, held_out, *_ = set_questions_apart(config, environment, read_trajectories(config))
     assert [q.text for q in questions] == ["what IS  3+7?"]
     assert {t.id for t in held_out} == {"p3", "n3"}
     assert len(kept) == 18
@@ -298,10 +307,10 @@ def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):
     write_lines(here / "q.jsonl", {"question": "Why?", "answer": "1"})
     (here / "r.json").write_text("{}")
     files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "tracking=none")
-    run.save_configuration(configured(*files, "environment.questions=q.jsonl"), {}, here / "a")
-    run.save_configuration(configured(*files), {}, here / "b")
+    save_configuration(configured(*files, "environment.questions=q.jsonl"), {}, here / "a")
+    save_configuration(configured(*files), {}, here / "b")
     recorded = ("environment=hotpotqa", "search=replay", "search.path=t.jsonl", "search.questions=r.json")
-    run.save_configuration(configured(*files, *recorded, "search.format=nat"), {}, here / "c")
+    save_configuration(configured(*files, *recorded, "search.format=nat"), {}, here / "c")
 
     def saved(name: str, group: str) -> dict:
         return yaml.safe_load((here / name / "conf" / group / "saved.yaml").read_text())
@@ -330,16 +339,14 @@ def test_rows_that_are_left_out_are_listed_where_nothing_is_trained(here):
     prepared = run.prepare(config)
     [row] = prepared.manifest["bad_rows"]
     assert (row["where"], row["reason"]) == ("t.jsonl:31", "missing_value")
-    assert "left out      1 rows of the files: missing_value (listed in manifest.json)" in run.describe(
-        config, prepared
-    )
+    assert "left out      1 rows of the files: missing_value (listed in manifest.json)" in describe(config, prepared)
 
 
 def test_episodes_that_broke_train_nothing_and_are_counted(here):
     write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False, "infrastructure"), attempt(3, False))
     dropped: list[DroppedRow] = []
     config = configured("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl")
-    assert [trajectory.id for trajectory in run.read_trajectories(config, dropped)] == ["t1", "t3"]
+    assert [trajectory.id for trajectory in read_trajectories(config, dropped)] == ["t1", "t3"]
     assert [(row.where, row.reason) for row in dropped] == [("t.jsonl:2", "infrastructure")]
 
 
@@ -372,11 +379,11 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
     ]
     monkeypatch.setattr("nat.rollouts.roll_out", lambda *given: rollouts)
     config = configured("evaluation.also_as=[]")
-    environment = run.make_environment(config)
+    environment = make_environment(config)
     nothing: Any = None
-    prepared = run.Prepared(environment, questions, [], nothing, None, [], {}, {}, {})
+    prepared = Prepared(environment, questions, [], nothing, None, [], {}, {}, {})
     said: list[str] = []
-    found = run.evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
+    found = evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
     assert found["failures"] == {"infrastructure": 1, "wrong_answer": 1}
     assert [line for line in said if line.startswith("warning: ")] == [
         "warning: evaluating: 1 of 3 episodes broke (infrastructure); they count as no success, though the model is "
@@ -388,8 +395,8 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
 def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
     config = configured("agent=cot", f"strategy={strategy}")
     nothing: Any = None
-    prepared = run.Prepared(nothing, [], [], nothing, None, [], {}, {}, {})
-    lines = [line for line in run.describe(config, prepared) if "Action" in line or "prefix_correct" in line]
+    prepared = Prepared(nothing, [], [], nothing, None, [], {}, {}, {})
+    lines = [line for line in describe(config, prepared) if "Action" in line or "prefix_correct" in line]
     assert (
         lines
         == [
@@ -399,7 +406,7 @@ def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strateg
         * is_warned_of
     )
     unmarked = configured(f"strategy={strategy}")
-    assert not any("Action" in line for line in run.describe(unmarked, prepared))
+    assert not any("Action" in line for line in describe(unmarked, prepared))
 
 
 @pytest.mark.slow
@@ -462,7 +469,7 @@ def rolled_out_prompt(config, prepared, question, class_name) -> list[int]:
             prepared.format,
             prepared.environment,
             [question],
-            lambda question: run.prompt_of(config, prepared.environment, question.text, class_name),
+            lambda question: prompt_of(config, prepared.environment, question.text, class_name),
             settings,
         )
     return caught[0]
@@ -541,9 +548,9 @@ def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_othe
 
 def test_trajectories_are_earned_until_both_numbers_are_there():
     config = composition.plan(["trajectories.successes=7", "trajectories.failures=11"]).cells[0].config
-    pool = run.read_trajectories(config)
+    pool = read_trajectories(config)
     assert [sum(t.outcome.success for t in pool), sum(not t.outcome.success for t in pool)] == [7, 11]
-    assert pool == run.read_trajectories(config)
+    assert pool == read_trajectories(config)
 
 
 @pytest.mark.slow
@@ -576,7 +583,7 @@ def test_own_files_in_the_built_in_world_are_warned_of(here, capsys):
     write_pile(here / "mine.jsonl")
     own = ("trajectories=jsonl", "trajectories.path=mine.jsonl", "evaluation=none", "tracking=none", "training=sft")
     config = composition.plan([*own]).cells[0].config
-    assert any(line.startswith("warning: trained on your files") for line in run.describe(config, run.prepare(config)))
+    assert any(line.startswith("warning: trained on your files") for line in describe(config, run.prepare(config)))
 
 
 @pytest.fixture
@@ -617,9 +624,9 @@ def test_prepared_cells_are_the_same_with_and_without_a_cache(shared_work, monke
         "leaks",
     }
     for name in ("endless_trajectories", "make_questions"):  # nothing of it is done again
-        monkeypatch.setattr(run.worlds, name, None)
-    monkeypatch.setattr(run, "tokenize_all", None)
-    monkeypatch.setattr(run, "leaks", None)
+        monkeypatch.setattr(earning.worlds, name, None)
+    monkeypatch.setattr(examples, "tokenize_all", None)
+    monkeypatch.setattr(examples, "leaks", None)
     from_memory = prepared()
     cache._memory.clear()
     from_disk = prepared()
@@ -644,7 +651,7 @@ def test_leaks_are_told_and_kept_in_the_manifest(here):
     prepared = run.prepare(config)
     (leak,) = prepared.manifest["leaks"]
     assert leak.startswith("labels leak: the last observation tells them; 'reward = True' stands in")
-    assert f"warning: {leak}" in list(run.describe(config, prepared))
+    assert f"warning: {leak}" in list(describe(config, prepared))
     write("")
     assert "leaks" not in run.prepare(config).manifest
 

@@ -224,7 +224,7 @@ def add_teacher(request: Request, round: int, method: str, seed: int) -> None:
 @cache
 def failures_of_teacher(request: Request) -> list[Trajectory]:
     """The same for every round and seed. Raises RequestError where it has none."""
-    from nat.run import read_trajectories
+    from nat.stages.pool import read_trajectories
 
     seed = request.seeds[0]
     teaching = train_arguments(request, 0, FIRST, seed)

@@ -170,24 +170,24 @@ def _output_folder(config: Config) -> Path:
 
 def _environment(config: Config) -> Environment:
     """The configured environment; a benchmark's without its search, which would read whole corpora."""
-    from nat import run
     from nat.environments import benchmarks, for_agent
+    from nat.stages.environment import make_environment
 
     if isinstance(config.environment, benchmarks.BenchmarkConfig):
         return for_agent(benchmarks.make_environment(config.environment, None), config.agent)
-    return run.make_environment(config)
+    return make_environment(config)
 
 
 def _reading(config: Config, environment: Environment) -> Reading:
-    from nat import run
     from nat.audit.facts import Reading
     from nat.environments import worlds
     from nat.labels import RESCORE, parse_rule
+    from nat.stages.pool import check_settings
 
     label = config.trajectories.label
     # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
     scores = parse_rule(label) == RESCORE or not worlds.is_world(config.environment)
-    settings = run.check_settings(config, environment)
+    settings = check_settings(config, environment)
     return Reading(label, environment.score if scores else None, settings, config.quality)
 
 

@@ -54,9 +54,9 @@ def count_tokens(facts: Facts, rows: Sequence[int], of: int, how: Prompting) -> 
     Of a trajectory of more than `LONGEST` characters they are counted in the beginning of each message, and the rest is
     taken to be alike.
     """
-    from nat.run import as_agent
     from nat.strategy import prompt_messages
     from nat.tokenization import Untrainable, tokenize
+    from nat.trajectories.told import as_agent
 
     strategy = how.config.strategy
     class_ = strategy.inference_class

@@ -111,14 +111,14 @@ def read_questions(source: str, config: Config, key: str = "audit.evaluation") -
 
 def _of_environment(config: Config, environment: Environment) -> list[Asked]:
     """What would be asked in evaluation, but questions that would be held out of these very files."""
-    from nat import run
+    from nat.stages.questions import questions_of
 
     own = config.environment.questions
     if own is not None and Path(own).is_file():
         return read_questions(own, config, "environment.questions")
     if own == "held_out" or (own is None and config.evaluation.kind == "none"):
         return []
-    loaded = run.questions_of(config, environment, [], config.evaluation.split, config.evaluation.n_questions)
+    loaded = questions_of(config, environment, [], config.evaluation.split, config.evaluation.n_questions)
     name = own or f"environment={config.environment.name}"
     return [Asked(name, question.id, question.text) for question in loaded.questions]
 

@@ -1,0 +1,123 @@
+"""What a run decided before a model is loaded: `Prepared`, its manifest, and both in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nat.config import Config
+from nat.environments import worlds
+from nat.mixing import Mix, per_source
+from nat.quality import Controlled
+from nat.stages.questions import Elsewhere
+from nat.tokenization import ChatFormat, Dropped, class_token_counts
+from nat.trajectories.json_lines import DroppedRow
+from nat.types import Environment, Example, Question, Trajectory
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a run decides before a model is loaded."""
+
+    environment: Environment
+    questions: list[Question]  # of `evaluation.split`
+    validation: list[Question]  # asked as well, for the report to choose on; disjoint from `questions`
+    format: ChatFormat
+    mixed: Mix | None  # None where nothing is trained
+    examples: list[Example]
+    manifest: dict[str, Any]
+    unseen: Mapping[str, list[Trajectory]]  # to measure the loss of; empty lists for none
+    elsewhere: Mapping[str, Elsewhere]  # further environments to ask in, by their names in `also_in`
+
+
+def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
+    positives = sum(trajectory.outcome.success for trajectory in trajectories)
+    return {"positives": positives, "negatives": len(trajectories) - positives}
+
+
+def make_manifest(
+    config: Config,
+    mixed: Mix,
+    examples: Sequence[Example],
+    held_out: Sequence[Trajectory],
+    dropped: Sequence[Dropped],
+    controlled: Controlled,
+    bad_rows: Sequence[DroppedRow],
+) -> dict[str, Any]:
+    """What was selected, from where, what was not and why; the four counts add up to what was read.
+
+    Rows that could not be read at all have no label; they stand apart, as `bad_rows`.
+    """
+    success = {trajectory.id: trajectory.outcome.success for trajectory in controlled.kept}
+    reasons = sorted({drop.reason for drop in dropped})
+    by_rule = {rule: {"positives": p, "negatives": n} for rule, (p, n) in controlled.counts.items()}
+    by_quality = [{"trajectory_id": d.id, "reason": d.rule, "detail": d.detail} for d in controlled.dropped]
+    return {
+        "hash": mixed.hash,
+        "trajectories": config.trajectories.path or f"{config.trajectories.kind} in {config.environment.name}",
+        "selected": counts(list({t.id: t for t in mixed.selected}.values())),
+        "repeats": len(mixed.selected) - len({t.id for t in mixed.selected}),  # with mixing.oversample
+        "unused": counts(mixed.unused),
+        "held_out": counts(held_out),
+        "dropped": by_rule
+        | {
+            reason: {
+                "positives": sum(success[d.trajectory_id] for d in dropped if d.reason == reason),
+                "negatives": sum(not success[d.trajectory_id] for d in dropped if d.reason == reason),
+            }
+            for reason in reasons
+        },
+        "per_source": per_source(mixed.selected),
+        "trained_tokens": class_token_counts(examples),
+        "preambles_replaced": sum("preamble_messages" in trajectory.metadata for trajectory in mixed.selected),
+        "positives": [trajectory.id for trajectory in mixed.positives],
+        "negatives": [trajectory.id for trajectory in mixed.negatives],
+        "dropped_trajectories": by_quality + [drop._asdict() for drop in dropped],
+        **listed("bad_rows", bad_rows),
+    }
+
+
+def listed(name: str, rows: Sequence[Any]) -> dict[str, list[dict[str, str]]]:
+    """Rows of files that are left out, for the manifest; nothing where there are none."""
+    return {name: [row._asdict() for row in rows]} if rows else {}
+
+
+def describe(config: Config, prepared: Prepared) -> Iterator[str]:
+    """What was chosen, for the terminal."""
+    held_out = config.environment.questions == "held_out"
+    origin = "held out of the trajectory files" if held_out else f"of {config.environment.name}"
+    yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions {origin}"
+    name = config.environment.name
+    of_the_world = prepared.mixed and all(t.question_id.startswith(f"{name}-") for t in prepared.mixed.selected)
+    if config.trajectories.kind != "scripted" and worlds.is_world(config.environment) and not of_the_world:
+        yield f"warning: trained on your files, evaluated in the built-in {name} world (environment={name});"
+        yield "         environment=gsm8k evaluates on questions held out of the files"
+    if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":
+        yield f"              (evaluation.n_questions={config.evaluation.n_questions}: there are no more)"
+    manifest = prepared.manifest
+    for what in ("questions", "documents"):
+        for reason, number in Counter(row["reason"] for row in manifest.get(f"{what}_left_out", ())).items():
+            yield f"              {number} rows of the files are no {what}: {reason} (listed in manifest.json)"
+    for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
+        yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
+    if config.agent.style == "cot" and any("Action" in class_.text for class_ in config.strategy.classes):
+        yield f"warning: strategy={config.strategy.name} tells of Action steps; agent={config.agent.name} takes none."
+        yield "         strategy=prefix_correct marks the classes without a word about them"
+    if prepared.mixed is None:
+        return
+    selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
+    yield f"selected      {_counts_text(selected)}; unused {_counts_text(unused)}"
+    if any(held_out.values()):
+        yield f"held out      {_counts_text(held_out)}, on questions kept for evaluation"
+    for reason, number in manifest["dropped"].items():
+        yield f"dropped       {_counts_text(number)}: {reason} (listed in manifest.json)"
+    tokens = ", ".join(f"{name} {count}" for name, count in manifest["trained_tokens"].items())
+    yield f"trained tokens  {tokens}; manifest {manifest['hash']}"
+    for leak in manifest.get("leaks", ()):
+        yield f"warning: {leak}"
+
+
+def _counts_text(number: Mapping[str, int]) -> str:
+    return f"{number['positives']} positives, {number['negatives']} negatives"

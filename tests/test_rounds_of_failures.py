@@ -177,9 +177,9 @@ def test_no_question_is_asked_in_two_rounds_nor_played_by_the_scripted_policy(tm
     ]
     first = rounds.checked(rounds.train_arguments(request(tmp_path), 0, "positive_only", 0))
     assert (first.mixing.positives, first.trajectories.successes) == (100, 200)
-    from nat.stages.pool import read_trajectories
+    from nat.run import trajectories_of
 
-    solved = [trajectory.question_id for trajectory in read_trajectories(first) if trajectory.outcome.success]
+    solved = [trajectory.question_id for trajectory in trajectories_of(first) if trajectory.outcome.success]
     assert len(solved) == 200 and all(int(question.rpartition("-")[2]) < 300 for question in solved)
 
 
@@ -225,9 +225,7 @@ def test_the_teacher_at_the_papers_scale_is_the_file_of_the_first_model(tmp_path
     )
     read = []
     failure = Trajectory("gpt-1", "1", "?", (), Outcome(False, 0.0, "wrong_answer", "1", "2"), "gpt-3.5")
-    monkeypatch.setattr(
-        "nat.stages.pool.read_trajectories", lambda config: read.append(config.trajectories) or [failure]
-    )
+    monkeypatch.setattr("nat.run.trajectories_of", lambda config: read.append(config.trajectories) or [failure])
     episodes_of_its_own(rounds.rollouts_of(tmp_path, 1, "nut+teacher", 0))
     rounds.add_teacher(asked, 1, "nut+teacher", 0)
     assert [(one.kind, one.failures) for one in read] == [("nat", None)]
@@ -238,7 +236,7 @@ def test_the_teacher_at_the_papers_scale_is_the_file_of_the_first_model(tmp_path
 @pytest.mark.slow
 def test_a_teacher_without_failures_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys):
     success = Trajectory("scripted-1", "1", "?", (), Outcome(True, 1.0, None, "2", "2"), "scripted")
-    monkeypatch.setattr("nat.stages.pool.read_trajectories", lambda config: [success])
+    monkeypatch.setattr("nat.run.trajectories_of", lambda config: [success])
     assert rounds.main(["--output", str(tmp_path / "out"), "--methods", "nut,nat+teacher"]) == 2
     assert "--methods nat+teacher: the trajectories that the first model learns from hold no failure" in (
         capsys.readouterr().err

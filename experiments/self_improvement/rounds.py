@@ -224,14 +224,14 @@ def add_teacher(request: Request, round: int, method: str, seed: int) -> None:
 @cache
 def failures_of_teacher(request: Request) -> list[Trajectory]:
     """The same for every round and seed. Raises RequestError where it has none."""
-    from nat.stages.pool import read_trajectories
+    from nat.run import trajectories_of
 
     seed = request.seeds[0]
     teaching = train_arguments(request, 0, FIRST, seed)
     if checked(teaching).trajectories.kind == "scripted":
         _, wanted = numbers_wanted(checked(train_arguments(request, 1, f"nut{TEACHER}", seed)))
         teaching.append(f"trajectories.failures={POOL * wanted}")
-    failures = [trajectory for trajectory in read_trajectories(checked(teaching)) if not trajectory.outcome.success]
+    failures = [trajectory for trajectory in trajectories_of(checked(teaching)) if not trajectory.outcome.success]
     if not failures:
         methods = ",".join(method for method in request.methods if method.endswith(TEACHER))
         raise RequestError(f"--methods {methods}: the trajectories that the first model learns from hold no failure.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat import board, cells, composition
-from nat.config import CONF_DIR
+from nat.core.paths import CONF_DIR
 from nat.files import write_json
 from nat.types import RequestError
 

@@ -120,7 +120,7 @@ def test_options_of_the_page_on_objectives(heading, group):
 
 def test_methods_set_what_the_page_says():
     for method, mixing, strategy, _ in table("docs/objectives.md", "# Mixing, marks and training"):
-        config = composition.plan([f"method={code(method)[0]}"]).cells[0].config
+        config = composition.plan([f"method={code(method)[0]}", "mixing.positives=50"]).cells[0].config
         assert [config.mixing.kind, config.strategy.name] == [code(mixing)[0], code(strategy)[0]]
 
 
@@ -316,7 +316,7 @@ def test_a_command_composes(command, files_of_the_manual, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", NAT)
+@pytest.mark.parametrize("command", [command for command in NAT if "--cfg" not in command])  # those ran above
 def test_a_command_runs(command, files_of_the_manual, request, capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     arguments = shlex.split(command)[1:]
@@ -335,17 +335,18 @@ def test_a_command_runs(command, files_of_the_manual, request, capsys, monkeypat
         assert json.loads(Path("outputs/audit/audit.json").read_text())["trajectories"]["clean"] > 0
         return
     if "--help" in arguments:
-        with pytest.raises(SystemExit, match="0|None"):  # Hydra's own end
+        with pytest.raises(SystemExit) as ended:  # Hydra's own end
             cli.run(arguments)
+        assert not ended.value.code
         assert "trajectories" in capsys.readouterr().out
         return
-    # One training seed of three, in place of the printed ones or of the experiment's own.
+    # One training seed of three, the first and the last ratio, in place of the printed or the experiment's own ones.
     arguments = ["seed=0" if argument == "seed=0,1,2" else argument for argument in arguments]
+    arguments = [re.sub(r"^(mixing.ratio=[^,]+),.*,", r"\1,", argument) for argument in arguments]
     if "experiment=self_improvement" in arguments:
         arguments = [*arguments, "seed=0"]
-    if arguments[0] in ("report", "evaluate") and not arguments[1].endswith(
-        ".jsonl"
-    ):  # they come after a run or a sweep
+    # They come after a run or a sweep.
+    if arguments[0] in ("report", "evaluate") and not arguments[1].endswith(".jsonl"):
         before = "sweep" if arguments[0] == "report" else "run"
         outputs = request.getfixturevalue(f"outputs_of_a_{before}")
         shutil.copytree(outputs, "outputs", dirs_exist_ok=True)

@@ -8,13 +8,14 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
 
 from nat import cli, composition
-from nat.config import Config, load
+from nat.config import Config, field_names, load
 from nat.trajectories import native
 from nat.trajectories.detection import FORMATS
 from tests.conftest import ROOT, make_trajectory
@@ -43,6 +44,11 @@ def table(page: str, heading: str) -> list[list[str]]:
     rows = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert rows, heading
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[0].splitlines()[2:]]
+
+
+def first_words(page: str, heading: str) -> set[str]:
+    """What stands in code in the first column of a table."""
+    return {word for row in table(page, heading) for word in code(row[0])}
 
 
 def code(text: str) -> list[str]:
@@ -131,6 +137,21 @@ def test_extras_and_versions_are_those_of_the_package():
     ]
     (version,) = set(re.findall(r"Python (3\.\d+) or newer", TEXT["README.md"] + TEXT["docs/configuration.md"]))
     assert project["requires-python"] == f">={version}"
+
+
+def test_keys_that_are_named_exist():
+    """Every `GROUP.KEY` or `GROUP.KEY=VALUE` in running text."""
+    groups = {field.name for field in dataclasses.fields(Config)}
+    found = set()
+    for text in TEXT.values():
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        for word in (word for span in code(prose) for word in span.split()):
+            group, *path = word.lstrip("+").partition("=")[0].split(".")
+            names_file = path and path[-1] in ("py", "md", "html", "json")
+            if group in groups and path and not names_file and not path[-1].isupper() and path[0] != "sft":
+                assert path[-1] in field_names([group, *path[:-1]]), word
+                found.add(word)
+    assert len(found) > 40
 
 
 PAGES = [
@@ -333,6 +354,9 @@ def test_a_command_runs(command, files_of_the_manual, request, capsys, monkeypat
     if arguments[0] == "audit":
         assert cli.run(arguments) == 0, capsys.readouterr()
         assert json.loads(Path("outputs/audit/audit.json").read_text())["trajectories"]["clean"] > 0
+        assert {path.name for path in Path("outputs/audit").iterdir()} == first_words(
+            "docs/trajectories.md", "## Audit"
+        )
         return
     if "--help" in arguments:
         with pytest.raises(SystemExit) as ended:  # Hydra's own end
@@ -358,6 +382,45 @@ def test_a_command_runs(command, files_of_the_manual, request, capsys, monkeypat
     if arguments[0] == "evaluate":
         small = tuple(override for override in small if not override.startswith("training"))
     assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err
+
+
+def _unlisted(folder: Path, listed: set[str]) -> set[str]:
+    """Files of a folder that no name of a table stands for; a word in capitals is whatever it names."""
+    patterns = [re.sub("[A-Z]{2,}", "*", name.rstrip("/")) for name in listed]
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return {name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+@pytest.mark.slow
+def test_the_files_of_a_run_are_those_of_the_manual(outputs_of_a_run):
+    listed = first_words("docs/sweeps.md", "## One run")
+    run = outputs_of_a_run / "runs" / "NAME"
+    assert _unlisted(run, listed) == set()
+    always = {
+        "config.yaml",
+        "manifest.json",
+        "metrics.jsonl",
+        "rollouts.jsonl",
+        "outcomes.csv",
+        "results.json",
+        "model/",
+    }
+    assert always <= listed
+    assert all((run / name).exists() for name in always)
+    described = first_words("docs/models.md", "## A saved model")
+    assert described == {"README.md", "inference.json", "nat.json", "conf/"}
+    assert all((run / "model" / name).exists() for name in described)
+
+
+@pytest.mark.slow
+def test_the_files_of_a_report_are_those_of_the_manual(outputs_of_a_sweep):
+    sweep = outputs_of_a_sweep / "sweeps" / "demo"
+    listed = first_words("docs/sweeps.md", "## The report")
+    files = {name for name in listed if "." in name}
+    pictures = {f"{name}{suffix}" for name in listed - files for suffix in (".png", ".svg")}
+    cells = {path.name for path in sweep.iterdir() if path.is_dir()}
+    assert _unlisted(sweep, files | pictures | cells) == {"sweep.json"}
+    assert all((sweep / name).exists() for name in files)
 
 
 def _collects(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,7 @@ from nat.cell_hash import cell_hash
 from nat.config import Config, settled
 from nat.files import write_json, write_text
 from nat.progress import begin, kept_in
-from nat.stages.environment import make_environment
-from nat.stages.pool import check_pool, read_trajectories, training_pool
-from nat.stages.questions import questions_elsewhere, set_questions_apart
+from nat.stages.questions import questions_elsewhere
 from nat.stages.saving import SAVED_GROUPS, facts_of_saved
 from nat.tracking import tracking_id
 from nat.types import RequestError, StageError
@@ -229,7 +227,7 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
     Returns how many questions the files leave to evaluate on (the fewest, where cells differ); None where all are
     generated. Raises RequestError, which names the cell, where a cell asks for more than there is.
     """
-    pools: dict[str, Any] = {}
+    pools: dict[str, run.Gathered] = {}
     asked_elsewhere: set[str] = set()
     fewest: int | None = None
     for cell in plan.cells:
@@ -242,18 +240,17 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
                 key = repr((name, config.also_in[name], config.evaluation))
                 if key not in asked_elsewhere:
                     asked_elsewhere.add(key)
-                    questions_elsewhere(config, name)
+                    questions_elsewhere(name, config.also_in[name], config.agent, config.search, config.evaluation)
             continue
         asked = config.evaluation
         where = (config.environment, config.also_in)
         key = repr((config.trajectories, config.quality, where, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
-            environment = make_environment(config)
-            apart = set_questions_apart(config, environment, read_trajectories(config, []))
-            pools[key] = training_pool(config, environment, apart.kept).kept, apart.held_out
-            fewest = min(len(apart.questions), fewest or len(apart.questions))
+            pools[key] = run.gather(config)
+            n_questions = len(pools[key].apart.questions)
+            fewest = min(n_questions, fewest or n_questions)
         try:
-            check_pool(config, *pools[key])
+            run.check_enough(config, pools[key])
         except RequestError as error:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
     return fewest

@@ -134,7 +134,7 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
     from nat.stages.environment import make_environment
 
     left_out: list[DroppedRow] = []
-    environment = make_environment(config, left_out)
+    environment = make_environment(config.environment, config.agent, config.search, left_out)
     prompt = prompt_maker(config, environment)
     episodes = plan(config, questions_to_ask(config, environment, left_out))
     play = policy(config, environment, prompt)

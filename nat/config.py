@@ -23,12 +23,9 @@ from nat.agents import AgentConfig
 from nat.audit import AuditConfig
 from nat.collection import CollectConfig
 from nat.comparison import ReportConfig
-from nat.environments.arithmetic import ArithmeticConfig
 from nat.environments.benchmarks import BenchmarkConfig
-from nat.environments.custom import CustomConfig
-from nat.environments.multihop import MultihopConfig
-from nat.environments.strategic import StrategicConfig
-from nat.environments.worlds import is_world
+from nat.environments.config import EnvironmentConfig
+from nat.environments.worlds import WorldConfig, is_world
 from nat.labels import parse_rule
 from nat.mixing import MixingConfig, check_enough
 from nat.model import ModelConfig
@@ -53,16 +50,11 @@ class SweepConfig:
     name: str
 
 
-AnyEnvironment = Annotated[
-    ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")
-]
-
-
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Config:
     """One field per config group, in the order in which data flows; values and meanings stand in `conf/`."""
 
-    environment: AnyEnvironment
+    environment: EnvironmentConfig
     agent: AgentConfig
     search: SearchConfig
     trajectories: TrajectoriesConfig
@@ -72,7 +64,7 @@ class Config:
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
-    also_in: dict[str, AnyEnvironment]
+    also_in: dict[str, EnvironmentConfig]
     collect: CollectConfig
     audit: AuditConfig
     tracking: TrackingConfig
@@ -81,6 +73,24 @@ class Config:
     format: Literal["terminal", "html"]
     examples: PositiveInt
     sweep: SweepConfig
+
+    @property
+    def trains(self) -> bool:
+        return self.training.objective != "none"
+
+    @property
+    def generates(self) -> bool:
+        """The trajectories are generated in a built-in world, not read from files."""
+        return self.trajectories.kind == "scripted"
+
+    @property
+    def generating_world(self) -> WorldConfig | None:
+        return self.environment if self.generates and is_world(self.environment) else None
+
+    @property
+    def source(self) -> str | list[str]:
+        """Where the trajectories come from, in words or as files."""
+        return self.trajectories.path or f"{self.trajectories.kind} in {self.environment.name}"
 
 
 def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool = True) -> Config:
@@ -187,7 +197,7 @@ def _search_needed(where: str) -> str:
     )
 
 
-def _searches(environment: AnyEnvironment, agent: AgentConfig) -> bool:
+def _searches(environment: EnvironmentConfig, agent: AgentConfig) -> bool:
     return isinstance(environment, BenchmarkConfig) and "search" in environment.tools and agent.style != "cot"
 
 

@@ -2,76 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from nat.config import Config, method_of
 from nat.files import write_json
-from nat.mixing import mix
+from nat.quality import Controlled
 from nat.runs.clock import Clock
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import class_losses, evaluate, rollout_rows
-from nat.stages.examples import find_leaks, prompt_of, tokenize_rows
+from nat.stages.examples import find_leaks, make_examples, prompter
 from nat.stages.manifest import Prepared, counts, describe, listed, make_manifest
-from nat.stages.pool import check_pool, read_trajectories, training_pool, unseen_trajectories
-from nat.stages.questions import set_questions_apart
+from nat.stages.pool import check_pool, check_settings, read_trajectories, training_pool, unseen_trajectories
+from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
 from nat.stages.saving import coordinates, facts_of_saved, remove_earlier_files, save_configuration, saved_hash
-from nat.tokenization import chat_format, trained_token_count
+from nat.strategy import StrategyClass
+from nat.tokenization import chat_format
 from nat.trajectories.json_lines import DroppedRow
+from nat.types import Environment, Trajectory
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What there is to train and to evaluate on. `pool` is empty where nothing is trained."""
+
+    environment: Environment
+    elsewhere: Mapping[str, Elsewhere]
+    apart: SetApart
+    pool: Controlled
+    left_out: Mapping[str, Sequence[DroppedRow]]  # rows of files that cannot be used, by what they would have been
+
+
+def trajectories_of(config: Config, dropped: list[DroppedRow] | None = None) -> list[Trajectory]:
+    """All trajectories of the configuration, the held-out ones too; what cannot be used is added to `dropped`."""
+    return read_trajectories(
+        config.trajectories, config.environment, config.agent, trains=config.trains, dropped=dropped
+    )
+
+
+def gather(config: Config) -> Gathered:
+    """Environments, trajectories, evaluation questions, quality: all that needs no tokenizer. Raises RequestError."""
+    documents: list[DroppedRow] = []
+    bad_rows: list[DroppedRow] = []
+    world, agent = config.environment, config.agent
+    environment = make_environment(world, agent, config.search, documents)
+    elsewhere = {
+        name: questions_elsewhere(name, other, agent, config.search, config.evaluation)
+        for name, other in config.also_in.items()
+    }
+    pool = trajectories_of(config, bad_rows)
+    apart = set_questions_apart(world, environment, config.evaluation, elsewhere, pool)
+    rules = None if config.generates else (config.quality, check_settings(world, environment, config.strategy))
+    controlled = training_pool(apart.kept if config.trains else [], agent, rules)
+    questions = [*apart.left_out, *(row for other in elsewhere.values() for row in other.left_out)]
+    left_out = {"bad_rows": bad_rows, "questions_left_out": questions, "documents_left_out": documents}
+    return Gathered(environment, elsewhere, apart, controlled, left_out)
+
+
+def check_enough(config: Config, gathered: Gathered) -> list[StrategyClass]:
+    """The class of each trajectory. Raises RequestError where mixing or strategy ask for more than there is."""
+    held_out = gathered.apart.held_out
+    return check_pool(gathered.pool.kept, held_out, config.mixing, config.strategy, config.environment, config.seed)
 
 
 def prepare(config: Config) -> Prepared:
-    """Trajectories, evaluation questions, strategy, tokenization and mixing. Raises RequestError."""
+    """Everything before a model is loaded: `gather`, then mixing, strategy and tokenization. Raises RequestError."""
     from nat.model import load_tokenizer
 
-    documents: list[DroppedRow] = []
-    bad_rows: list[DroppedRow] = []
-    environment = make_environment(config, documents)
-    pool = read_trajectories(config, bad_rows)
-    questions, validation, pool, held_out, left_out, elsewhere = set_questions_apart(config, environment, pool)
-    if config.training.objective == "none":
-        format = chat_format(load_tokenizer(config.model))
-        return Prepared(
-            environment,
-            questions,
-            validation,
-            format,
-            None,
-            [],
-            {
-                "hash": None,
-                "held_out": counts(held_out),
-                **listed("bad_rows", bad_rows),
-                **listed("questions_left_out", left_out),
-                **listed("documents_left_out", documents),
-            },
-            unseen_trajectories(config, held_out),
-            elsewhere,
-        )
-
-    controlled = training_pool(config, environment, pool)
-    pool = controlled.kept
+    gathered = gather(config)
+    environment, apart, pool = gathered.environment, gathered.apart, gathered.pool.kept
+    made, manifest = None, {"hash": None, "held_out": counts(apart.held_out)}
     # Before the tokenizer is loaded: too few stay too few when some are dropped.
-    classes = check_pool(config, pool, held_out)
+    classes = check_enough(config, gathered) if config.trains else []
     format = chat_format(load_tokenizer(config.model))
-    rows = [
-        (prompt_of(config, environment, trajectory.question, class_.name), trajectory, class_.name)
-        for trajectory, class_ in zip(pool, classes, strict=True)
-    ]
-    examples, dropped = tokenize_rows(format, rows, config.model.max_length)
-    by_id = {example.trajectory_id: example for example in examples}
-    usable = [trajectory for trajectory in pool if trajectory.id in by_id]
-    mixed = mix(usable, config.mixing, config.seed, {e.trajectory_id: trained_token_count(e) for e in examples})
-    chosen = [by_id[trajectory.id] for trajectory in mixed.selected]
-    manifest = make_manifest(config, mixed, chosen, held_out, dropped, controlled, bad_rows)
-    manifest |= listed("questions_left_out", left_out) | listed("documents_left_out", documents)
-    asked = [*questions, *validation, *(question for other in elsewhere.values() for question in other.questions)]
-    if found := find_leaks(pool, asked):
+    prompt = prompter(config.agent, config.strategy)
+    if config.trains:
+        prompted, max_length = partial(prompt, environment), config.model.max_length
+        made = make_examples(pool, classes, prompted, config.mixing, format, max_length, config.seed)
+        manifest = make_manifest(made, gathered.pool, apart.held_out, config.source)
+    for what, rows in gathered.left_out.items():
+        manifest |= listed(what, rows)
+    asked = [apart.questions, apart.validation, *(other.questions for other in gathered.elsewhere.values())]
+    if config.trains and (found := find_leaks(pool, list(chain.from_iterable(asked)))):
         manifest["leaks"] = found
-    unseen = unseen_trajectories(config, held_out)
-    return Prepared(environment, questions, validation, format, mixed, chosen, manifest, unseen, elsewhere)
+    unseen = unseen_trajectories(
+        apart.held_out, config.evaluation.n_class_losses, config.mixing, config.agent, config.generating_world
+    )
+    return Prepared(
+        environment,
+        apart.questions,
+        apart.validation,
+        prompt,
+        format,
+        made and made.mixed,
+        made.chosen if made else [],
+        manifest,
+        unseen,
+        gathered.elsewhere,
+    )
 
 
 def run(
@@ -125,7 +157,7 @@ def run(
         how: Any = {"seed": config.seed, "run_dir": run_dir, "tracker": tracker, "resume": resume}
         device = how["device"] = resolve_device(config.training.device)
         use_threads(config.model.threads)
-        if config.training.processes > 1 and config.training.objective != "none":
+        if config.training.processes > 1 and config.trains:
             from nat.distributed import train_in_processes
 
             with clock("training"):
@@ -137,9 +169,9 @@ def run(
                 trained = train(model, prepared.format, prepared.examples, config.training, **how)
         model = merged(model)
         results |= {"steps": trained.steps, "trained_tokens": trained.trained_tokens, "training": trained.metrics}
-        if save and config.training.objective != "none":
+        if save and config.trains:
             with clock("save"):
-                prompt = prompt_of(config, prepared.environment, QUESTION, config.strategy.infer_as)
+                prompt = prepared.prompt(prepared.environment, QUESTION, config.strategy.infer_as)
                 facts = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
                 stop = config.evaluation.decoding.stop
                 save_model(model, prepared.format, run_dir / "model", prompt, stop, facts)

@@ -19,10 +19,7 @@ from nat.environments import earning
 from nat.stages import examples
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import evaluate
-from nat.stages.examples import prompt_of
 from nat.stages.manifest import Prepared, describe
-from nat.stages.pool import read_trajectories
-from nat.stages.questions import set_questions_apart
 from nat.stages.saving import save_configuration
 from nat.trajectories import native
 from nat.trajectories.json_lines import DroppedRow
@@ -221,14 +218,12 @@ def test_held_out_questions_take_all_their_trajectories_with_them(here):
     write_pile(here / "mine.jsonl", n=60)
     planned = composition.plan([*MINE, "mixing=all"])
     config = planned.cells[0].config
-    pool = read_trajectories(config)
-    environment = make_environment(config)
-    questions, _, kept, held_out, *_ = set_questions_apart(config, environment, pool)
+    questions, _, kept, held_out, _ = run.gather(config).apart
     assert len(kept) + len(held_out) == 120
     assert {q.text for q in questions} <= {t.question for t in held_out}
     assert not {t.question for t in kept} & {t.question for t in held_out}
     validation = composition.plan([*MINE, "mixing=all", "evaluation.split=validation"]).cells[0].config
-    others, _, kept_too, *_ = set_questions_apart(validation, environment, pool)
+    others, _, kept_too, *_ = run.gather(validation).apart
     assert not {q.text for q in others} & {q.text for q in questions}
     assert kept_too == kept
 
@@ -237,8 +232,7 @@ def test_questions_of_a_file_are_kept_out_of_training(here):
     write_pile(here / "mine.jsonl", n=10)
     (here / "test.jsonl").write_text(json.dumps({"question": "what IS  3+7?", "answer": "#### 10"}) + "\n")
     config = composition.plan([*MINE, "environment.questions=test.jsonl"]).cells[0].config
-    environment = make_environment(config)
-    questions, _, kept, held_out, *_ = set_questions_apart(config, environment, read_trajectories(config))
+    questions, _, kept, held_out, _ = run.gather(config).apart
     assert [q.text for q in questions] == ["what IS  3+7?"]
     assert {t.id for t in held_out} == {"p3", "n3"}
     assert len(kept) == 18
@@ -346,7 +340,7 @@ def test_episodes_that_broke_train_nothing_and_are_counted(here):
     write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False, "infrastructure"), attempt(3, False))
     dropped: list[DroppedRow] = []
     config = configured("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl")
-    assert [trajectory.id for trajectory in read_trajectories(config, dropped)] == ["t1", "t3"]
+    assert [trajectory.id for trajectory in run.trajectories_of(config, dropped)] == ["t1", "t3"]
     assert [(row.where, row.reason) for row in dropped] == [("t.jsonl:2", "infrastructure")]
 
 
@@ -379,9 +373,9 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
     ]
     monkeypatch.setattr("nat.rollouts.roll_out", lambda *given: rollouts)
     config = configured("evaluation.also_as=[]")
-    environment = make_environment(config)
+    environment = make_environment(config.environment, config.agent)
     nothing: Any = None
-    prepared = Prepared(environment, questions, [], nothing, None, [], {}, {}, {})
+    prepared = Prepared(environment, questions, [], nothing, nothing, None, [], {}, {}, {})
     said: list[str] = []
     found = evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
     assert found["failures"] == {"infrastructure": 1, "wrong_answer": 1}
@@ -395,7 +389,7 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
 def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
     config = configured("agent=cot", f"strategy={strategy}")
     nothing: Any = None
-    prepared = Prepared(nothing, [], [], nothing, None, [], {}, {}, {})
+    prepared = Prepared(nothing, [], [], nothing, nothing, None, [], {}, {}, {})
     lines = [line for line in describe(config, prepared) if "Action" in line or "prefix_correct" in line]
     assert (
         lines
@@ -469,7 +463,7 @@ def rolled_out_prompt(config, prepared, question, class_name) -> list[int]:
             prepared.format,
             prepared.environment,
             [question],
-            lambda question: prompt_of(config, prepared.environment, question.text, class_name),
+            lambda question: prepared.prompt(prepared.environment, question.text, class_name),
             settings,
         )
     return caught[0]
@@ -548,9 +542,9 @@ def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_othe
 
 def test_trajectories_are_earned_until_both_numbers_are_there():
     config = composition.plan(["trajectories.successes=7", "trajectories.failures=11"]).cells[0].config
-    pool = read_trajectories(config)
+    pool = run.trajectories_of(config)
     assert [sum(t.outcome.success for t in pool), sum(not t.outcome.success for t in pool)] == [7, 11]
-    assert pool == read_trajectories(config)
+    assert pool == run.trajectories_of(config)
 
 
 @pytest.mark.slow

@@ -401,13 +401,19 @@ def _our_lines(axes: Axes, cells: Cells, sizes: Sequence[int], reference: str) -
 # ---- all of it ----
 
 
-def tables(paper: Mapping[str, Any], ratio_sweep: Cells) -> list[str]:
-    """The Markdown that README.md holds: a list of blocks."""
-    blocks = [error_table(paper), inside_table(paper), trend_table(paper), lead_table(paper)]
+def tables(paper: Mapping[str, Any], ratio_sweep: Cells) -> dict[str, list[str]]:
+    """The Markdown that README.md holds: lines of each block by its name; `ours` only where all its cells are."""
+    blocks = {
+        "sampling_error": error_table(paper),
+        "inside": inside_table(paper),
+        "trends": trend_table(paper),
+        "leads": lead_table(paper),
+        "smallest_difference": plan_table(),
+        "advice": [f"- {line}" for line in plan_lines()],
+    }
     if all(key in ratio_sweep for key in RATIO_SWEEP):
-        blocks.append(our_table(ratio_sweep))
-    blocks += [plan_table(), [f"- {line}" for line in plan_lines()]]
-    return ["\n".join(block) for block in blocks]
+        blocks["ours"] = our_table(ratio_sweep)
+    return blocks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -426,7 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "Arms of 0 seeds are not drawn; `nat train experiment=NAME hydra.sweep.dir=experiments/NAME` makes them.",
             file=sys.stderr,
         )
-    print("\n\n".join(tables(paper, ratio_sweep)))
+    print("\n\n".join("\n".join(lines) for lines in tables(paper, ratio_sweep).values()))
     draw(paper, ratio_sweep, exact, f1, options.output)
 
 

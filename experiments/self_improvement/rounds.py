@@ -224,14 +224,14 @@ def add_teacher(request: Request, round: int, method: str, seed: int) -> None:
 @cache
 def failures_of_teacher(request: Request) -> list[Trajectory]:
     """The same for every round and seed. Raises RequestError where it has none."""
-    from nat.stages.pool import read_trajectories
+    from nat.run import trajectories_of
 
     seed = request.seeds[0]
     teaching = train_arguments(request, 0, FIRST, seed)
     if checked(teaching).trajectories.kind == "scripted":
         _, wanted = numbers_wanted(checked(train_arguments(request, 1, f"nut{TEACHER}", seed)))
         teaching.append(f"trajectories.failures={POOL * wanted}")
-    failures = [trajectory for trajectory in read_trajectories(checked(teaching)) if not trajectory.outcome.success]
+    failures = [trajectory for trajectory in trajectories_of(checked(teaching)) if not trajectory.outcome.success]
     if not failures:
         methods = ",".join(method for method in request.methods if method.endswith(TEACHER))
         raise RequestError(f"--methods {methods}: the trajectories that the first model learns from hold no failure.")
@@ -410,26 +410,12 @@ def arms_of(output: Path, rows: Sequence[Mapping[str, Any]]) -> Arms:
 def table(arms: Arms, rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: success of each round and method, and its difference to successes alone and to the first model.
 
-    Above it, where its numbers come from, as tests/test_experiment_tables.py reads it: arms.csv has these differences
-    as long as no chain ran short, since to `nat report` seeds that trained on other numbers are other arms. Where
-    teachers' failures trained too, a second table compares them with a model's own.
+    Where teachers' failures trained too, a second table compares them with a model's own.
     """
     to_alone = differences(arms, lambda method: FIRST)
-    short = any(len({(run.positives, run.negatives) for run in arm.runs}) > 1 for arm in arms.values())
     names = {key: name_of(key[1]) if key[0] else "successes of the scripted policy" for key in arms}
     teachers = [key for key in arms if key[1].endswith(TEACHER)]
     lines = [
-        "<!-- measured",
-        *(f"{line}: trajectories.path={pool}" for line, pool in pools_of(arms).items()),
-        *dict.fromkeys(f"{names[key]}: method={key[1].removesuffix(TEACHER)}" for key in arms),
-        *(f"{round} | {name_of(method)}: trajectories.path={pool_name(round, method)}" for round, method in teachers),
-        "own: successes, failures: unchecked",
-        "success: value=test_success",
-        "95% interval: unchecked",
-        f"to positives only, points: {'unchecked' if short else 'arms=difference x100'}",
-        f"p: {'unchecked' if short else 'arms=difference_p_holm'}",
-        f"to the first model, points: against.method={FIRST} against.trajectories.path=null x100",
-        "-->",
         "| round | trained on | own: successes, failures | success | 95% interval | to positives only, points | p | "
         "to the first model, points |",
         "|---|---|---|---|---|---|---|---|",
@@ -465,17 +451,6 @@ def table_of_teachers(arms: Arms) -> list[str]:
     if not compared:
         return []
     lines = [
-        "<!-- measured",
-        *(
-            f"{round}: trajectories.path={pool_name(round, FIRST)} "
-            f"against.trajectories.path={pool_name(round, TEACHER)}"
-            for round in dict.fromkeys(round for round, _ in compared)
-        ),
-        *dict.fromkeys(f"{name_of(method)}: method={method}" for _, method in compared),
-        "own minus the teacher's, each seed: x100",
-        "points: unchecked",
-        "p: unchecked",
-        "-->",
         "| round | method | own minus the teacher's, each seed | points | p |",
         "|---|---|---|---|---|",
     ]
@@ -492,12 +467,6 @@ def table_of_teachers(arms: Arms) -> list[str]:
         "points: 95% interval over test questions and seeds; p: Holm's over this table.",
         "",
     ]
-
-
-def pools_of(arms: Arms) -> dict[int, str]:
-    """Round to the file that its methods without a teacher chose from."""
-    plain = [(round, method) for round, method in arms if not method.endswith(TEACHER)]
-    return {round: pool_name(round, method) if round else "null" for round, method in plain}
 
 
 def name_of(method: str) -> str:

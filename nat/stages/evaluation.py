@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nat.config import Config
 from nat.rollouts import DecodingConfig
-from nat.stages.examples import prompt_of
 from nat.stages.manifest import Prepared
 from nat.types import Environment, Question, Rollout
 
@@ -72,9 +72,7 @@ def evaluate(
                 prepared.format,
                 environment,
                 questions,
-                lambda question, name=name, environment=environment: prompt_of(
-                    config, environment, question.text, name
-                ),
+                lambda question, name=name, environment=environment: prepared.prompt(environment, question.text, name),
                 decoding,
                 ended,
             )
@@ -127,7 +125,7 @@ def class_losses(
         model,
         prepared.format,
         config.strategy,
-        lambda question, name: prompt_of(config, prepared.environment, question, name),
+        partial(prepared.prompt, prepared.environment),
         prepared.unseen,
         max_length=config.model.max_length,
     )

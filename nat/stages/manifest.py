@@ -11,9 +11,9 @@ from nat.config import Config
 from nat.environments import worlds
 from nat.mixing import Mix, per_source
 from nat.quality import Controlled
+from nat.stages.examples import Examples, Prompt
 from nat.stages.questions import Elsewhere
-from nat.tokenization import ChatFormat, Dropped, class_token_counts
-from nat.trajectories.json_lines import DroppedRow
+from nat.tokenization import ChatFormat, class_token_counts
 from nat.types import Environment, Example, Question, Trajectory
 
 
@@ -24,6 +24,7 @@ class Prepared:
     environment: Environment
     questions: list[Question]  # of `evaluation.split`
     validation: list[Question]  # asked as well, for the report to choose on; disjoint from `questions`
+    prompt: Prompt
     format: ChatFormat
     mixed: Mix | None  # None where nothing is trained
     examples: list[Example]
@@ -38,25 +39,17 @@ def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
 
 
 def make_manifest(
-    config: Config,
-    mixed: Mix,
-    examples: Sequence[Example],
-    held_out: Sequence[Trajectory],
-    dropped: Sequence[Dropped],
-    controlled: Controlled,
-    bad_rows: Sequence[DroppedRow],
+    made: Examples, controlled: Controlled, held_out: Sequence[Trajectory], source: str | Sequence[str]
 ) -> dict[str, Any]:
-    """What was selected, from where, what was not and why; the four counts add up to what was read.
-
-    Rows that could not be read at all have no label; they stand apart, as `bad_rows`.
-    """
+    """What was selected, from where (`source`), what was not and why; the four counts add up to what was read."""
+    mixed, dropped = made.mixed, made.dropped
     success = {trajectory.id: trajectory.outcome.success for trajectory in controlled.kept}
     reasons = sorted({drop.reason for drop in dropped})
     by_rule = {rule: {"positives": p, "negatives": n} for rule, (p, n) in controlled.counts.items()}
     by_quality = [{"trajectory_id": d.id, "reason": d.rule, "detail": d.detail} for d in controlled.dropped]
     return {
         "hash": mixed.hash,
-        "trajectories": config.trajectories.path or f"{config.trajectories.kind} in {config.environment.name}",
+        "trajectories": source,
         "selected": counts(list({t.id: t for t in mixed.selected}.values())),
         "repeats": len(mixed.selected) - len({t.id for t in mixed.selected}),  # with mixing.oversample
         "unused": counts(mixed.unused),
@@ -70,12 +63,11 @@ def make_manifest(
             for reason in reasons
         },
         "per_source": per_source(mixed.selected),
-        "trained_tokens": class_token_counts(examples),
+        "trained_tokens": class_token_counts(made.chosen),
         "preambles_replaced": sum("preamble_messages" in trajectory.metadata for trajectory in mixed.selected),
         "positives": [trajectory.id for trajectory in mixed.positives],
         "negatives": [trajectory.id for trajectory in mixed.negatives],
         "dropped_trajectories": by_quality + [drop._asdict() for drop in dropped],
-        **listed("bad_rows", bad_rows),
     }
 
 

@@ -26,7 +26,8 @@ TEXT = {page.name if page.parent == ROOT else f"docs/{page.name}": page.read_tex
 
 
 def blocks(language: str, text: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [block for of, block in found if of == language]
 
 
 def commands(text: str) -> list[str]:

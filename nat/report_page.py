@@ -386,7 +386,7 @@ def _runs_table(comparison: Comparison) -> Table | None:
         mean = arm_mean(
             Arm(run.name, run.method, run.strategy, run.positives, run.negatives, run.setting, (run,)), comparison.split
         )
-        timing = run.results.get("timing") or {}
+        timing = run.results.timing
         seconds = [timing[stage] for stage in ("training", "evaluation") if stage in timing]
         rows.append(
             [
@@ -396,8 +396,8 @@ def _runs_table(comparison: Comparison) -> Table | None:
                 *_mean_cells(mean),
                 _figure_cell(mean and mean.n_questions, "d"),
                 _figure_cell(_mean_turns(run, comparison.split), ".2f"),
-                _figure_cell(run.results.get("steps"), ",d"),
-                _figure_cell(run.results.get("trained_tokens"), ",d"),
+                _figure_cell(run.results.steps, ",d"),
+                _figure_cell(run.results.trained_tokens, ",d"),
                 _figure_cell(sum(seconds) if seconds else None, ".0f"),
             ]
         )
@@ -407,7 +407,8 @@ def _runs_table(comparison: Comparison) -> Table | None:
 
 def _mean_turns(run: RunResult, split: str) -> float | None:
     turns = [answer.turns for answer in run.answers.get(split, {}).values() if answer.turns is not None]
-    return sum(turns) / len(turns) if turns else run.results.get("mean_turns")
+    own = run.results.inference
+    return sum(turns) / len(turns) if turns else own and own.mean_turns
 
 
 # ---- the roll-out browser ----

@@ -14,9 +14,10 @@ from types import ModuleType
 import pytest
 
 from nat import composition, report, sweep
-from nat.comparison import Answer, Arm, RunResult
+from nat.comparison import Arm, RunResult
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
+from nat.runs.outcomes import Answer, read_outcomes
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where more than one command makes them
@@ -157,8 +158,8 @@ def test_models_that_stop_early_are_counted_from_their_outcomes():
     """Five or six calculations and a finish take six turns or more."""
     early = []
     for cell in sorted((EXPERIMENTS / "methods_by_benchmark").glob("method=nat,*")):
-        with open(cell / "outcomes.csv", newline="") as file:
-            turns = [int(row["turns"]) for row in csv.DictReader(file) if row["split"] == "in_longer"]
+        (longer,) = (one for one in read_outcomes(cell / "outcomes.csv") if one.asked.environment == "longer")
+        turns = [answer.turns or 0 for _, answer in longer.answers]
         assert len(turns) == 300
         early.append(sum(number <= 5 for number in turns))
     said = f"end {early[0]}, {early[1]} and {early[2]} after at most four"

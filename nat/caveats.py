@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from nat.comparison import METHODS, Arm, Finding, Pair, RunResult, is_external, paired, setting_of
+from nat.comparison import Arm, Finding, Pair, RunResult, is_external, paired, setting_of
+from nat.core.methods import BY_NAME
 from nat.findings import OTHER_HALF, has_failures, mean_of, points_of, who
 from nat.statistics import crossed_difference
 
@@ -143,7 +144,7 @@ def _choice(trained: Sequence[Arm], findings: Sequence[Finding], split: str) -> 
 
 
 def _of_others(arms: Sequence[Arm], runs: Sequence[RunResult]) -> Iterator[str]:
-    unknown = [arm.label for arm in arms if arm.method not in METHODS and not has_failures(arm)]
+    unknown = [arm.label for arm in arms if arm.method not in BY_NAME and not has_failures(arm)]
     if unknown:
         is_said = "it is" if len(unknown) == 1 else "they are"
         yield (

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from nat.core.methods import MARKED, ORDER, REFERENCE, UNMARKED
 from nat.runs.outcomes import Answer
 from nat.runs.results import Results
 from nat.schema import STRICT
@@ -17,11 +18,6 @@ from nat.statistics import CrossedDifference, crossed_difference, crossed_interv
 
 Verdict: TypeAlias = Literal["yes", "no", "undecided"]
 
-METHODS = ("base", "positive_only", "replaced", "nut", "nat", "nat_graded")  # the order of rows
-REFERENCE = "positive_only"  # what every other method is compared with
-UNMARKED = "nut"  # what the effect of a text is measured against
-MARKED = ("nat", "nat_graded")
-UNNAMED = "unnamed"  # the strategy of a text that others' file does not name
 LEVEL = 0.05  # of the tests; the intervals hold 1 - LEVEL
 SHARED = 0.9  # of the questions of either side; with fewer in common two arms are not compared
 ALIKE = 0.05  # counts this close are the same for a comparison: a longer prompt may push out a few long trajectories
@@ -164,7 +160,7 @@ def arms_of(runs: Sequence[RunResult]) -> tuple[Arm, ...]:
 
 
 def _place(run: RunResult) -> tuple[Any, ...]:
-    method = METHODS.index(run.method) if run.method in METHODS else len(METHODS)
+    method = ORDER.get(run.method, len(ORDER))
     setting = sorted((key, _as_number(value)) for key, value in run.setting.items())
     strategy = "" if run.strategy == "none" else run.strategy
     return run.method != "base", setting, run.positives or 0, method, strategy, run.negatives or 0, run.name

@@ -27,7 +27,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from nat.comparison import MARKED, UNNAMED, RunResult
+from nat.comparison import RunResult
+from nat.core.methods import MARKED, UNNAMED
 from nat.questions import question_id
 from nat.runs.outcomes import Answer
 from nat.schema import STRICT

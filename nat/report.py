@@ -17,7 +17,6 @@ from nat import elsewhere, pictures, report_page
 from nat.arm_means import outcome_shares
 from nat.caveats import caveats_of
 from nat.comparison import (
-    UNNAMED,
     Arm,
     Comparison,
     Contrast,
@@ -34,6 +33,7 @@ from nat.comparison import (
     split_of,
     unmarked_of,
 )
+from nat.core.methods import UNNAMED
 from nat.files import write_text
 from nat.findings import findings_of, interval_note, no_verdict, p_text
 from nat.results import read

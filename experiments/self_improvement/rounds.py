@@ -53,9 +53,10 @@ import nat
 from nat import composition
 from nat.arm_means import arm_mean
 from nat.comparison import Arm, Pair, RunResult, paired
+from nat.core.methods import shown as shown_method
 from nat.files import write_json, write_text
 from nat.mixing import parse_ratio, round_half_up
-from nat.pictures import LOOKS, NAMES, STYLE, WIDTH
+from nat.pictures import LOOKS, STYLE, WIDTH
 from nat.results import read_runs
 from nat.runs.directory import read_results
 from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
@@ -474,7 +475,7 @@ def table_of_teachers(arms: Arms) -> list[str]:
 
 def name_of(method: str) -> str:
     plain = method.removesuffix(TEACHER)
-    return NAMES.get(plain, plain) + (", teacher's failures" if plain != method else "")
+    return shown_method(plain) + (", teacher's failures" if plain != method else "")
 
 
 Differences = dict[tuple[int, str], tuple[CrossedDifference, float]]

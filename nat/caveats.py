@@ -149,7 +149,7 @@ def _of_others(arms: Sequence[Arm], runs: Sequence[RunResult]) -> Iterator[str]:
             f"No verdict counts {', '.join(unknown)}: {is_said} not said to be trained on failures (`negatives` above "
             "0)."
         )
-    others = [run for run in runs if run.directory is None]
+    others = [run for run in runs if run.files is None]
     if others and len(others) < len(runs):
         files = ", ".join(dict.fromkeys(run.setting["from"] for run in others if "from" in run.setting))
         yield (
@@ -166,7 +166,7 @@ def _partial(planned: int, n_runs: int, missing: Sequence[str]) -> Iterator[str]
 
 
 def _provenance(runs: Sequence[RunResult]) -> Iterator[str]:
-    states = [run.results.get("git") for run in runs if run.directory is not None]
+    states = [run.results.get("git") for run in runs if run.files is not None]
     known = [state for state in states if isinstance(state, dict)]
     commits = sorted({str(state.get("commit"))[:7] for state in known})
     if len(commits) > 1:

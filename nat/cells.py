@@ -23,6 +23,7 @@ from nat.cell_hash import cell_hash
 from nat.config import Config, settled
 from nat.files import write_json, write_text
 from nat.progress import begin, kept_in
+from nat.runs.packed import RunFiles
 from nat.stages.questions import questions_elsewhere
 from nat.stages.saving import SAVED_GROUPS, facts_of_saved
 from nat.tracking import tracking_id
@@ -215,8 +216,12 @@ def conclude(plan: Plan) -> int:
 
 
 def read_results(run_dir: Path) -> dict[str, Any]:
+    return read_results_of(RunFiles(run_dir.name, run_dir))
+
+
+def read_results_of(files: RunFiles) -> dict[str, Any]:
     try:
-        return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+        return json.loads(files.read_text("results.json") or "")
     except (OSError, ValueError):
         return {}
 

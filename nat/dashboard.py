@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nat.files import write_json
+from nat.runs.packed import runs_below
 from nat.tracking import STEP, logged_in
 from nat.types import Failure, RequestError, StageError
 
@@ -88,10 +89,13 @@ def read_sweep(directory: Path) -> Sweep:
         raise RequestError(f"nat dashboard {directory}: there is no such directory.")
     tracked: list[tuple[Any, dict[str, Any]]] = []
     untracked = 0
-    for path in sorted(directory.rglob("results.json")):
+    for files in runs_below(directory):
         try:
-            config = OmegaConf.to_container(OmegaConf.load(path.parent / "config.yaml"))
-            results = json.loads(path.read_text(encoding="utf-8"))
+            text = files.read_text("config.yaml")
+            if text is None:
+                continue
+            config = OmegaConf.to_container(OmegaConf.create(text))
+            results = json.loads(files.read_text("results.json") or "")
         except (OSError, ValueError):
             continue  # a cell that was cut off before it had written them
         if config["tracking"]["kind"] == "wandb":  # pyright: ignore

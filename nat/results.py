@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nat.comparison import OF_THE_METHOD, Answer, RunResult
 from nat.external import read_external
 from nat.questions import question_id
+from nat.runs.packed import Below, RunFiles, look_below
 from nat.types import RequestError
 
 # Keys without effect on what a run's answers are worth, nor on which it gave.
@@ -30,7 +31,6 @@ OF_LITTLE_EFFECT = (
 )
 OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no meaning for a run that trains nothing
 OUTCOME_COLUMNS = ("split", "asked_for", "question", "success", "score", "failure", "turns")  # of outcomes.csv
-PRUNED = ("wandb", "model", "checkpoints")  # folders of a run that hold no runs
 
 
 @plain_dataclass(frozen=True)
@@ -75,11 +75,12 @@ def read(directory: Path, external: Sequence[Path] = ()) -> Found:
     elif not directory.is_dir():
         raise RequestError(f"nat report {directory}: there is no such directory.")
     else:
-        found, problems = _read_cells(directory)
+        below = look_below(directory)
+        found, problems = _read_cells(below)
         cells, notes = _once(found)
         done = [cell for cell in cells if cell.problem is None]
         missing = [*problems, *(f"{cell.run.name}: {cell.problem}" for cell in cells if cell.problem is not None)]
-        never, planned = _never_started(directory, found)
+        never, planned = _never_started(below, found)
         missing += never
         cells = _told_apart(done)
         if not found and not problems and not planned and not files:
@@ -103,52 +104,33 @@ def read(directory: Path, external: Sequence[Path] = ()) -> Found:
 # ---- cells ----
 
 
-def _read_cells(directory: Path) -> tuple[list[_Cell], list[str]]:
-    cells, problems = [], []
-    for path in _results_files(directory):
-        name = path.parent.relative_to(directory).as_posix() if path.parent != directory else directory.resolve().name
+def _read_cells(below: Below) -> tuple[list[_Cell], list[str]]:
+    cells, problems = [], list(below.damaged)
+    for files in below.runs:
+        name = files.name
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
+            results = json.loads(files.read_text("results.json") or "")
         except (ValueError, OSError) as error:
             reason = f"cannot be read ({str(error).splitlines()[0]})"
             problems.append(f"{name}: results.json {reason}; delete the run, or run it again")
             continue
         if not isinstance(results, dict) or "status" not in results:
-            if (path.parent / "config.yaml").exists():
+            if files.exists("config.yaml"):
                 problems.append(f"{name}: results.json was not written by nat (it has no status)")
             continue  # another program's file of the same name
-        if not {"method", "cell"} & results.keys() and not (path.parent / "config.yaml").exists():
+        if not {"method", "cell"} & results.keys() and not files.exists("config.yaml"):
             continue  # another program's, that has a status too
-        cells.append(_read_cell(name, path.parent, results))
+        cells.append(_read_cell(files, results))
     return cells, problems
 
 
-def _results_files(directory: Path) -> Iterator[Path]:
-    for folder, _, files in _folders(directory):
-        if "results.json" in files:
-            yield folder / "results.json"
-
-
-def _folders(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """All folders that may hold runs, links followed, each once; as `os.walk`, whose list of subfolders can be cut."""
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(directory, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back, which has no end
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name not in PRUNED)
-        yield Path(folder), subfolders, files
-
-
-def _read_cell(name: str, directory: Path, results: dict[str, Any]) -> _Cell:
+def _read_cell(files: RunFiles, results: dict[str, Any]) -> _Cell:
     status = str(results["status"])
     problem = None
     answers: dict[str, dict[str, Answer]] = {}
     if status == "completed":
         try:
-            answers = read_answers(directory, str(results.get("split") or "test"))
+            answers = read_answers(files, str(results.get("split") or "test"))
             problem = None if answers else "completed without roll-outs"
         except RequestError as error:
             problem = str(error)
@@ -157,12 +139,12 @@ def _read_cell(name: str, directory: Path, results: dict[str, Any]) -> _Cell:
         message = str(error.get("message", "") if isinstance(error, dict) else error or "").splitlines()
         status_words = {"running": "running, or killed", "planned": "not started"}.get(status, status)
         problem = f"{status_words}{': ' + message[0] if message else ''}"
-    leaks = [*_leaks(results), *(leak for leak in _leaks(_json(directory / "manifest.json")))]
+    leaks = [*_leaks(results), *(leak for leak in _leaks(_json(files, "manifest.json")))]
     if leaks:
         results = {**results, "leaks": list(dict.fromkeys(leaks))}
     run = RunResult(
-        name=name,
-        directory=directory,
+        name=files.name,
+        files=files,
         status=status,
         method=str(results.get("method") or "unknown"),
         strategy=str(results.get("strategy") or "none"),
@@ -173,7 +155,7 @@ def _read_cell(name: str, directory: Path, results: dict[str, Any]) -> _Cell:
         answers=answers,
         results=results,
     )
-    return _Cell(run, _flat_config(directory / "config.yaml"), problem)
+    return _Cell(run, _flat_config(files), problem)
 
 
 def _count(value: Any) -> int | None:
@@ -185,26 +167,27 @@ def _leaks(source: Any) -> list[str]:
     return [str(leak) for leak in leaks] if isinstance(leaks, list) else []
 
 
-def _json(path: Path) -> Any:
+def _json(files: RunFiles, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(files.read_text(name) or "")
     except (ValueError, OSError):
         return None
 
 
-def read_answers(directory: Path, split: str) -> dict[str, dict[str, Answer]]:
+def read_answers(files: RunFiles, split: str) -> dict[str, dict[str, Answer]]:
     """Split to question to answer, asked for the inference class: of `outcomes.csv`, or of a cell's roll-outs.
 
     Raises RequestError where a file cannot be understood.
     """
-    path = directory / "outcomes.csv"
-    if path.exists():
-        return _answers_of_csv(path)
+    if files.exists("outcomes.csv"):
+        return _answers_of_csv(files)
+    if files.directory is None:  # roll-outs are not packed
+        return {}
     from nat.rollouts import read_rollouts  # not above: a report needs none of what it imports
 
     answers: dict[str, dict[str, Answer]] = {}
     for of_split, name in ((split, "rollouts.jsonl"), ("validation", "rollouts_validation.jsonl")):
-        if of_split not in answers and (directory / name).exists():
+        if of_split not in answers and files.exists(name):
             answers[of_split] = {
                 # By text: two worlds, or two files, may give different questions the same id.
                 question_id(rollout.question.text): Answer(
@@ -213,45 +196,43 @@ def read_answers(directory: Path, split: str) -> dict[str, dict[str, Answer]]:
                     rollout.outcome.failure,
                     sum(message.role == "assistant" for message in rollout.messages),
                 )
-                for rollout in read_rollouts(directory / name)
+                for rollout in read_rollouts(files.directory / name)
             }
     return {of_split: given for of_split, given in answers.items() if given}
 
 
-def _answers_of_csv(path: Path) -> dict[str, dict[str, Answer]]:
+def _answers_of_csv(files: RunFiles) -> dict[str, dict[str, Answer]]:
     answers: dict[str, dict[str, Answer]] = {}
     asked_for: str | None = None  # the inference class, which comes first in the file
     same: dict[tuple[str, ...], Answer] = {}  # most rows say the same as another
     number = 1
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            if (header := tuple(next(rows))) != OUTCOME_COLUMNS:
-                raise ValueError(f"its columns are {','.join(header)}")
-            for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
-                split, class_name, question, *told = row
-                if asked_for is None:
-                    asked_for = class_name
-                if class_name != asked_for:
-                    continue
-                told = tuple(told)
-                if told not in same:
-                    success, score, failure, turns = told
-                    same[told] = Answer({"0": False, "1": True}[success], float(score), failure or None, int(turns))
-                answers.setdefault(split, {})[question] = same[told]
+        rows = csv.reader(io.StringIO(files.read_text("outcomes.csv"), newline=""))
+        if (header := tuple(next(rows))) != OUTCOME_COLUMNS:
+            raise ValueError(f"its columns are {','.join(header)}")
+        for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
+            split, class_name, question, *told = row
+            if asked_for is None:
+                asked_for = class_name
+            if class_name != asked_for:
+                continue
+            told = tuple(told)
+            if told not in same:
+                success, score, failure, turns = told
+                same[told] = Answer({"0": False, "1": True}[success], float(score), failure or None, int(turns))
+            answers.setdefault(split, {})[question] = same[told]
     except (OSError, ValueError, KeyError, IndexError, StopIteration, csv.Error) as error:
         reason = f"{type(error).__name__}: {error}"
         raise RequestError(f"outcomes.csv cannot be read (line {number}, {reason}); run the cell again") from None
     return answers
 
 
-def _flat_config(path: Path) -> dict[str, str] | None:
+def _flat_config(files: RunFiles) -> dict[str, str] | None:
     """`config.yaml` as full key to value; None where it is missing, empty or no mapping."""
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        tree = yaml.load(files.read_text("config.yaml") or "", Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return dict(_flat(tree)) if isinstance(tree, dict) and tree else None
@@ -297,27 +278,25 @@ def _disagreements(run: RunResult, other: RunResult) -> int:
     )
 
 
-def _never_started(directory: Path, cells: Sequence[_Cell]) -> tuple[list[str], int]:
+def _never_started(below: Below, cells: Sequence[_Cell]) -> tuple[list[str], int]:
     """One line for each planned cell of which there is no trace, and how many cells were planned.
 
     A planned cell is known by its hash; one without a hash, from an older file, by its name.
     """
     hashes = {cell.hash for cell in cells if cell.hash is not None}
-    names = {cell.run.directory for cell in cells}
+    names = {cell.run.name for cell in cells}
     lines, planned = [], 0
-    for folder, subfolders, files in _folders(directory):
-        subfolders[:] = [name for name in subfolders if folder / name not in names]
-        if "sweep.json" not in files:
-            continue
-        prefix = "" if folder == directory else f"{folder.relative_to(directory).as_posix()}/"
-        plan = _json(folder / "sweep.json")
+    for folder, text in sorted(below.plans.items()):
+        if any(place.as_posix() in names for place in (PurePosixPath(folder), *PurePosixPath(folder).parents)):
+            continue  # a file of a cell
+        prefix = f"{folder}/" if folder else ""
         try:
-            for cell in plan["cells"]:
+            for cell in json.loads(text)["cells"]:
                 planned += 1
-                known = cell["cell"] in hashes if cell.get("cell") else folder / cell["name"] in names
+                known = cell["cell"] in hashes if cell.get("cell") else f"{prefix}{cell['name']}" in names
                 if not known:
                     lines.append(f"{prefix}{cell['name']}: not started")
-        except (KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             lines.append(f"{prefix}sweep.json cannot be read: cells that never started are not known")
     return lines, planned
 

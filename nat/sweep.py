@@ -165,7 +165,8 @@ def completed(directory: Path) -> dict[str, RunFiles]:
     """
     found: dict[str, RunFiles] = {}
     folders = (RunFiles(path.parent.name, path.parent) for path in sorted(directory.glob("*/results.json")))
-    for files in (*folders, *packed_runs(directory)):
+    packed = (files for files in packed_runs(directory) if "/" not in files.name)  # not of a sweep below this one
+    for files in (*folders, *packed):
         results = cells.read_results_of(files)
         if results.get("status") == "completed" and "cell" in results:
             found.setdefault(results["cell"], files)

@@ -17,6 +17,7 @@ from nat import composition, report, sweep
 from nat.comparison import Answer, Arm, RunResult
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
+from nat.runs.packed import runs_below
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where more than one command makes them
@@ -49,7 +50,7 @@ SWEEPS = {
     "equal_epochs_strategic": ["experiment=equal_epochs", "environment=strategic"],
 }
 EXPERIMENTS = ROOT / "experiments"
-CELLS = list(EXPERIMENTS.glob("*/*=*"))
+CELLS = [*EXPERIMENTS.glob("*/*=*"), *EXPERIMENTS.glob("*/cells.zip")]
 
 pytestmark = pytest.mark.skipif(not CELLS, reason="the committed cells are in a checkout only, not in an sdist")
 
@@ -142,7 +143,8 @@ def test_how_the_authors_failures_end_is_counted_from_their_rows(data):
 
 def test_the_first_models_roll_outs_are_counted_from_the_manifest_of_a_model_trained_on_them():
     folder = EXPERIMENTS / "self_improvement"
-    manifest = json.loads((folder / "method=nat,seed=0-d61c810c" / "manifest.json").read_text())
+    (files,) = (files for files in runs_below(folder) if files.exists("manifest.json"))
+    manifest = json.loads(files.read_text("manifest.json") or "")
     repeated = manifest["dropped"].pop("exact_duplicates")
     assert manifest["dropped"] == {} and not any(manifest["held_out"].values())
     kept = {side: manifest["selected"][side] + manifest["unused"][side] for side in ("positives", "negatives")}
@@ -156,9 +158,11 @@ def test_the_first_models_roll_outs_are_counted_from_the_manifest_of_a_model_tra
 def test_models_that_stop_early_are_counted_from_their_outcomes():
     """Five or six calculations and a finish take six turns or more."""
     early = []
-    for cell in sorted((EXPERIMENTS / "methods_by_benchmark").glob("method=nat,*")):
-        with open(cell / "outcomes.csv", newline="") as file:
-            turns = [int(row["turns"]) for row in csv.DictReader(file) if row["split"] == "in_longer"]
+    for files in runs_below(EXPERIMENTS / "methods_by_benchmark"):
+        if not files.name.startswith("method=nat,"):
+            continue
+        rows = csv.DictReader((files.read_text("outcomes.csv") or "").splitlines())
+        turns = [int(row["turns"]) for row in rows if row["split"] == "in_longer"]
         assert len(turns) == 300
         early.append(sum(number <= 5 for number in turns))
     said = f"end {early[0]}, {early[1]} and {early[2]} after at most four"

@@ -90,7 +90,8 @@ def look_below(directory: Path) -> Below:
                 continue
             found += [(PurePosixPath(run.name), run) for run in packed if not _is_completed(directory / run.name)]
             plans = packed_plans | plans
-    found.sort(key=lambda one: one[0].parts)  # as a walk through sorted folders has them
+    # As a walk through sorted folders has them; a folder before the packed cell of its name.
+    found.sort(key=lambda one: (one[0].parts, one[1].directory is None))
     return Below(tuple(run for _, run in found), plans, tuple(damaged))
 
 

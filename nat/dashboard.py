@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nat.files import write_json
+from nat.runs.directory import load_results
 from nat.runs.packed import runs_below
+from nat.runs.results import Results
 from nat.tracking import STEP, logged_in
 from nat.types import Failure, RequestError, StageError
 
@@ -87,7 +89,7 @@ def read_sweep(directory: Path) -> Sweep:
 
     if not directory.is_dir():
         raise RequestError(f"nat dashboard {directory}: there is no such directory.")
-    tracked: list[tuple[Any, dict[str, Any]]] = []
+    tracked: list[tuple[Any, Results]] = []
     untracked = 0
     for files in runs_below(directory):
         try:
@@ -95,7 +97,7 @@ def read_sweep(directory: Path) -> Sweep:
             if text is None:
                 continue
             config = OmegaConf.to_container(OmegaConf.create(text))
-            results = json.loads(files.read_text("results.json") or "")
+            results = load_results(files)
         except (OSError, ValueError):
             continue  # a cell that was cut off before it had written them
         if config["tracking"]["kind"] == "wandb":  # pyright: ignore
@@ -124,8 +126,8 @@ def read_sweep(directory: Path) -> Sweep:
         group=group,
         classes=tuple(dict.fromkeys(class_["name"] for c, _ in tracked for class_ in c["strategy"]["classes"])),
         strategies=tuple(dict.fromkeys(c["strategy"]["name"] for c, _ in tracked)),
-        has_validation=any("validation" in results for _, results in tracked),
-        methods={r["tracking_id"]: r["method"] for _, r in tracked if "tracking_id" in r and "method" in r},
+        has_validation=any(results.validation is not None for _, results in tracked),
+        methods={r.tracking_id: r.coordinates.method for _, r in tracked if r.tracking_id and r.coordinates},
     )
 
 

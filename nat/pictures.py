@@ -9,7 +9,7 @@ import json
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nat.arm_means import Mean, arm_mean, outcome_shares
 from nat.comparison import ALIKE, REFERENCE, Arm, Comparison, Environments, references_of, setting_of
 from nat.runs.packed import RunFiles
+from nat.runs.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -541,22 +542,21 @@ def _cost(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _mean_cost(arm: Arm, read: Any) -> float | None:
+def _mean_cost(arm: Arm, read: Callable[[Results], float | None]) -> float | None:
     costs = [cost for run in arm.runs if (cost := read(run.results)) is not None]
     return sum(costs) / len(costs) if costs else None
 
 
-def _steps(results: Mapping[str, Any]) -> float | None:
-    return results.get("steps")
+def _steps(results: Results) -> float | None:
+    return results.steps
 
 
-def _trained_tokens(results: Mapping[str, Any]) -> float | None:
-    return results.get("trained_tokens")
+def _trained_tokens(results: Results) -> float | None:
+    return results.trained_tokens
 
 
-def _seconds(results: Mapping[str, Any]) -> float | None:
-    timing = results.get("timing") or {}
-    seconds = [timing[stage] for stage in ("training", "evaluation") if stage in timing]
+def _seconds(results: Results) -> float | None:
+    seconds = [results.timing[stage] for stage in ("training", "evaluation") if stage in results.timing]
     return sum(seconds) if seconds else None
 
 

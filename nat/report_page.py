@@ -396,7 +396,7 @@ def _runs_table(comparison: Comparison) -> str:
         mean = arm_mean(
             Arm(run.name, run.method, run.strategy, run.positives, run.negatives, run.setting, (run,)), comparison.split
         )
-        timing = run.results.get("timing") or {}
+        timing = run.results.timing
         seconds = [timing[stage] for stage in ("training", "evaluation") if stage in timing]
         rows.append(
             [
@@ -407,8 +407,8 @@ def _runs_table(comparison: Comparison) -> str:
                 (_interval(mean and mean.ci95), mean.ci95[0] if mean and mean.ci95 else None),
                 _figure_cell(mean and mean.n_questions, "d"),
                 _figure_cell(_mean_turns(run, comparison.split), ".2f"),
-                _figure_cell(run.results.get("steps"), ",d"),
-                _figure_cell(run.results.get("trained_tokens"), ",d"),
+                _figure_cell(run.results.steps, ",d"),
+                _figure_cell(run.results.trained_tokens, ",d"),
                 _figure_cell(sum(seconds) if seconds else None, ".0f"),
             ]
         )
@@ -418,7 +418,8 @@ def _runs_table(comparison: Comparison) -> str:
 
 def _mean_turns(run: RunResult, split: str) -> float | None:
     turns = [answer.turns for answer in run.answers.get(split, {}).values() if answer.turns is not None]
-    return sum(turns) / len(turns) if turns else run.results.get("mean_turns")
+    own = run.results.inference
+    return sum(turns) / len(turns) if turns else own and own.mean_turns
 
 
 # ---- the roll-out browser ----

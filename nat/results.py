@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
-from nat.comparison import OF_THE_METHOD, Answer, RunResult
+from nat.comparison import OF_THE_METHOD, RunResult
 from nat.external import read_external
-from nat.questions import question_id
-from nat.runs.packed import Below, RunFiles, look_below
+from nat.runs import results as result_files
+from nat.runs.outcomes import OUTCOMES, Answer, outcomes_of, read_outcomes, read_rollouts, rollouts_file
+from nat.runs.packed import RESULTS, Below, RunFiles, look_below
+from nat.runs.results import Results
 from nat.types import RequestError
 
 # Keys without effect on what a run's answers are worth, nor on which it gave.
@@ -30,7 +30,6 @@ OF_LITTLE_EFFECT = (
     *("method", "mixing.kind", "mixing.ratio", "mixing.positives", "mixing.negatives", "mixing.total", "mixing.tokens"),
 )
 OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no meaning for a run that trains nothing
-OUTCOME_COLUMNS = ("split", "asked_for", "question", "success", "score", "failure", "turns")  # of outcomes.csv
 
 
 @plain_dataclass(frozen=True)
@@ -51,7 +50,7 @@ class _Cell:
 
     @property
     def hash(self) -> str | None:
-        return self.run.results.get("cell")
+        return self.run.results.cell
 
 
 def read_runs(directory: Path, external: Sequence[Path] = ()) -> tuple[list[RunResult], list[str]]:
@@ -109,61 +108,57 @@ def _read_cells(below: Below) -> tuple[list[_Cell], list[str]]:
     for files in below.runs:
         name = files.name
         try:
-            results = json.loads(files.read_text("results.json") or "")
+            tree = json.loads(files.read_text(RESULTS) or "")
+            if not isinstance(tree, dict) or "status" not in tree:
+                if files.exists("config.yaml"):
+                    problems.append(f"{name}: {RESULTS} was not written by nat (it has no status)")
+                continue  # another program's file of the same name
+            if not {"method", "cell"} & tree.keys() and not files.exists("config.yaml"):
+                continue  # another program's, that has a status too
+            results = result_files.read(tree)
         except (ValueError, OSError) as error:
             reason = f"cannot be read ({str(error).splitlines()[0]})"
-            problems.append(f"{name}: results.json {reason}; delete the run, or run it again")
+            problems.append(f"{name}: {RESULTS} {reason}; delete the run, or run it again")
             continue
-        if not isinstance(results, dict) or "status" not in results:
-            if files.exists("config.yaml"):
-                problems.append(f"{name}: results.json was not written by nat (it has no status)")
-            continue  # another program's file of the same name
-        if not {"method", "cell"} & results.keys() and not files.exists("config.yaml"):
-            continue  # another program's, that has a status too
         cells.append(_read_cell(files, results))
     return cells, problems
 
 
-def _read_cell(files: RunFiles, results: dict[str, Any]) -> _Cell:
-    status = str(results["status"])
+def _read_cell(files: RunFiles, results: Results) -> _Cell:
     problem = None
-    answers: dict[str, dict[str, Answer]] = {}
-    if status == "completed":
+    given = Given({}, {})
+    if results.status == "completed":
         try:
-            answers = read_answers(files, str(results.get("split") or "test"))
-            problem = None if answers else "completed without roll-outs"
+            given = read_answers(files, results)
+            problem = None if any(given) else "completed without roll-outs"
         except RequestError as error:
             problem = str(error)
     else:
-        error = results.get("error")
-        message = str(error.get("message", "") if isinstance(error, dict) else error or "").splitlines()
-        status_words = {"running": "running, or killed", "planned": "not started"}.get(status, status)
-        problem = f"{status_words}{': ' + message[0] if message else ''}"
-    leaks = [*_leaks(results), *(leak for leak in _leaks(_json(files, "manifest.json")))]
-    if leaks:
-        results = {**results, "leaks": list(dict.fromkeys(leaks))}
+        message = results.error.first_line if results.error is not None else ""
+        status_words = {"running": "running, or killed", "planned": "not started"}.get(results.status, results.status)
+        problem = f"{status_words}{': ' + message if message else ''}"
+    leaks = dict.fromkeys([*results.leaks, *_leaks_of_manifest(files)])
+    place = results.coordinates
     run = RunResult(
         name=files.name,
         files=files,
-        status=status,
-        method=str(results.get("method") or "unknown"),
-        strategy=str(results.get("strategy") or "none"),
-        positives=_count(results.get("positives")),
-        negatives=_count(results.get("negatives")),
-        seed=_count(results.get("seed")) or 0,
+        status=results.status,
+        method=place.method if place else "unknown",
+        strategy=place.strategy if place else "none",
+        positives=place.positives if place else None,
+        negatives=place.negatives if place else None,
+        seed=place.seed if place else 0,
         setting={},
-        answers=answers,
-        results=results,
+        answers=given.own,
+        answers_in=given.elsewhere,
+        results=replace(results, leaks=tuple(leaks)),
     )
     return _Cell(run, _flat_config(files), problem)
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _leaks(source: Any) -> list[str]:
-    leaks = source.get("leaks") if isinstance(source, Mapping) else None
+def _leaks_of_manifest(files: RunFiles) -> list[str]:
+    manifest = _json(files, "manifest.json")
+    leaks = manifest.get("leaks") if isinstance(manifest, Mapping) else None
     return [str(leak) for leak in leaks] if isinstance(leaks, list) else []
 
 
@@ -174,57 +169,29 @@ def _json(files: RunFiles, name: str) -> Any:
         return None
 
 
-def read_answers(files: RunFiles, split: str) -> dict[str, dict[str, Answer]]:
-    """Split to question to answer, asked for the inference class: of `outcomes.csv`, or of a cell's roll-outs.
+class Given(NamedTuple):
+    """The answers of a run, asked for the inference class: question to answer."""
 
-    Raises RequestError where a file cannot be understood.
-    """
-    if files.exists("outcomes.csv"):
-        return _answers_of_csv(files)
-    if files.directory is None:  # roll-outs are not packed
-        return {}
-    from nat.rollouts import read_rollouts  # not above: a report needs none of what it imports
-
-    answers: dict[str, dict[str, Answer]] = {}
-    for of_split, name in ((split, "rollouts.jsonl"), ("validation", "rollouts_validation.jsonl")):
-        if of_split not in answers and files.exists(name):
-            answers[of_split] = {
-                # By text: two worlds, or two files, may give different questions the same id.
-                question_id(rollout.question.text): Answer(
-                    rollout.outcome.success,
-                    rollout.outcome.score,
-                    rollout.outcome.failure,
-                    sum(message.role == "assistant" for message in rollout.messages),
-                )
-                for rollout in read_rollouts(files.directory / name)
-            }
-    return {of_split: given for of_split, given in answers.items() if given}
+    own: dict[str, dict[str, Answer]]  # by split
+    elsewhere: dict[str, dict[str, Answer]]  # by the further environment's name
 
 
-def _answers_of_csv(files: RunFiles) -> dict[str, dict[str, Answer]]:
-    answers: dict[str, dict[str, Answer]] = {}
-    asked_for: str | None = None  # the inference class, which comes first in the file
-    same: dict[tuple[str, ...], Answer] = {}  # most rows say the same as another
-    number = 1
-    try:
-        rows = csv.reader(io.StringIO(files.read_text("outcomes.csv"), newline=""))
-        if (header := tuple(next(rows))) != OUTCOME_COLUMNS:
-            raise ValueError(f"its columns are {','.join(header)}")
-        for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
-            split, class_name, question, *told = row
-            if asked_for is None:
-                asked_for = class_name
-            if class_name != asked_for:
-                continue
-            told = tuple(told)
-            if told not in same:
-                success, score, failure, turns = told
-                same[told] = Answer({"0": False, "1": True}[success], float(score), failure or None, int(turns))
-            answers.setdefault(split, {})[question] = same[told]
-    except (OSError, ValueError, KeyError, IndexError, StopIteration, csv.Error) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise RequestError(f"outcomes.csv cannot be read (line {number}, {reason}); run the cell again") from None
-    return answers
+def read_answers(files: RunFiles, results: Results) -> Given:
+    """Of `outcomes.csv`, or of a cell's roll-outs. Raises RequestError where a file cannot be understood."""
+    if files.exists(OUTCOMES):
+        passes = read_outcomes(files)
+    elif files.directory is not None:
+        rollouts = [(one, files.directory / rollouts_file(one)) for one in results.passes]
+        passes = [outcomes_of(one, read_rollouts(path)) for one, path in rollouts if path.exists()]
+    else:
+        passes = []  # roll-outs are not packed
+    given = Given({}, {})
+    for asked, answers in ((one.asked, dict(one.answers)) for one in passes if one.answers):
+        if asked.kind in ("inference", "validation"):
+            given.own[asked.split] = answers
+        elif asked.kind == "also_in":
+            given.elsewhere[str(asked.environment)] = answers
+    return given
 
 
 def _flat_config(files: RunFiles) -> dict[str, str] | None:
@@ -272,9 +239,10 @@ def _once(cells: Sequence[_Cell]) -> tuple[list[_Cell], list[str]]:
 def _disagreements(run: RunResult, other: RunResult) -> int:
     """On how many questions two runs' outcomes differ, or only one has any."""
     return sum(
-        run.answers.get(split, {}).get(question) != other.answers.get(split, {}).get(question)
-        for split in {*run.answers, *other.answers}
-        for question in {**run.answers.get(split, {}), **other.answers.get(split, {})}
+        first.get(place, {}).get(question) != second.get(place, {}).get(question)
+        for first, second in ((run.answers, other.answers), (run.answers_in, other.answers_in))
+        for place in {*first, *second}
+        for question in {**first.get(place, {}), **second.get(place, {})}
     )
 
 
@@ -366,8 +334,7 @@ def _masked(cell: _Cell, config: Mapping[str, str]) -> dict[str, str]:
 
 
 def _overrides(run: RunResult) -> dict[str, str]:
-    overrides = run.results.get("overrides") or ()
-    pairs = (str(override).lstrip("+").partition("=") for override in overrides)
+    pairs = (override.lstrip("+").partition("=") for override in run.results.overrides)
     return {key: value.strip("'\"") for key, _, value in pairs}
 
 

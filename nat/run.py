@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,13 +13,15 @@ from nat.config import Config, method_of
 from nat.files import write_json
 from nat.quality import Controlled
 from nat.runs.clock import Clock
+from nat.runs.outcomes import save_rollouts
+from nat.runs.results import Results
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import class_losses, evaluate, rollout_rows
 from nat.stages.examples import find_leaks, make_examples, prompter
 from nat.stages.manifest import Prepared, counts, describe, listed, make_manifest
 from nat.stages.pool import check_pool, check_settings, read_trajectories, training_pool, unseen_trajectories
 from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
-from nat.stages.saving import coordinates, facts_of_saved, remove_earlier_files, save_configuration, saved_hash
+from nat.stages.saving import as_trained, coordinates, remove_earlier_files, save_configuration, saved_hash
 from nat.strategy import StrategyClass
 from nat.tokenization import chat_format
 from nat.trajectories.json_lines import DroppedRow
@@ -108,8 +110,8 @@ def prepare(config: Config) -> Prepared:
 
 def run(
     config: Config, run_dir: Path, report: Callable[[str], None], *, resume: bool, save: bool, tracking_id: str
-) -> dict[str, Any]:
-    """The whole run. Returns the results; raises RequestError or StageError.
+) -> Results:
+    """The whole run. Returns what it found; raises RequestError or StageError.
 
     Args:
         resume: go on from the last checkpoint in `run_dir`, if it was made with the same trajectories.
@@ -117,7 +119,6 @@ def run(
         tracking_id: of the W&B run; the same when a run is resumed.
     """
     from nat.model import QUESTION, load_model, merged, resolve_device, save_model, use_threads
-    from nat.rollouts import save_rollouts
     from nat.tracking import track
     from nat.training import remove_checkpoints, train
 
@@ -134,13 +135,11 @@ def run(
     n_positives = len(prepared.mixed.positives) if prepared.mixed else 0
     n_negatives = len(prepared.mixed.negatives) if prepared.mixed else 0
     method = method_of(config, n_negatives)
-    results = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
-    if "leaks" in prepared.manifest:
-        results["leaks"] = prepared.manifest["leaks"]
+    place = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
     if method == "base":
-        facts = facts_of_saved(config.model.path)
-        results |= {key: value for key, value in facts.items() if key != "threads"}
-        method = results["method"]
+        place = as_trained(place, config.model.path)
+        method = place.method
+    results = Results(status="completed", coordinates=place, leaks=tuple(prepared.manifest.get("leaks", ())))
     with track(
         config.tracking,
         run_dir,
@@ -168,22 +167,22 @@ def run(
             with clock("training"):
                 trained = train(model, prepared.format, prepared.examples, config.training, **how)
         model = merged(model)
-        results |= {"steps": trained.steps, "trained_tokens": trained.trained_tokens, "training": trained.metrics}
+        results = replace(results, steps=trained.steps, trained_tokens=trained.trained_tokens, training=trained.metrics)
         if save and config.trains:
             with clock("save"):
                 prompt = prepared.prompt(prepared.environment, QUESTION, config.strategy.infer_as)
-                facts = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
                 stop = config.evaluation.decoding.stop
-                save_model(model, prepared.format, run_dir / "model", prompt, stop, facts)
-                save_configuration(config, facts, run_dir / "model")
+                save_model(model, prepared.format, run_dir / "model", prompt, stop, asdict(place))
+                save_configuration(config, place, run_dir / "model")
         if any(prepared.unseen.values()):
             with clock("class_losses"):
-                results["class_losses"] = class_losses(config, prepared, model, report)
+                results = replace(results, class_losses=class_losses(config, prepared, model, report))
         if config.evaluation.kind == "rollouts":
             with clock("evaluation"):
-                results |= evaluate(config, prepared, model, run_dir, report, save_rollouts)
-        results["timing"] = clock.seconds
-        tracker.summary({key: value for key, value in results.items() if key != "training"})
+                passes = evaluate(config, prepared, model, run_dir, report, save_rollouts)
+            results = replace(results, passes=passes, grades_by_f1=prepared.environment.grades_by_f1)
+        results = replace(results, timing=clock.seconds)
+        tracker.summary(results)
         if (run_dir / "rollouts.jsonl").exists():
             tracker.rollouts(rollout_rows(run_dir / "rollouts.jsonl"), config.tracking.rollouts)
         tracker.artifact(run_dir / "manifest.json", "manifest")

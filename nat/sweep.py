@@ -13,12 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nat import board, cells, composition
 from nat.config import CONF_DIR
 from nat.files import write_json
+from nat.runs.directory import RESULTS, read_results, results_of
 from nat.runs.packed import PLAN, RunFiles, packed_runs
+from nat.runs.results import Results
 from nat.types import RequestError
 
 if TYPE_CHECKING:
@@ -164,12 +166,12 @@ def completed(directory: Path) -> dict[str, RunFiles]:
     Raises RequestError where the packed file cannot be read.
     """
     found: dict[str, RunFiles] = {}
-    folders = (RunFiles(path.parent.name, path.parent) for path in sorted(directory.glob("*/results.json")))
+    folders = (RunFiles(path.parent.name, path.parent) for path in sorted(directory.glob(f"*/{RESULTS}")))
     packed = (files for files in packed_runs(directory) if "/" not in files.name)  # not of a sweep below this one
     for files in (*folders, *packed):
-        results = cells.read_results_of(files)
-        if results.get("status") == "completed" and "cell" in results:
-            found.setdefault(results["cell"], files)
+        results = results_of(files)
+        if results.status == "completed" and results.cell is not None:
+            found.setdefault(results.cell, files)
     return found
 
 
@@ -233,7 +235,7 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
 
     done = done_here(plan)
     unfinished = [cell for cell in plan.cells if cell.hash not in done]
-    results = [cells.read_results_of(files) for files in done.values()]
+    results = [results_of(files) for files in done.values()]
     print()
     if results:
         try:
@@ -243,7 +245,7 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
             print(f"failed: no report ({str(error) or type(error).__name__})", file=sys.stderr)
             print(f"nat report {plan.directory} writes it again", file=sys.stderr)
         print("\n".join(_overhead(results)))
-    for line, number in Counter(line for one in results for line in one.get("warnings", ())).items():
+    for line, number in Counter(line for one in results for line in one.warnings).items():
         print(f"{line} ({number} cells)", file=sys.stderr)
     for cell in unfinished:
         reason = errors.get(cell.hash) or cells.unwritten.get(cell.hash) or _reason(cell)
@@ -258,16 +260,16 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
 
 
 def _reason(cell: Cell) -> str:
-    message = str((cells.read_results(cell.directory).get("error") or {}).get("message", ""))
-    return message.splitlines()[0] if message else ""
+    error = read_results(cell.directory).error
+    return error.first_line if error is not None else ""
 
 
-def _overhead(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _overhead(results: Sequence[Results]) -> Iterator[str]:
     """What a cell costs besides its training and its roll-outs."""
-    measured = [one for one in results if "seconds" in one and "timing" in one]
+    measured = [(one.seconds, one.timing) for one in results if one.seconds is not None and one.timing]
     if measured:
-        total = sum(one["seconds"] for one in measured)
-        useful = sum(one["timing"].get(stage, 0.0) for one in measured for stage in ("training", "evaluation"))
+        total = sum(seconds for seconds, _ in measured)
+        useful = sum(timing.get(stage, 0.0) for _, timing in measured for stage in ("training", "evaluation"))
         yield (
             f"{total / len(measured):.0f} s a cell (mean of {len(measured)}), "
             f"{max(0.0, 1 - useful / max(total, 1e-9)):.1%} of it outside training and evaluation"

@@ -84,10 +84,11 @@ def test_a_run_asks_everywhere_and_keeps_each_answer(tmp_path, monkeypatch, caps
     )
     assert "in longer: 0." in capsys.readouterr().out
     results = json.loads((tmp_path / "r" / "results.json").read_text())
-    assert results["n_questions"] == 3 and results["also_in"]["longer"]["n_questions"] == 3
-    assert set(results["also_in"]["longer"]) == {"success_rate", "ci95", "mean_score", "n_questions"}
+    asked = [tuple(one[key] for key in ("kind", "split", "environment", "n_questions")) for one in results["passes"]]
+    assert asked == [("inference", "test", "arithmetic", 3), ("also_in", "test", "longer", 3)]
     with open(tmp_path / "r" / "outcomes.csv", newline="") as file:
-        assert [row["split"] for row in csv.DictReader(file)] == ["test"] * 3 + ["in_longer"] * 3
+        rows = [(row["kind"], row["split"], row["environment"]) for row in csv.DictReader(file)]
+    assert rows == [("inference", "test", "arithmetic")] * 3 + [("also_in", "test", "longer")] * 3
     with open(tmp_path / "r" / "rollouts_in_longer.jsonl") as file:
         steps = [len(json.loads(line)["question"]["metadata"]["steps"]) for line in file]
     assert len(steps) == 3 and set(steps) <= {5, 6}

@@ -14,9 +14,10 @@ from types import ModuleType
 import pytest
 
 from nat import composition, report, sweep
-from nat.comparison import Answer, Arm, RunResult
+from nat.comparison import Arm, RunResult
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
+from nat.runs.outcomes import Answer, read_outcomes
 from nat.runs.packed import runs_below
 from tests.conftest import ROOT
 
@@ -161,8 +162,8 @@ def test_models_that_stop_early_are_counted_from_their_outcomes():
     for files in runs_below(EXPERIMENTS / "methods_by_benchmark"):
         if not files.name.startswith("method=nat,"):
             continue
-        rows = csv.DictReader((files.read_text("outcomes.csv") or "").splitlines())
-        turns = [int(row["turns"]) for row in rows if row["split"] == "in_longer"]
+        (longer,) = (one for one in read_outcomes(files) if one.asked.environment == "longer")
+        turns = [answer.turns or 0 for _, answer in longer.answers]
         assert len(turns) == 300
         early.append(sum(number <= 5 for number in turns))
     said = f"end {early[0]}, {early[1]} and {early[2]} after at most four"

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from nat import report_page
-from nat.comparison import Answer, Comparison, Contrast, Finding
+from nat.comparison import Comparison, Contrast, Finding
 from nat.findings import no_verdict
 from nat.pictures import draw
 from nat.questions import question_id
 from nat.report_page import browser_data, chosen_questions, page
-from nat.rollouts import save_rollouts
+from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
 from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout

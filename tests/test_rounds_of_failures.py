@@ -15,10 +15,14 @@ import pytest
 
 import nat
 from nat import cli
-from nat.comparison import Answer, Arm, RunResult
+from nat.comparison import Arm, RunResult
+from nat.runs.directory import write_results
+from nat.runs.outcomes import Answer
+from nat.runs.results import Coordinates, Results
 from nat.trajectories import native
 from nat.types import Message, Outcome, RequestError, Trajectory
 from tests.conftest import ROOT
+from tests.sweeps_for_tests import passed
 
 SCRIPT = ROOT / "experiments" / "self_improvement" / "rounds.py"
 
@@ -45,12 +49,24 @@ def own(successes: int, failures: int):
     return rounds.Own(episodes=100, solved=50, successes=successes, failures=failures)
 
 
-def complete(cell: Path, arguments: list[str], **results: object) -> None:
+def complete(cell: Path, arguments: list[str], positives: int = 80, negatives: int = 0) -> None:
     """A finished cell, as `nat train` leaves it."""
     cell.mkdir(parents=True, exist_ok=True)
-    facts = {"positives": 80, "negatives": 0, "seconds": 9.0, "success_rate": 0.25, "mean_score": 0.5}
-    written = {"status": "completed", "overrides": arguments, **facts, **results}
-    (cell / "results.json").write_text(json.dumps(written))
+    place = Coordinates(
+        method="nut",
+        environment="multihop",
+        strategy="none",
+        ratio=None,
+        positives=positives,
+        negatives=negatives,
+        seed=0,
+        model="tiny_search",
+        split="test",
+        manifest=None,
+    )
+    own = passed(0.25, mean_score=0.5)
+    found = Results(status="completed", overrides=tuple(arguments), coordinates=place, passes=(own,), seconds=9.0)
+    write_results(cell, found)
 
 
 # ---- how many of its own a model trains on ----

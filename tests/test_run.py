@@ -20,7 +20,7 @@ from nat.stages import examples
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import evaluate
 from nat.stages.manifest import Prepared, describe
-from nat.stages.saving import save_configuration
+from nat.stages.saving import coordinates, save_configuration
 from nat.trajectories import native
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Message, Outcome, Question, RequestError, Rollout
@@ -72,7 +72,10 @@ def test_a_run_leaves_every_file_of_its_directory(here):
     assert (found["status"], found["method"], found["positives"], found["negatives"]) == ("completed", "nat", 20, 40)
     assert found["n_questions"] == 6
     assert found["ci95"][0] <= found["success_rate"] <= found["ci95"][1]
-    assert 0 <= found["success_rate_as_incorrect"] <= 1
+    own, other = found["passes"]
+    assert (own["kind"], own["asked_for"], own["success_rate"]) == ("inference", "correct", found["success_rate"])
+    assert (other["kind"], other["asked_for"]) == ("also_as", "incorrect")
+    assert 0 <= other["success_rate"] <= 1
     assert sum(found["failures"].values()) == round(6 * (1 - found["success_rate"]))
     assert {"prepare", "load_model", "training", "evaluation"} <= found["timing"].keys()
     assert {"nat", "torch", "transformers", "trl"} <= found["versions"].keys()
@@ -301,10 +304,11 @@ def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):
     write_lines(here / "q.jsonl", {"question": "Why?", "answer": "1"})
     (here / "r.json").write_text("{}")
     files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "tracking=none")
-    save_configuration(configured(*files, "environment.questions=q.jsonl"), {}, here / "a")
-    save_configuration(configured(*files), {}, here / "b")
+    place = coordinates(configured(*files), "nat", 1, 1, None)
+    save_configuration(configured(*files, "environment.questions=q.jsonl"), place, here / "a")
+    save_configuration(configured(*files), place, here / "b")
     recorded = ("environment=hotpotqa", "search=replay", "search.path=t.jsonl", "search.questions=r.json")
-    save_configuration(configured(*files, *recorded, "search.format=nat"), {}, here / "c")
+    save_configuration(configured(*files, *recorded, "search.format=nat"), place, here / "c")
 
     def saved(name: str, group: str) -> dict:
         return yaml.safe_load((here / name / "conf" / group / "saved.yaml").read_text())
@@ -377,8 +381,8 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
     nothing: Any = None
     prepared = Prepared(environment, questions, [], nothing, nothing, None, [], {}, {}, {})
     said: list[str] = []
-    found = evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
-    assert found["failures"] == {"infrastructure": 1, "wrong_answer": 1}
+    (found,) = evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
+    assert found.failures == {"infrastructure": 1, "wrong_answer": 1}
     assert [line for line in said if line.startswith("warning: ")] == [
         "warning: evaluating: 1 of 3 episodes broke (infrastructure); they count as no success, though the model is "
         "not to blame"

@@ -50,13 +50,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nat
-from nat import cells, composition
+from nat import composition
 from nat.arm_means import arm_mean
 from nat.comparison import Arm, Pair, RunResult, paired
 from nat.files import write_json, write_text
 from nat.mixing import parse_ratio, round_half_up
 from nat.pictures import LOOKS, NAMES, STYLE, WIDTH
 from nat.results import read_runs
+from nat.runs.directory import read_results, results_of
 from nat.runs.packed import run_files
 from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
 from nat.trajectories import native
@@ -181,7 +182,7 @@ def train(request: Request, round: int, method: str, seed: int) -> None:
     """One cell, and the roll-outs that it trains on. Raises ChainEnded; without a message for want of successes."""
     cell = cell_of(request.output, round, method, seed)
     arguments = train_arguments(request, round, method, seed)
-    if cells.read_results_of(run_files(cell, request.output)).get("status") == "completed":
+    if results_of(run_files(cell, request.output)).status == "completed":
         return
     if round == 0:
         chosen, folder, run_dir = [], None, str(cell)
@@ -191,8 +192,8 @@ def train(request: Request, round: int, method: str, seed: int) -> None:
         folder = pool_of(request.output, round, method, seed).parent
         run_dir = os.path.relpath(cell, folder)
     if run_nat(["train", *arguments, *chosen, in_quotes("hydra.run.dir", run_dir)], folder):
-        error = cells.read_results_of(run_files(cell, request.output)).get("error") or {}
-        raise ChainEnded(str(error.get("message") or "nat train failed").splitlines()[0])
+        error = read_results(cell).error
+        raise ChainEnded((error and error.first_line) or "nat train failed")
 
 
 def own_of(request: Request, round: int, method: str, seed: int, arguments: Sequence[str]) -> Own:
@@ -362,17 +363,19 @@ def rows_of(request: Request, failed: Mapping[tuple[int, str, int], str]) -> Ite
 
 def row_of(request: Request, round: int, method: str, seed: int, failed: str | None) -> dict[str, Any]:
     files = run_files(cell_of(request.output, round, method, seed), request.output)
-    results = cells.read_results_of(files)
+    results = results_of(files)
     row = dict.fromkeys(COLUMNS, "") | {"round": round, "method": method, "seed": seed}
     own_text = files.read_text("own.json")
     own = Own(**json.loads(own_text)) if own_text is not None else None
     row |= vars(own) if own else {}
-    if results.get("status") != "completed":
+    if results.status != "completed":
         ended = own is not None and not own.successes
         reason = "no success of its own to train on" if ended else failed
         return row | {"status": "failed" if failed else "ended" if ended else "not run", "note": reason or ""}
-    row |= {name: results[name] for name in ("status", "positives", "negatives", "seconds")}
-    row |= {"success": results["success_rate"], "score": results["mean_score"]}
+    place, figures = results.coordinates, results.inference
+    assert place is not None and figures is not None
+    row |= {"status": results.status, "positives": place.positives, "negatives": place.negatives}
+    row |= {"seconds": results.seconds, "success": figures.success_rate, "score": figures.mean_score}
     all_of = []
     if own and own.successes == row["positives"]:
         all_of.append(f"{own.successes} successes of its own")

@@ -13,10 +13,10 @@ from typing import Any
 from nat import search
 from nat import trajectories as trajectory_files
 from nat.config import Config
+from nat.core.paths import ASSETS
 from nat.environments import custom
 from nat.model import BUILT_IN
 from nat.quality import is_off
-from nat.tokenization import ASSETS
 from nat.trajectories import sources
 
 # Groups and keys without effect on a result: where it goes, how it is shown, what is kept beside it.

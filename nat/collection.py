@@ -399,7 +399,7 @@ def _model_identity(config: Config) -> JsonValue:
     if config.collect.kind != "model":
         return None
     from nat.cell_hash import content_hash
-    from nat.tokenization import ASSETS
+    from nat.core.paths import ASSETS
 
     model = config.model
     directory = ASSETS / "tiny" if model.path == "tiny" else Path(model.path).expanduser()

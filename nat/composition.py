@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nat.cell_hash import cell_hash
-from nat.config import CONF_DIR, Config, field_names, load, settled
+from nat.config import Config, field_names, load, settled
+from nat.core.paths import CONF_DIR
 from nat.types import RequestError
 
 QUOTES = "'\""

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
@@ -23,6 +22,7 @@ from nat.agents import AgentConfig
 from nat.audit import AuditConfig
 from nat.collection import CollectConfig
 from nat.comparison import ReportConfig
+from nat.core.paths import CONF_DIR
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
 from nat.environments.worlds import WorldConfig, is_world
@@ -39,9 +39,6 @@ from nat.training import TrainingConfig, check_sharding
 from nat.trajectories import TrajectoriesConfig
 from nat.types import RequestError
 
-PACKAGE = Path(__file__).parent
-# In a wheel conf/ lies inside the package; in a checkout it stands at the top of the repository.
-CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 SHOWN_ERRORS = 3  # wrong values listed before "and N more": an error stays on a few lines
 
 

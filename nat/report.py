@@ -78,7 +78,7 @@ def standard() -> ReportConfig:
     import yaml
     from pydantic import TypeAdapter
 
-    from nat.config import CONF_DIR  # not above: the configuration holds this one
+    from nat.core.paths import CONF_DIR
 
     values = yaml.safe_load((CONF_DIR / "report" / "standard.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(ReportConfig).validate_json(json.dumps(values), strict=True)

@@ -1,29 +1,33 @@
-"""One run: every stage, in order. `prepare` needs no model; `run` goes on with it."""
+"""One run: every stage, in order. `gather` needs no tokenizer, `prepare` needs no model; `run` goes on with them.
+
+trajectories -> quality -> mixing -> strategy -> tokenization -> training -> evaluation -> report
+------- gather --------    ------------- prepare ------------    --------- run ---------   nat.reporting, of many
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from nat.config import Config, method_of
-from nat.files import write_json
+from nat.config import Config
+from nat.model import load_tokenizer
 from nat.quality import Controlled
 from nat.runs.clock import Clock
-from nat.runs.outcomes import save_rollouts
 from nat.runs.results import Results
 from nat.stages.environment import make_environment
-from nat.stages.evaluation import class_losses, evaluate, rollout_rows
+from nat.stages.evaluation import class_losses, evaluate, passes_of, rollout_rows
 from nat.stages.examples import find_leaks, make_examples, prompter
 from nat.stages.manifest import Prepared, counts, describe, listed, make_manifest
 from nat.stages.pool import check_pool, check_settings, read_trajectories, training_pool, unseen_trajectories
 from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
-from nat.stages.saving import as_trained, coordinates, remove_earlier_files, save_configuration, saved_hash
+from nat.stages.saving import begin_directory, coordinates, save_trained
+from nat.stages.training import tracked, train_model
 from nat.strategy import StrategyClass
 from nat.tokenization import chat_format
+from nat.training import remove_checkpoints
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Environment, Trajectory
 
@@ -73,8 +77,6 @@ def check_enough(config: Config, gathered: Gathered) -> list[StrategyClass]:
 
 def prepare(config: Config) -> Prepared:
     """Everything before a model is loaded: `gather`, then mixing, strategy and tokenization. Raises RequestError."""
-    from nat.model import load_tokenizer
-
     gathered = gather(config)
     environment, apart, pool = gathered.environment, gathered.apart, gathered.pool.kept
     made, manifest = None, {"hash": None, "held_out": counts(apart.held_out)}
@@ -94,92 +96,43 @@ def prepare(config: Config) -> Prepared:
     unseen = unseen_trajectories(
         apart.held_out, config.evaluation.n_class_losses, config.mixing, config.agent, config.generating_world
     )
-    return Prepared(
-        environment,
-        apart.questions,
-        apart.validation,
-        prompt,
-        format,
-        made and made.mixed,
-        made.chosen if made else [],
-        manifest,
-        unseen,
-        gathered.elsewhere,
-    )
+    return Prepared(environment, gathered.elsewhere, apart, prompt, format, made, manifest, unseen)
 
 
 def run(
-    config: Config, run_dir: Path, report: Callable[[str], None], *, resume: bool, save: bool, tracking_id: str
+    config: Config, run_dir: Path, say: Callable[[str], None], *, resume: bool, save: bool, tracking_id: str
 ) -> Results:
-    """The whole run. Returns what it found; raises RequestError or StageError.
+    """The whole run. Raises RequestError or StageError.
 
     Args:
         resume: go on from the last checkpoint in `run_dir`, if it was made with the same trajectories.
         save: write the trained model to `run_dir/model`.
         tracking_id: of the W&B run; the same when a run is resumed.
     """
-    from nat.model import QUESTION, load_model, merged, resolve_device, save_model, use_threads
-    from nat.tracking import track
-    from nat.training import remove_checkpoints, train
-
     clock = Clock()
     with clock("prepare"):
         prepared = prepare(config)
-        resume = resume and saved_hash(run_dir) == prepared.manifest["hash"]
-        if not resume:
-            remove_earlier_files(run_dir)
-        write_json(run_dir / "manifest.json", prepared.manifest)
+        resume = begin_directory(run_dir, prepared.manifest, resume)
         for line in describe(config, prepared):
-            report(line)
-
-    n_positives = len(prepared.mixed.positives) if prepared.mixed else 0
-    n_negatives = len(prepared.mixed.negatives) if prepared.mixed else 0
-    method = method_of(config, n_negatives)
-    place = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
-    if method == "base":
-        place = as_trained(place, config.model.path)
-        method = place.method
+            say(line)
+    place = coordinates(config, prepared)
     results = Results(status="completed", coordinates=place, leaks=tuple(prepared.manifest.get("leaks", ())))
-    with track(
-        config.tracking,
-        run_dir,
-        asdict(config),
-        group=config.sweep.name,
-        job_type=method,
-        name=run_dir.name,
-        tags=(method, config.environment.name, config.strategy.name),
-        negatives_per_positive=n_negatives / n_positives if n_positives else None,
-        selected={"positives": n_positives, "negatives": n_negatives} if prepared.mixed else None,
-        run_id=tracking_id,
-        say=report,
-    ) as tracker:
-        how: Any = {"seed": config.seed, "run_dir": run_dir, "tracker": tracker, "resume": resume}
-        device = how["device"] = resolve_device(config.training.device)
-        use_threads(config.model.threads)
-        if config.training.processes > 1 and config.trains:
-            from nat.distributed import train_in_processes
-
-            with clock("training"):
-                trained, model = train_in_processes(prepared.examples, config.model, config.training, **how)
-        else:
-            with clock("load_model"):
-                model = load_model(config.model, device, config.seed)
-            with clock("training"):
-                trained = train(model, prepared.format, prepared.examples, config.training, **how)
-        model = merged(model)
+    with tracked(config, place, run_dir, tracking_id, say) as tracker:
+        trained, model = train_model(
+            config.model, config.training, prepared, clock, config.seed, run_dir, tracker, resume
+        )
         results = replace(results, steps=trained.steps, trained_tokens=trained.trained_tokens, training=trained.metrics)
         if save and config.trains:
             with clock("save"):
-                prompt = prepared.prompt(prepared.environment, QUESTION, config.strategy.infer_as)
-                stop = config.evaluation.decoding.stop
-                save_model(model, prepared.format, run_dir / "model", prompt, stop, asdict(place))
-                save_configuration(config, place, run_dir / "model")
+                save_trained(config, prepared, model, place, run_dir / "model")
         if any(prepared.unseen.values()):
             with clock("class_losses"):
-                results = replace(results, class_losses=class_losses(config, prepared, model, report))
+                losses = class_losses(prepared, model, config.strategy, config.model.max_length, say)
+            results = replace(results, class_losses=losses)
         if config.evaluation.kind == "rollouts":
             with clock("evaluation"):
-                passes = evaluate(config, prepared, model, run_dir, report, save_rollouts)
+                asked = passes_of(prepared, config.evaluation, config.strategy, config.environment.name)
+                passes = evaluate(prepared, model, asked, run_dir, say)
             results = replace(results, passes=passes, grades_by_f1=prepared.environment.grades_by_f1)
         results = replace(results, timing=clock.seconds)
         tracker.summary(results)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nat import board, cells, composition
-from nat.config import CONF_DIR
+from nat.core.paths import CONF_DIR
 from nat.files import write_json
 from nat.runs.directory import RESULTS, read_results, results_of
 from nat.runs.packed import PLAN, RunFiles, packed_runs

@@ -109,7 +109,7 @@ def test_the_page_has_the_table_and_the_picture(tmp_path):
     assert list(drawn) == ["environments"]
     text = page(comparison, drawn, 0)
     assert '<a href="#environments">Environments</a>' in text
-    assert '<td class=number data-sort="0.625">0.625</td>' in text
+    assert '<td class="number" data-sort="0.625">0.625</td>' in text
     assert "Success in each environment that the models were asked in" in text
     picture = drawn["environments"][1].read_text()
     for words in ("arithmetic", "larger", "nat suffix 1:4, 100 positives", "4 questions, 2 seeds"):

@@ -16,10 +16,11 @@ import yaml
 from nat import cache, cli, composition, run
 from nat import questions as question_sets
 from nat.environments import earning
-from nat.stages import examples
+from nat.stages import evaluation, examples
 from nat.stages.environment import make_environment
-from nat.stages.evaluation import evaluate
+from nat.stages.evaluation import evaluate, passes_of
 from nat.stages.manifest import Prepared, describe
+from nat.stages.questions import SetApart
 from nat.stages.saving import coordinates, save_configuration
 from nat.trajectories import native
 from nat.trajectories.json_lines import DroppedRow
@@ -299,12 +300,19 @@ def attempt(number: int, success: bool, failure: str | None = None) -> dict:
     return {"id": f"t{number}", "question": f"question {number}?", "messages": [message], "outcome": outcome}
 
 
+def prepared(environment: Any = None, questions: list[Question] | None = None) -> Prepared:
+    """Of a run that trains nothing."""
+    nothing: Any = None
+    apart = SetApart(questions or [], [], [], [], [])
+    return Prepared(environment, {}, apart, nothing, nothing, None, {"hash": None}, {})
+
+
 def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):
     write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False))
     write_lines(here / "q.jsonl", {"question": "Why?", "answer": "1"})
     (here / "r.json").write_text("{}")
     files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "tracking=none")
-    place = coordinates(configured(*files), "nat", 1, 1, None)
+    place = coordinates(configured(*files), prepared())
     save_configuration(configured(*files, "environment.questions=q.jsonl"), place, here / "a")
     save_configuration(configured(*files), place, here / "b")
     recorded = ("environment=hotpotqa", "search=replay", "search.path=t.jsonl", "search.questions=r.json")
@@ -354,7 +362,7 @@ def test_quality_drops_are_counted_and_listed_and_evaluation_stays_as_it_is(here
     files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "environment.held_out=0.3")
     controlled = run.prepare(configured(*files, "method=positive_only", "mixing=all"))
     all_of_them = run.prepare(configured(*files, "method=positive_only", "mixing=all", "quality=none"))
-    assert controlled.questions == all_of_them.questions
+    assert controlled.apart.questions == all_of_them.apart.questions
     manifest = controlled.manifest
     n = manifest["selected"]["positives"]
     assert 10 < n < 30
@@ -375,13 +383,12 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
         Rollout(question, (), Outcome(failure is None, float(failure is None), failure))
         for question, failure in zip(questions, failures, strict=True)
     ]
-    monkeypatch.setattr("nat.rollouts.roll_out", lambda *given: rollouts)
+    monkeypatch.setattr(evaluation, "roll_out", lambda *given: rollouts)
     config = configured("evaluation.also_as=[]")
-    environment = make_environment(config.environment, config.agent)
-    nothing: Any = None
-    prepared = Prepared(environment, questions, [], nothing, nothing, None, [], {}, {}, {})
+    ready = prepared(make_environment(config.environment, config.agent), questions)
+    asked = passes_of(ready, config.evaluation, config.strategy, "arithmetic")
     said: list[str] = []
-    (found,) = evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
+    (found,) = evaluate(ready, None, asked, here, said.append)
     assert found.failures == {"infrastructure": 1, "wrong_answer": 1}
     assert [line for line in said if line.startswith("warning: ")] == [
         "warning: evaluating: 1 of 3 episodes broke (infrastructure); they count as no success, though the model is "
@@ -392,9 +399,7 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
 @pytest.mark.parametrize(("strategy", "is_warned_of"), [("suffix", True), ("inverse", True), ("prefix_correct", False)])
 def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
     config = configured("agent=cot", f"strategy={strategy}")
-    nothing: Any = None
-    prepared = Prepared(nothing, [], [], nothing, nothing, None, [], {}, {}, {})
-    lines = [line for line in describe(config, prepared) if "Action" in line or "prefix_correct" in line]
+    lines = [line for line in describe(config, prepared()) if "Action" in line or "prefix_correct" in line]
     assert (
         lines
         == [
@@ -404,7 +409,7 @@ def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strateg
         * is_warned_of
     )
     unmarked = configured(f"strategy={strategy}")
-    assert not any("Action" in line for line in describe(unmarked, prepared))
+    assert not any("Action" in line for line in describe(unmarked, prepared()))
 
 
 @pytest.mark.slow
@@ -423,8 +428,8 @@ def test_trained_tokens_are_the_agents_turns_and_both_prompts_are_the_same_token
     small = ("mixing.positives=8", "trajectories.successes=8", "trajectories.failures=8", "evaluation.n_questions=1")
     config = composition.plan([f"strategy={strategy}", *small]).cells[0].config
     prepared = run.prepare(config)
-    assert prepared.mixed is not None
-    trajectories = {trajectory.id: trajectory for trajectory in prepared.mixed.selected}
+    assert prepared.made is not None
+    trajectories = {trajectory.id: trajectory for trajectory in prepared.made.mixed.selected}
     decode = prepared.format.tokenizer.decode
     for example in prepared.examples:
         trajectory = trajectories[example.trajectory_id]
@@ -611,7 +616,7 @@ def test_prepared_cells_are_the_same_with_and_without_a_cache(shared_work, monke
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         made = run.prepare(config)
-        return made.manifest, made.examples, made.mixed, made.questions, made.validation
+        return made.manifest, made.made, made.apart
 
     computed = prepared(NAT_CACHE="off")
     written = prepared(NAT_CACHE=str(shared_work))

@@ -7,13 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from nat.config import Config
-from nat.rollouts import DecodingConfig
-from nat.runs.outcomes import OUTCOMES, outcomes_of, read_rollouts, rollouts_file, save_outcomes, summarise
+from nat.class_losses import losses_under_marks
+from nat.progress import progress
+from nat.rollouts import DecodingConfig, EvaluationConfig, roll_out
+from nat.runs.outcomes import (
+    OUTCOMES,
+    outcomes_of,
+    read_rollouts,
+    rollouts_file,
+    save_outcomes,
+    save_rollouts,
+    summarise,
+)
 from nat.runs.results import Asked, GroupLosses, Pass
 from nat.stages.manifest import Prepared
+from nat.strategy import StrategyConfig
 from nat.tools.replay import count_misses
 from nat.types import Environment, Question, Rollout
 
@@ -27,24 +37,26 @@ class Ask(NamedTuple):
     decoding: DecodingConfig
 
 
-def passes_of(config: Config, prepared: Prepared) -> list[Ask]:
+def passes_of(
+    prepared: Prepared, evaluation: EvaluationConfig, strategy: StrategyConfig, environment_name: str
+) -> list[Ask]:
     """The passes of a run in their order: that of inference first."""
-    decoding = config.evaluation.decoding
+    decoding, questions = evaluation.decoding, prepared.apart.questions
     asked = Asked(
         kind="inference",
-        split=config.evaluation.split,
-        asked_for=config.strategy.inference_class.name,
+        split=evaluation.split,
+        asked_for=strategy.inference_class.name,
         temperature=decoding.temperature,
-        environment=config.environment.name,
+        environment=environment_name,
     )
-    own = Ask(asked, prepared.questions, prepared.environment, decoding)
+    own = Ask(asked, questions, prepared.environment, decoding)
     passes = [own]
-    if prepared.validation:
+    if prepared.apart.validation:
         validation = replace(asked, kind="validation", split="validation")
-        passes.append(own._replace(asked=validation, questions=prepared.validation))
-    for name in other_classes(config):
+        passes.append(own._replace(asked=validation, questions=prepared.apart.validation))
+    for name in other_classes(evaluation.also_as, strategy):
         passes.append(own._replace(asked=replace(asked, kind="also_as", asked_for=name)))
-    for temperature in config.evaluation.also_at:
+    for temperature in evaluation.also_at:
         there = replace(asked, kind="also_at", temperature=temperature)
         passes.append(own._replace(asked=there, decoding=replace(decoding, temperature=temperature)))
     for name, other in prepared.elsewhere.items():
@@ -54,22 +66,11 @@ def passes_of(config: Config, prepared: Prepared) -> list[Ask]:
 
 
 def evaluate(
-    config: Config,
-    prepared: Prepared,
-    model: Any,
-    run_dir: Path,
-    report: Callable[[str], None],
-    save: Callable[[Path, Sequence[Rollout]], None],
+    prepared: Prepared, model: Any, passes: Sequence[Ask], run_dir: Path, say: Callable[[str], None]
 ) -> tuple[Pass, ...]:
-    """Roll out under the inference class, then in every other way that the configuration asks for (`passes_of`).
-
-    Writes each pass's episodes and `outcomes.csv`; returns what came of each.
-    """
-    from nat.progress import progress
-    from nat.rollouts import roll_out
-
+    """Roll the model out, pass by pass. Writes each pass's episodes and `outcomes.csv`; returns what came of each."""
     found, outcomes = [], []
-    for asked, questions, environment, decoding in passes_of(config, prepared):
+    for asked, questions, environment, decoding in passes:
         label = _label(asked)
         finished: Counter[bool] = Counter()
         with progress(len(questions), label, "episodes") as advance:
@@ -91,13 +92,13 @@ def evaluate(
             )
         one = summarise(asked, rollouts, sum(count_misses(rollout.messages) for rollout in rollouts))
         if broken := (one.failures or {}).get("infrastructure"):
-            report(
+            say(
                 f"warning: {label}: {broken} of {len(rollouts)} episodes broke (infrastructure); they count as no "
                 "success, though the model is not to blame"
             )
-        save(run_dir / rollouts_file(asked), rollouts)
+        save_rollouts(run_dir / rollouts_file(asked), rollouts)
         for line in _said(one, prepared.environment.grades_by_f1):
-            report(line)
+            say(line)
         found.append(one)
         outcomes.append(outcomes_of(asked, rollouts))
     save_outcomes(run_dir / OUTCOMES, outcomes)
@@ -139,31 +140,28 @@ def _said(one: Pass, grades_by_f1: bool) -> list[str]:
 
 
 def class_losses(
-    config: Config, prepared: Prepared, model: Any, report: Callable[[str], None]
+    prepared: Prepared, model: Any, strategy: StrategyConfig, max_length: int, say: Callable[[str], None]
 ) -> dict[str, GroupLosses]:
     """The loss of the unseen trajectories under the text of every class: does the model use the mark?"""
-    from nat.class_losses import losses_under_marks
-
     found = losses_under_marks(
         model,
         prepared.format,
-        config.strategy,
+        strategy,
         partial(prepared.prompt, prepared.environment),
         prepared.unseen,
-        max_length=config.model.max_length,
+        max_length=max_length,
     )
     for outcome, losses in found.items():
         shown = [f"{name!r} {each.loss:.4f}" for name, each in losses.by_class.items() if each.loss is not None]
-        report(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
+        say(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
     return found
 
 
-def other_classes(config: Config) -> list[str]:
+def other_classes(wanted: Literal["others"] | Sequence[str], strategy: StrategyConfig) -> list[str]:
     """The classes to ask for besides the one of inference: those whose prompt differs from its."""
-    wanted = config.evaluation.also_as
-    inference = config.strategy.inference_class
-    names = [class_.name for class_ in config.strategy.classes] if wanted == "others" else list(wanted)
-    return [name for name in names if config.strategy.class_named(name).text != inference.text]
+    inference = strategy.inference_class
+    names = [class_.name for class_ in strategy.classes] if wanted == "others" else list(wanted)
+    return [name for name in names if strategy.class_named(name).text != inference.text]
 
 
 def rollout_rows(path: Path) -> list[dict[str, Any]]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nat import search
 from nat import trajectories as trajectory_files
-from nat.config import Config
+from nat.config import Config, method_of
 from nat.files import write_json
+from nat.model import QUESTION, save_model
 from nat.runs.outcomes import OUTCOMES
 from nat.runs.results import Coordinates
+from nat.stages.manifest import Prepared
 from nat.training import MEETING_PLACE
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
@@ -30,7 +33,16 @@ def remove_earlier_files(run_dir: Path) -> None:
     shutil.rmtree(run_dir / MEETING_PLACE, ignore_errors=True)
 
 
-def saved_hash(run_dir: Path) -> str | None:
+def begin_directory(run_dir: Path, manifest: Mapping[str, Any], resume: bool) -> bool:
+    """Write the manifest, and clear away another run's files. Whether the run goes on with what is there."""
+    resume = resume and _saved_hash(run_dir) == manifest["hash"]
+    if not resume:
+        remove_earlier_files(run_dir)
+    write_json(run_dir / "manifest.json", manifest)
+    return resume
+
+
+def _saved_hash(run_dir: Path) -> str | None:
     try:
         return json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["hash"]
     except (OSError, ValueError, KeyError):
@@ -58,6 +70,13 @@ def _facts_of_saved(model_path: str) -> dict[str, Any]:
         return {}
 
 
+def save_trained(config: Config, prepared: Prepared, model: Any, place: Coordinates, directory: Path) -> None:
+    """The trained model with its prompt, and what `nat evaluate` needs beside it."""
+    prompt = prepared.prompt(prepared.environment, QUESTION, config.strategy.infer_as)
+    save_model(model, prepared.format, directory, prompt, config.evaluation.decoding.stop, asdict(place))
+    save_configuration(config, place, directory)
+
+
 def save_configuration(config: Config, coordinates: Coordinates, directory: Path) -> None:
     """What `nat evaluate` needs beside the weights: the groups that make prompts and questions, as option files.
 
@@ -81,11 +100,12 @@ def save_configuration(config: Config, coordinates: Coordinates, directory: Path
     write_json(directory / "nat.json", {**asdict(coordinates), "threads": config.model.threads})
 
 
-def coordinates(
-    config: Config, method: str, n_positives: int, n_negatives: int, manifest_hash: str | None
-) -> Coordinates:
-    return Coordinates(
-        method=method,
+def coordinates(config: Config, prepared: Prepared) -> Coordinates:
+    """Where the run stands among others; of a saved model that is only evaluated, as its training stood."""
+    mixed = prepared.made and prepared.made.mixed
+    n_positives, n_negatives = (len(mixed.positives), len(mixed.negatives)) if mixed else (0, 0)
+    found = Coordinates(
+        method=method_of(config, n_negatives),
         environment=config.environment.name,
         strategy=config.strategy.name,
         ratio=config.mixing.ratio if config.mixing.kind in ("ratio", "replaced") else None,
@@ -94,5 +114,6 @@ def coordinates(
         seed=config.seed,
         model=config.model.name,
         split=config.evaluation.split,
-        manifest=manifest_hash,
+        manifest=prepared.manifest["hash"],
     )
+    return found if config.trains else as_trained(found, config.model.path)

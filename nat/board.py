@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat import cells
-from nat.runs.directory import read_results
+from nat.runs.directory import read_results, results_of
+from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 
 if TYPE_CHECKING:
@@ -107,17 +108,17 @@ def ending(state: CellState) -> str | None:
 
 
 @contextmanager
-def shown(planned: Sequence[Cell], completed: Mapping[str, Path] | None = None) -> Iterator[None]:
+def shown(planned: Sequence[Cell], completed: Mapping[str, RunFiles] | None = None) -> Iterator[None]:
     """Show the board on stderr while the cells run: live in a terminal, lines elsewhere.
 
     Args:
-        completed: where the cells lie that were completed before, by hash; a cell's directory may have another name.
+        completed: the files of the cells that were completed before, by hash; their directory may have another name.
     """
     stop = threading.Event()
     states = {cell.hash: look(cell) for cell in planned}
     for cell in planned:
-        if (directory := (completed or {}).get(cell.hash)) is not None:
-            states[cell.hash] = _as_state(cell, "completed", read_results(directory))
+        if (files := (completed or {}).get(cell.hash)) is not None:
+            states[cell.hash] = _as_state(cell, "completed", results_of(files))
     thread = threading.Thread(target=_watch, args=(planned, states, stop), daemon=True, name="board")
     thread.start()
     try:

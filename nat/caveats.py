@@ -151,7 +151,7 @@ def _of_others(arms: Sequence[Arm], runs: Sequence[RunResult]) -> Iterator[str]:
             f"No verdict counts {', '.join(unknown)}: {is_said} not said to be trained on failures (`negatives` above "
             "0)."
         )
-    others = [run for run in runs if run.directory is None]
+    others = [run for run in runs if run.files is None]
     if others and len(others) < len(runs):
         files = ", ".join(dict.fromkeys(run.setting["from"] for run in others if "from" in run.setting))
         yield (

@@ -182,7 +182,7 @@ def _train(argv: Sequence[str]) -> int:
     if planned.is_sweep:
         from nat import sweep
 
-        done = sweep.borrow(planned, sweep.completed(planned.directory))
+        done = sweep.borrow(planned, sweep.done_here(planned))
         n_questions = cells.check_data(planned, done)
         cells.make_directories(planned, done)
         return sweep.run(planned, done, request.config_dir, n_questions)

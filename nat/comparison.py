@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
@@ -12,6 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from nat.core.methods import MARKED, ORDER, REFERENCE, UNMARKED
 from nat.runs.outcomes import Answer
+from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 from nat.schema import STRICT
 from nat.statistics import CrossedDifference, crossed_difference, crossed_interval, holm
@@ -50,7 +50,7 @@ class RunResult:
     """One run, made by `nat` (a cell's directory) or by others (a per-question results file)."""
 
     name: str
-    directory: Path | None  # None: not made by nat
+    files: RunFiles | None  # None: not made by nat
     status: str  # completed | running | failed | not started
     method: str  # base | positive_only | nut | nat | nat_graded, or another's own word
     strategy: str
@@ -290,7 +290,7 @@ def _closest(arm: Arm, candidates: Sequence[Arm], strategies: Sequence[str]) -> 
 
 
 def is_external(arm: Arm) -> bool:
-    return all(run.directory is None for run in arm.runs)
+    return all(run.files is None for run in arm.runs)
 
 
 def is_alike(arm: Arm, other: Arm) -> bool:

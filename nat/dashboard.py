@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nat.files import write_json
-from nat.runs.directory import RESULTS, load_results
+from nat.runs.directory import load_results
+from nat.runs.packed import runs_below
 from nat.runs.results import Results
 from nat.tracking import STEP, logged_in
 from nat.types import Failure, RequestError, StageError
@@ -90,10 +91,13 @@ def read_sweep(directory: Path) -> Sweep:
         raise RequestError(f"nat dashboard {directory}: there is no such directory.")
     tracked: list[tuple[Any, Results]] = []
     untracked = 0
-    for path in sorted(directory.rglob(RESULTS)):
+    for files in runs_below(directory):
         try:
-            config = OmegaConf.to_container(OmegaConf.load(path.parent / "config.yaml"))
-            results = load_results(path.parent)
+            text = files.read_text("config.yaml")
+            if text is None:
+                continue
+            config = OmegaConf.to_container(OmegaConf.create(text))
+            results = load_results(files)
         except (OSError, ValueError):
             continue  # a cell that was cut off before it had written them
         if config["tracking"]["kind"] == "wandb":  # pyright: ignore

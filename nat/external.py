@@ -113,7 +113,7 @@ def read_external(path: Path, known: Collection[str] = ()) -> list[RunResult]:
     return [
         RunResult(
             name=name,
-            directory=None,
+            files=None,
             status="completed",
             method=line.method,
             strategy=line.strategy or (UNNAMED if line.method in MARKED else "none"),

@@ -18,6 +18,7 @@ from nat.arm_means import Mean, arm_mean, outcome_shares
 from nat.comparison import ALIKE, Arm, Comparison, Environments, references_of, setting_of
 from nat.core.methods import METHODS, REFERENCE, Look
 from nat.core.methods import shown as shown_method
+from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 
 if TYPE_CHECKING:
@@ -401,7 +402,7 @@ def _failures(rows: Sequence[Row], split: str) -> Figure | None:
 
 def _loss(rows: Sequence[Row]) -> Figure | None:
     """Loss per class over the steps, each arm's first seed."""
-    curves = [(arm, losses) for arm, _ in rows if arm.runs and (losses := read_losses(arm.runs[0].directory))]
+    curves = [(arm, losses) for arm, _ in rows if arm.runs and (losses := read_losses(arm.runs[0].files))]
     if not curves:
         return None
     curves = _spread(curves, MOST_PANELS)
@@ -439,13 +440,11 @@ def _loss(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def read_losses(directory: Path | None) -> dict[str, list[tuple[int, float]]]:
+def read_losses(files: RunFiles | None) -> dict[str, list[tuple[int, float]]]:
     """(step, loss) of a run's `metrics.jsonl` by key: `loss`, then `loss/CLASS`; empty where there is none."""
-    path = directory / "metrics.jsonl" if directory else None
-    if path is None or not path.exists():
-        return {}
+    text = files.read_text("metrics.jsonl") if files is not None else None
     losses: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in (text or "").splitlines():
         try:
             row = json.loads(line)
             step = int(row["step"])

@@ -245,7 +245,7 @@ def _run_row(run: RunResult) -> dict[str, Any]:
         row[f"{split}_success"] = round(sum(answer.success for answer in answers.values()) / n, 6)
         row[f"{split}_score"] = round(sum(answer.score for answer in answers.values()) / n, 6)
         row[f"{split}_questions"] = n
-    if run.directory is None:
+    if run.files is None:
         return row
     results = run.results
     known = {"status": results.status, **_known(cell=results.cell), **by_key(results)}

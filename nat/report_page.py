@@ -460,7 +460,8 @@ def chosen_questions(runs: Sequence[RunResult], split: str, n: int) -> list[str]
 
 
 def _rollouts_path(run: RunResult) -> Path | None:
-    path = run.directory / "rollouts.jsonl" if run.directory else None
+    folder = run.files.directory if run.files is not None else None
+    path = folder / "rollouts.jsonl" if folder is not None else None
     return path if path is not None and path.is_file() else None
 
 

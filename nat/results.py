@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from nat.comparison import OF_THE_METHOD, RunResult
 from nat.external import read_external
 from nat.runs import results as result_files
-from nat.runs.directory import RESULTS
 from nat.runs.outcomes import OUTCOMES, Answer, outcomes_of, read_outcomes, read_rollouts, rollouts_file
+from nat.runs.packed import RESULTS, Below, RunFiles, look_below
 from nat.runs.results import Results
 from nat.types import RequestError
 
@@ -31,7 +30,6 @@ OF_LITTLE_EFFECT = (
     *("method", "mixing.kind", "mixing.ratio", "mixing.positives", "mixing.negatives", "mixing.total", "mixing.tokens"),
 )
 OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no meaning for a run that trains nothing
-PRUNED = ("wandb", "model", "checkpoints")  # folders of a run that hold no runs
 
 
 @plain_dataclass(frozen=True)
@@ -76,11 +74,12 @@ def read(directory: Path, external: Sequence[Path] = ()) -> Found:
     elif not directory.is_dir():
         raise RequestError(f"nat report {directory}: there is no such directory.")
     else:
-        found, problems = _read_cells(directory)
+        below = look_below(directory)
+        found, problems = _read_cells(below)
         cells, notes = _once(found)
         done = [cell for cell in cells if cell.problem is None]
         missing = [*problems, *(f"{cell.run.name}: {cell.problem}" for cell in cells if cell.problem is not None)]
-        never, planned = _never_started(directory, found)
+        never, planned = _never_started(below, found)
         missing += never
         cells = _told_apart(done)
         if not found and not problems and not planned and not files:
@@ -104,52 +103,33 @@ def read(directory: Path, external: Sequence[Path] = ()) -> Found:
 # ---- cells ----
 
 
-def _read_cells(directory: Path) -> tuple[list[_Cell], list[str]]:
-    cells, problems = [], []
-    for path in _results_files(directory):
-        name = path.parent.relative_to(directory).as_posix() if path.parent != directory else directory.resolve().name
+def _read_cells(below: Below) -> tuple[list[_Cell], list[str]]:
+    cells, problems = [], list(below.damaged)
+    for files in below.runs:
+        name = files.name
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(files.read_text(RESULTS) or "")
             if not isinstance(tree, dict) or "status" not in tree:
-                if (path.parent / "config.yaml").exists():
+                if files.exists("config.yaml"):
                     problems.append(f"{name}: {RESULTS} was not written by nat (it has no status)")
                 continue  # another program's file of the same name
-            if not {"method", "cell"} & tree.keys() and not (path.parent / "config.yaml").exists():
+            if not {"method", "cell"} & tree.keys() and not files.exists("config.yaml"):
                 continue  # another program's, that has a status too
             results = result_files.read(tree)
         except (ValueError, OSError) as error:
             reason = f"cannot be read ({str(error).splitlines()[0]})"
             problems.append(f"{name}: {RESULTS} {reason}; delete the run, or run it again")
             continue
-        cells.append(_read_cell(name, path.parent, results))
+        cells.append(_read_cell(files, results))
     return cells, problems
 
 
-def _results_files(directory: Path) -> Iterator[Path]:
-    for folder, _, files in _folders(directory):
-        if RESULTS in files:
-            yield folder / RESULTS
-
-
-def _folders(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """All folders that may hold runs, links followed, each once; as `os.walk`, whose list of subfolders can be cut."""
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(directory, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back, which has no end
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name not in PRUNED)
-        yield Path(folder), subfolders, files
-
-
-def _read_cell(name: str, directory: Path, results: Results) -> _Cell:
+def _read_cell(files: RunFiles, results: Results) -> _Cell:
     problem = None
     given = Given({}, {})
     if results.status == "completed":
         try:
-            given = read_answers(directory, results)
+            given = read_answers(files, results)
             problem = None if any(given) else "completed without roll-outs"
         except RequestError as error:
             problem = str(error)
@@ -157,11 +137,11 @@ def _read_cell(name: str, directory: Path, results: Results) -> _Cell:
         message = results.error.first_line if results.error is not None else ""
         status_words = {"running": "running, or killed", "planned": "not started"}.get(results.status, results.status)
         problem = f"{status_words}{': ' + message if message else ''}"
-    leaks = dict.fromkeys([*results.leaks, *_leaks_of_manifest(directory)])
+    leaks = dict.fromkeys([*results.leaks, *_leaks_of_manifest(files)])
     place = results.coordinates
     run = RunResult(
-        name=name,
-        directory=directory,
+        name=files.name,
+        files=files,
         status=results.status,
         method=place.method if place else "unknown",
         strategy=place.strategy if place else "none",
@@ -173,18 +153,18 @@ def _read_cell(name: str, directory: Path, results: Results) -> _Cell:
         answers_in=given.elsewhere,
         results=replace(results, leaks=tuple(leaks)),
     )
-    return _Cell(run, _flat_config(directory / "config.yaml"), problem)
+    return _Cell(run, _flat_config(files), problem)
 
 
-def _leaks_of_manifest(directory: Path) -> list[str]:
-    manifest = _json(directory / "manifest.json")
+def _leaks_of_manifest(files: RunFiles) -> list[str]:
+    manifest = _json(files, "manifest.json")
     leaks = manifest.get("leaks") if isinstance(manifest, Mapping) else None
     return [str(leak) for leak in leaks] if isinstance(leaks, list) else []
 
 
-def _json(path: Path) -> Any:
+def _json(files: RunFiles, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(files.read_text(name) or "")
     except (ValueError, OSError):
         return None
 
@@ -196,13 +176,15 @@ class Given(NamedTuple):
     elsewhere: dict[str, dict[str, Answer]]  # by the further environment's name
 
 
-def read_answers(directory: Path, results: Results) -> Given:
+def read_answers(files: RunFiles, results: Results) -> Given:
     """Of `outcomes.csv`, or of a cell's roll-outs. Raises RequestError where a file cannot be understood."""
-    if (directory / OUTCOMES).exists():
-        passes = read_outcomes(directory / OUTCOMES)
+    if files.exists(OUTCOMES):
+        passes = read_outcomes(files)
+    elif files.directory is not None:
+        rollouts = [(one, files.directory / rollouts_file(one)) for one in results.passes]
+        passes = [outcomes_of(one, read_rollouts(path)) for one, path in rollouts if path.exists()]
     else:
-        files = [(one, directory / rollouts_file(one)) for one in results.passes]
-        passes = [outcomes_of(one, read_rollouts(path)) for one, path in files if path.exists()]
+        passes = []  # roll-outs are not packed
     given = Given({}, {})
     for asked, answers in ((one.asked, dict(one.answers)) for one in passes if one.answers):
         if asked.kind in ("inference", "validation"):
@@ -212,13 +194,12 @@ def read_answers(directory: Path, results: Results) -> Given:
     return given
 
 
-def _flat_config(path: Path) -> dict[str, str] | None:
+def _flat_config(files: RunFiles) -> dict[str, str] | None:
     """`config.yaml` as full key to value; None where it is missing, empty or no mapping."""
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        tree = yaml.load(files.read_text("config.yaml") or "", Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return dict(_flat(tree)) if isinstance(tree, dict) and tree else None
@@ -265,27 +246,25 @@ def _disagreements(run: RunResult, other: RunResult) -> int:
     )
 
 
-def _never_started(directory: Path, cells: Sequence[_Cell]) -> tuple[list[str], int]:
+def _never_started(below: Below, cells: Sequence[_Cell]) -> tuple[list[str], int]:
     """One line for each planned cell of which there is no trace, and how many cells were planned.
 
     A planned cell is known by its hash; one without a hash, from an older file, by its name.
     """
     hashes = {cell.hash for cell in cells if cell.hash is not None}
-    names = {cell.run.directory for cell in cells}
+    names = {cell.run.name for cell in cells}
     lines, planned = [], 0
-    for folder, subfolders, files in _folders(directory):
-        subfolders[:] = [name for name in subfolders if folder / name not in names]
-        if "sweep.json" not in files:
-            continue
-        prefix = "" if folder == directory else f"{folder.relative_to(directory).as_posix()}/"
-        plan = _json(folder / "sweep.json")
+    for folder, text in sorted(below.plans.items()):
+        if any(place.as_posix() in names for place in (PurePosixPath(folder), *PurePosixPath(folder).parents)):
+            continue  # a file of a cell
+        prefix = f"{folder}/" if folder else ""
         try:
-            for cell in plan["cells"]:
+            for cell in json.loads(text)["cells"]:
                 planned += 1
-                known = cell["cell"] in hashes if cell.get("cell") else folder / cell["name"] in names
+                known = cell["cell"] in hashes if cell.get("cell") else f"{prefix}{cell['name']}" in names
                 if not known:
                     lines.append(f"{prefix}{cell['name']}: not started")
-        except (KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             lines.append(f"{prefix}sweep.json cannot be read: cells that never started are not known")
     return lines, planned
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from nat import board, cells, composition
 from nat.core.paths import CONF_DIR
 from nat.files import write_json
-from nat.runs.directory import RESULTS, read_results
+from nat.runs.directory import RESULTS, read_results, results_of
+from nat.runs.packed import PLAN, RunFiles, packed_runs
 from nat.runs.results import Results
 from nat.types import RequestError
 
@@ -26,17 +27,16 @@ if TYPE_CHECKING:
     from nat.composition import Cell, Plan
 
 logger = logging.getLogger(__name__)
-PLAN = "sweep.json"
 NOT_BORROWED = ("wandb", "model", "checkpoints", ".lock")
 ATTEMPTS = 2  # for a cell whose process is killed: once may be its neighbour's fault, as where memory runs out
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
-def run(plan: Plan, done: Mapping[str, Path], config_dir: str | None, n_questions: int | None) -> int:
+def run(plan: Plan, done: Mapping[str, RunFiles], config_dir: str | None, n_questions: int | None) -> int:
     """Run what is left of a sweep; returns the exit code: 0 if every cell is completed, else 1.
 
     Args:
-        done: the cells that are completed already (`completed`).
+        done: the cells that are completed already (`borrow`).
         n_questions: how many there are to evaluate on; None: as many as are asked for.
     """
     external = plan.cells[0].config.report.external or []
@@ -160,17 +160,29 @@ def _wait_for_jobs(left: Sequence[Cell]) -> None:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def completed(directory: Path) -> dict[str, Path]:
-    """The completed cells below a directory: hash to run directory, wherever below it they lie."""
-    found = {}
-    for path in sorted(directory.glob(f"*/{RESULTS}")):
-        results = read_results(path.parent)
+def completed(directory: Path) -> dict[str, RunFiles]:
+    """The completed cells of the sweep in a directory by hash, whatever their folders are called, and those packed.
+
+    Raises RequestError where the packed file cannot be read.
+    """
+    found: dict[str, RunFiles] = {}
+    folders = (RunFiles(path.parent.name, path.parent) for path in sorted(directory.glob(f"*/{RESULTS}")))
+    packed = (files for files in packed_runs(directory) if "/" not in files.name)  # not of a sweep below this one
+    for files in (*folders, *packed):
+        results = results_of(files)
         if results.status == "completed" and results.cell is not None:
-            found.setdefault(results.cell, path.parent)
+            found.setdefault(results.cell, files)
     return found
 
 
-def borrow(plan: Plan, done: Mapping[str, Path]) -> dict[str, Path]:
+def done_here(plan: Plan) -> dict[str, RunFiles]:
+    """Those of `completed` in the plan's directory that need not be run: a packed cell has no weights to save."""
+    saving = {cell.hash for cell in plan.cells if cell.config.training.save}
+    found = completed(plan.directory)
+    return {hash: files for hash, files in found.items() if files.directory is not None or hash not in saving}
+
+
+def borrow(plan: Plan, done: Mapping[str, RunFiles]) -> dict[str, RunFiles]:
     """Copy in the cells that a sweep beside this one has completed; returns those done here and those copied.
 
     Cells with one hash give the same results, so that experiments share them. Weights stay where they are: a cell that
@@ -181,14 +193,27 @@ def borrow(plan: Plan, done: Mapping[str, Path]) -> dict[str, Path]:
     beside = sorted(path for path in plan.directory.parent.glob("*/") if path.name != plan.directory.name)
     for directory in beside if left else []:
         copied = 0
-        for hash, place in completed(directory).items():
+        for hash, files in _completed_beside(directory).items():
             if hash in left and hash not in found:
                 here = left[hash].directory
-                shutil.copytree(place, here, ignore=shutil.ignore_patterns(*NOT_BORROWED), dirs_exist_ok=True)
-                found[hash], copied = here, copied + 1
+                if files.directory is None:
+                    files.unpack(here)
+                else:
+                    ignored = shutil.ignore_patterns(*NOT_BORROWED)
+                    shutil.copytree(files.directory, here, ignore=ignored, dirs_exist_ok=True)
+                found[hash], copied = RunFiles(here.name, here), copied + 1
         if copied:
             print(f"{copied} cells are those of {directory}, and were copied from there", flush=True)
     return found
+
+
+def _completed_beside(directory: Path) -> dict[str, RunFiles]:
+    """As `completed`; where a packed file cannot be read this says so, and its sweep gives nothing."""
+    try:
+        return completed(directory)
+    except RequestError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return {}
 
 
 def write_plan(plan: Plan) -> None:
@@ -208,9 +233,9 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
     """
     from nat import report
 
-    done = completed(plan.directory)
+    done = done_here(plan)
     unfinished = [cell for cell in plan.cells if cell.hash not in done]
-    results = [read_results(directory) for directory in done.values()]
+    results = [results_of(files) for files in done.values()]
     print()
     if results:
         try:

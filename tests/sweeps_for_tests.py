@@ -90,6 +90,7 @@ def write_cell(
         manifest=None,
     )
     values: dict[str, Any] = {
+        "status": "completed",
         "cell": f"{directory.name:->16}"[-16:],
         "overrides": (f"seed={seed}",),
         "steps": STEPS,
@@ -99,7 +100,7 @@ def write_cell(
         "git": Git("0123456789abcdef", dirty=False),
         "versions": {"nat": "0.1.0"},
     }
-    write_results(directory, Results(status="completed", coordinates=coordinates, **{**values, **results}))
+    write_results(directory, Results(coordinates=coordinates, **{**values, **results}))
     config: dict[str, object] = {"seed": seed, "sweep": {"name": directory.parent.name}}
     for key, value in {"training.objective": "none" if method == "base" else "sft", **(setting or {})}.items():
         node = config

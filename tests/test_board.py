@@ -8,6 +8,7 @@ from nat import board, cells
 from nat.board import CellState, ending, look, summary
 from nat.composition import Cell
 from nat.runs.directory import write_results
+from nat.runs.packed import RunFiles
 from nat.runs.results import Error, Results
 from tests.sweeps_for_tests import passed
 
@@ -91,7 +92,7 @@ def test_a_cell_completed_before_counts_wherever_it_lies(tmp_path, capsys, monke
     monkeypatch.setattr(board, "SECONDS_BETWEEN_LOOKS", 0.01)
     here = cell(tmp_path, "1" * 16)
     other = cell(tmp_path, "2" * 16, status="completed", cell="1" * 16, passes=(passed(0.5),), seconds=3.0)
-    with board.shown([here], {here.hash: other.directory}):
+    with board.shown([here], {here.hash: RunFiles(other.directory.name, other.directory)}):
         pass
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "1 of 1 cells done, 0 running, best so far 0.500 on test (cell-11111111)"

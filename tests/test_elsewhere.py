@@ -10,7 +10,7 @@ from nat.comparison import Comparison, Contrast, split_of
 from nat.pictures import draw
 from nat.questions import question_id
 from nat.report_page import page
-from nat.runs.directory import load_results, write_results
+from nat.runs.directory import read_results, write_results
 from nat.runs.outcomes import Outcomes, save_outcomes
 from nat.statistics import crossed_difference
 from tests.sweeps_for_tests import outcomes, write_cell
@@ -292,7 +292,7 @@ def test_the_own_environment_is_told_from_another_of_its_name(tmp_path):
     environments = compare(tmp_path).environments
     assert environments is not None
     assert environments.names == ("arithmetic (own)", "arithmetic")
-    results = load_results(written)
+    results = read_results(written)
     assert results.coordinates is not None
     elsewhere = replace(results.coordinates, environment="gsm8k")
     other = cell(tmp_path / "n", "nat", "1100", negatives=400, arithmetic="1000")

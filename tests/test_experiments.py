@@ -18,6 +18,7 @@ from nat.comparison import Arm, RunResult
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
 from nat.runs.outcomes import Answer, read_outcomes
+from nat.runs.packed import runs_below
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where more than one command makes them
@@ -50,7 +51,7 @@ SWEEPS = {
     "equal_epochs_strategic": ["experiment=equal_epochs", "environment=strategic"],
 }
 EXPERIMENTS = ROOT / "experiments"
-CELLS = list(EXPERIMENTS.glob("*/*=*"))
+CELLS = [*EXPERIMENTS.glob("*/*=*"), *EXPERIMENTS.glob("*/cells.zip")]
 
 pytestmark = pytest.mark.skipif(not CELLS, reason="the committed cells are in a checkout only, not in an sdist")
 
@@ -143,7 +144,8 @@ def test_how_the_authors_failures_end_is_counted_from_their_rows(data):
 
 def test_the_first_models_roll_outs_are_counted_from_the_manifest_of_a_model_trained_on_them():
     folder = EXPERIMENTS / "self_improvement"
-    manifest = json.loads((folder / "method=nat,seed=0-d61c810c" / "manifest.json").read_text())
+    (files,) = (files for files in runs_below(folder) if files.exists("manifest.json"))
+    manifest = json.loads(files.read_text("manifest.json") or "")
     repeated = manifest["dropped"].pop("exact_duplicates")
     assert manifest["dropped"] == {} and not any(manifest["held_out"].values())
     kept = {side: manifest["selected"][side] + manifest["unused"][side] for side in ("positives", "negatives")}
@@ -157,8 +159,10 @@ def test_the_first_models_roll_outs_are_counted_from_the_manifest_of_a_model_tra
 def test_models_that_stop_early_are_counted_from_their_outcomes():
     """Five or six calculations and a finish take six turns or more."""
     early = []
-    for cell in sorted((EXPERIMENTS / "methods_by_benchmark").glob("method=nat,*")):
-        (longer,) = (one for one in read_outcomes(cell / "outcomes.csv") if one.asked.environment == "longer")
+    for files in runs_below(EXPERIMENTS / "methods_by_benchmark"):
+        if not files.name.startswith("method=nat,"):
+            continue
+        (longer,) = (one for one in read_outcomes(files) if one.asked.environment == "longer")
         turns = [answer.turns or 0 for _, answer in longer.answers]
         assert len(turns) == 300
         early.append(sum(number <= 5 for number in turns))

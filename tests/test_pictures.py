@@ -13,6 +13,7 @@ from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
 from nat.pictures import draw, read_losses, series_looks, verdict_arms
 from nat.questions import question_id
 from nat.runs.outcomes import Answer, save_rollouts
+from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout
@@ -28,14 +29,14 @@ def make_run(
     positives: int | None = 50,
     negatives: int | None = 100,
     seed: int = 0,
-    directory: Path | None = None,
+    files: RunFiles | None = None,
     name: str | None = None,
     setting: Mapping[str, str] | None = None,
     **results: Any,
 ) -> RunResult:
     return RunResult(
         name=name or f"{method}-{strategy}-{positives}-{negatives}-{seed}",
-        directory=directory,
+        files=files,
         status="completed",
         method=method,
         strategy=strategy,
@@ -198,7 +199,7 @@ def planted_run(
         positives,
         negatives,
         seed,
-        run_dir,
+        RunFiles(run_dir.name, run_dir),
         steps=300,
         trained_tokens=tokens,
         timing={"training": 80 + negatives / 40 + seed, "evaluation": 13.0},
@@ -417,5 +418,5 @@ def test_losses_are_read_up_to_a_killed_runs_last_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 10, "loss": 0.5, "loss/correct": 0.25, "tokens": 7}\n{"step": 20, "loss": 0.4}\n{"st'
     )
-    assert read_losses(tmp_path) == {"loss": [(10, 0.5), (20, 0.4)], "loss/correct": [(10, 0.25)]}
-    assert read_losses(tmp_path / "nowhere") == read_losses(None) == {}
+    assert read_losses(RunFiles("r", tmp_path)) == {"loss": [(10, 0.5), (20, 0.4)], "loss/correct": [(10, 0.25)]}
+    assert read_losses(RunFiles("r", tmp_path / "nowhere")) == read_losses(None) == {}

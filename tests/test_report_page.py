@@ -21,6 +21,7 @@ from nat.pictures import draw
 from nat.questions import question_id
 from nat.report_page import browser_data, chosen_questions, page
 from nat.runs.outcomes import Answer, save_rollouts
+from nat.runs.packed import RunFiles
 from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout
 from tests.test_pictures import digits, make_arm, make_comparison, make_run, planted_sweep
@@ -185,7 +186,7 @@ def test_nothing_to_show_is_said():
 
 def test_committed_cells_have_no_episodes_to_show(planted):
     bare = make_comparison(
-        *(replace(arm, runs=tuple(replace(run, directory=None) for run in arm.runs)) for arm in planted.arms)
+        *(replace(arm, runs=tuple(replace(run, files=None) for run in arm.runs)) for arm in planted.arms)
     )
     assert browser_data(bare, 40) is None
     assert "No episode can be shown" in Elements(page(bare, {}, 40)).prose
@@ -266,7 +267,7 @@ def write_run(directory: Path, turns: Mapping[str, list[str]], method: str = "na
         rollouts.append(Rollout(Question(question, question, "1"), tuple(messages), outcome))
         answers[question_id(question)] = Answer(success, float(success), failure, len(said))
     save_rollouts(directory / "rollouts.jsonl", rollouts)
-    return make_run(answers, method, directory=directory, seed=seed, name=directory.name)
+    return make_run(answers, method, files=RunFiles(directory.name, directory), seed=seed, name=directory.name)
 
 
 def test_questions_on_which_arms_disagree_come_first(tmp_path):

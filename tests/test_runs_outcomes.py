@@ -17,6 +17,7 @@ from nat.runs.outcomes import (
     save_rollouts,
     summarise,
 )
+from nat.runs.packed import RunFiles
 from nat.runs.results import Asked, Pass
 from nat.types import Message, Outcome, Question, RequestError, Rollout
 
@@ -65,7 +66,7 @@ def test_outcomes_are_read_as_they_were_written(tmp_path):
     answers = (("a1", Answer(True, 1.0, None, 3)), ("b2", Answer(False, 0.25, "wrong_answer", None)))
     written = tuple(Outcomes(asked, answers) for asked in PASSES)
     save_outcomes(tmp_path / "outcomes.csv", written)
-    assert read_outcomes(tmp_path / "outcomes.csv") == written
+    assert read_outcomes(RunFiles("r", tmp_path)) == written
     assert (tmp_path / "outcomes.csv").read_text().splitlines()[:3] == [
         "kind,split,asked_for,temperature,environment,question,success,score,failure,turns",
         "inference,test,correct,0.0,arithmetic,a1,1,1,,3",
@@ -98,11 +99,11 @@ def test_a_wrong_row_is_named(tmp_path, line, message):
     save_outcomes(path, [Outcomes(OWN, (("a0", Answer(True, 1.0, None, 3)),))])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(RequestError, match=rf"^outcomes\.csv cannot be read \(line 3, .*{message}"):
-        read_outcomes(path)
+        read_outcomes(RunFiles("r", path.parent), path.name)
 
 
 def passes_of(name: str) -> list[Asked]:
-    return [one.asked for one in read_outcomes(SCHEMA_1 / f"{name}.csv")]
+    return [one.asked for one in read_outcomes(RunFiles("r", SCHEMA_1), f"{name}.csv")]
 
 
 def test_the_first_schema_told_passes_apart_by_names():
@@ -120,7 +121,7 @@ def test_the_first_schema_told_passes_apart_by_names():
 
 
 def test_answers_of_the_first_schema():
-    at = read_outcomes(SCHEMA_1 / "also_at.csv")[2]
+    at = read_outcomes(RunFiles("r", SCHEMA_1), "also_at.csv")[2]
     assert at.answers == (
         ("53c73a6df7a2", Answer(False, 0.0, "abstained", 2)),
         ("184762318289", Answer(False, 0.0, "abstained", 1)),
@@ -133,7 +134,7 @@ def test_a_class_may_be_called_like_a_temperature_or_a_model_evaluated_on_valida
     rows = ["validation,good,a1,1,1,,3", "validation,bad@2,a1,0,0,wrong_answer,3", "in_b,good,a1,1,1,,3"]
     path.write_text("split,asked_for,question,success,score,failure,turns\n" + "\n".join(rows) + "\n")
     own = Asked(kind="inference", split="validation", asked_for="good", temperature=None, environment=None)
-    assert [one.asked for one in read_outcomes(path)] == [
+    assert [one.asked for one in read_outcomes(RunFiles("r", path.parent), path.name)] == [
         own,
         replace(own, kind="also_as", asked_for="bad@2"),
         replace(own, kind="also_in", environment="b"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nat.runs.directory import load_results, read_results, write_results
+from nat.runs.packed import RunFiles
 from nat.runs.results import (
     ClassLoss,
     Coordinates,
@@ -99,7 +100,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         Results(status="failed", error=Error("stage", "loss is nan\nTraceback: there")),
     ):
         write_results(tmp_path, results)
-        assert load_results(tmp_path) == read_results(tmp_path) == results
+        assert load_results(RunFiles("r", tmp_path)) == read_results(tmp_path) == results
 
 
 def test_the_file_says_first_what_its_readers_look_for():

@@ -58,7 +58,8 @@ from nat.files import write_json, write_text
 from nat.mixing import parse_ratio, round_half_up
 from nat.pictures import LOOKS, STYLE, WIDTH
 from nat.results import read_runs
-from nat.runs.directory import read_results
+from nat.runs.directory import read_results, results_of
+from nat.runs.packed import run_files
 from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
 from nat.trajectories import native
 from nat.types import RequestError, Trajectory
@@ -182,7 +183,7 @@ def train(request: Request, round: int, method: str, seed: int) -> None:
     """One cell, and the roll-outs that it trains on. Raises ChainEnded; without a message for want of successes."""
     cell = cell_of(request.output, round, method, seed)
     arguments = train_arguments(request, round, method, seed)
-    if read_results(cell).status == "completed":
+    if results_of(run_files(cell, request.output)).status == "completed":
         return
     if round == 0:
         chosen, folder, run_dir = [], None, str(cell)
@@ -362,10 +363,11 @@ def rows_of(request: Request, failed: Mapping[tuple[int, str, int], str]) -> Ite
 
 
 def row_of(request: Request, round: int, method: str, seed: int, failed: str | None) -> dict[str, Any]:
-    cell = cell_of(request.output, round, method, seed)
-    results = read_results(cell)
+    files = run_files(cell_of(request.output, round, method, seed), request.output)
+    results = results_of(files)
     row = dict.fromkeys(COLUMNS, "") | {"round": round, "method": method, "seed": seed}
-    own = Own(**json.loads((cell / "own.json").read_text())) if (cell / "own.json").is_file() else None
+    own_text = files.read_text("own.json")
+    own = Own(**json.loads(own_text)) if own_text is not None else None
     row |= vars(own) if own else {}
     if results.status != "completed":
         ended = own is not None and not own.successes
@@ -400,10 +402,10 @@ Arms = dict[tuple[int, str], Arm]  # (round, method): its seeds
 def arms_of(output: Path, rows: Sequence[Mapping[str, Any]]) -> Arms:
     """The completed cells. Unlike those of `nat report`, an arm's seeds may have trained on other numbers."""
     completed = [row for row in rows if row["status"] == "completed"]
-    runs = {run.directory: run for run in read_runs(output)[0]} if completed else {}
+    runs = {run.name: run for run in read_runs(output)[0]} if completed else {}
     arms: dict[tuple[int, str], list[RunResult]] = {}
     for row in completed:
-        run = runs[cell_of(output, row["round"], row["method"], row["seed"])]
+        run = runs[cell_of(output, row["round"], row["method"], row["seed"]).relative_to(output).as_posix()]
         arms.setdefault((row["round"], row["method"]), []).append(run)
     return {
         (round, method): Arm(f"round {round}, {method}", method, "", None, None, {}, tuple(members))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from nat.files import write_json
 from nat.runs import results as result_files
+from nat.runs.packed import RESULTS, RunFiles
 from nat.runs.results import Git, Results
 
-RESULTS = "results.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core", "wandb")
 
 
@@ -21,18 +21,23 @@ def write_results(run_dir: Path, results: Results) -> None:
     write_json(run_dir / RESULTS, result_files.as_tree(results))
 
 
-def load_results(run_dir: Path) -> Results:
-    """What `results.json` says. Raises OSError where there is none, ValueError where it cannot be understood."""
-    tree = json.loads((run_dir / RESULTS).read_text(encoding="utf-8"))
+def load_results(files: RunFiles) -> Results:
+    """What `results.json` says. Raises OSError or ValueError where it cannot be read or is wrong."""
+    tree = json.loads(files.read_text(RESULTS) or "")
     if not isinstance(tree, dict) or "status" not in tree:
         raise ValueError("it has no status")
     return result_files.read(tree)
 
 
 def read_results(run_dir: Path) -> Results:
+    """As `results_of`."""
+    return results_of(RunFiles(run_dir.name, run_dir))
+
+
+def results_of(files: RunFiles) -> Results:
     """As `load_results`; a run without a file that can be read counts as planned, without a hash."""
     try:
-        return load_results(run_dir)
+        return load_results(files)
     except (OSError, ValueError):
         return Results(status="planned")
 

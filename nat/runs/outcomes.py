@@ -22,6 +22,7 @@ from typing import Any, get_args
 
 from nat.files import write_text
 from nat.questions import question_id
+from nat.runs.packed import RunFiles
 from nat.runs.results import Asked, Pass, PassKind
 from nat.statistics import wilson_interval
 from nat.types import Message, Outcome, Question, RequestError, Rollout
@@ -108,33 +109,32 @@ def save_outcomes(path: Path, passes: Iterable[Outcomes]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_outcomes(path: Path) -> tuple[Outcomes, ...]:
-    """The passes of `outcomes.csv`, in the file's order. Raises RequestError, which names the line that is wrong."""
+def read_outcomes(files: RunFiles, name: str = OUTCOMES) -> tuple[Outcomes, ...]:
+    """The passes of a run's `outcomes.csv`, in its order. Raises RequestError, which names the line that is wrong."""
     passes: dict[tuple[str, ...], Asked] = {}  # by the columns that tell them apart
     answers: dict[tuple[str, ...], list[tuple[str, Answer]]] = {}
     same: dict[tuple[str, ...], Answer] = {}  # most rows say the same as another
     number = 1
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            header = tuple(next(rows))
-            if header not in ((*ASKED, *ANSWERED), FIRST_COLUMNS):
-                raise ValueError(f"its columns are {','.join(header)}")
-            is_former, n_asked = header == FIRST_COLUMNS, len(header) - len(ANSWERED)
-            for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
-                columns, (question, *told) = tuple(row[:n_asked]), row[n_asked:]
-                if columns not in passes:
-                    of_inference = next(iter(passes), columns)
-                    passes[columns] = _asked_of_schema_1(columns, of_inference) if is_former else _asked(columns)
-                key = tuple(told)
-                if key not in same:
-                    success, score, failure, turns = told
-                    n_turns = int(turns) if turns else None
-                    same[key] = Answer({"0": False, "1": True}[success], float(score), failure or None, n_turns)
-                answers.setdefault(columns, []).append((question, same[key]))
+        rows = csv.reader(io.StringIO(files.read_text(name), newline=""))
+        header = tuple(next(rows))
+        if header not in ((*ASKED, *ANSWERED), FIRST_COLUMNS):
+            raise ValueError(f"its columns are {','.join(header)}")
+        is_former, n_asked = header == FIRST_COLUMNS, len(header) - len(ANSWERED)
+        for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
+            columns, (question, *told) = tuple(row[:n_asked]), row[n_asked:]
+            if columns not in passes:
+                of_inference = next(iter(passes), columns)
+                passes[columns] = _asked_of_schema_1(columns, of_inference) if is_former else _asked(columns)
+            key = tuple(told)
+            if key not in same:
+                success, score, failure, turns = told
+                n_turns = int(turns) if turns else None
+                same[key] = Answer({"0": False, "1": True}[success], float(score), failure or None, n_turns)
+            answers.setdefault(columns, []).append((question, same[key]))
     except (OSError, ValueError, KeyError, StopIteration, csv.Error) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise RequestError(f"{path.name} cannot be read (line {number}, {reason}); run the cell again") from None
+        raise RequestError(f"{name} cannot be read (line {number}, {reason}); run the cell again") from None
     return tuple(Outcomes(asked, tuple(answers[columns])) for columns, asked in passes.items())
 
 

@@ -27,7 +27,9 @@ from nat.stages.environment import make_environment
 from nat.stages.pool import check_pool, read_trajectories, training_pool
 from nat.stages.questions import questions_elsewhere, set_questions_apart
 from nat.stages.saving import SAVED_GROUPS, facts_of_saved
-from nat.tracking import tracking_id
+from nat.tracking import WandbTracking, tracking_id
+from nat.training import NoTraining, Training
+from nat.trajectories import ScriptedTrajectories
 from nat.types import RequestError, StageError
 
 if TYPE_CHECKING:
@@ -84,7 +86,8 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
             return  # by another process, after this one had made its plan
         resume = earlier.get("status") != "completed" and earlier.get("cell") == results["cell"]
         # A single run's `sweep.name` is the time: resumed, it would become another W&B run.
-        group = config.tracking.group or config.sweep.name if is_sweep else run_dir.name
+        own_group = config.tracking.group if isinstance(config.tracking, WandbTracking) else None
+        group = own_group or config.sweep.name if is_sweep else run_dir.name
         results["tracking_id"] = tracking_id(results["cell"], group)
         write_json(run_dir / "results.json", results)
         write_text(run_dir / "config.yaml", as_yaml(config))
@@ -93,7 +96,7 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
             run_dir,
             say,
             resume=resume,
-            save=bool(config.training.save),
+            save=isinstance(config.training, Training) and bool(config.training.save),
             tracking_id=results["tracking_id"],
         )
         import torch
@@ -236,7 +239,7 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
         config = cell.config
         if cell.hash in done:
             continue
-        if config.training.objective == "none" or config.trajectories.kind == "scripted":
+        if isinstance(config.training, NoTraining) or isinstance(config.trajectories, ScriptedTrajectories):
             # Counted by `nat.config.check`; what is asked elsewhere may lie in files.
             for name in config.also_in:
                 key = repr((name, config.also_in[name], config.evaluation))

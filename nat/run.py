@@ -19,6 +19,8 @@ from nat.stages.pool import check_pool, read_trajectories, training_pool, unseen
 from nat.stages.questions import set_questions_apart
 from nat.stages.saving import coordinates, facts_of_saved, remove_earlier_files, save_configuration, saved_hash
 from nat.tokenization import chat_format, trained_token_count
+from nat.tracking import WandbTracking
+from nat.training import NoTraining, SftTraining
 from nat.trajectories.json_lines import DroppedRow
 
 
@@ -31,7 +33,7 @@ def prepare(config: Config) -> Prepared:
     environment = make_environment(config, documents)
     pool = read_trajectories(config, bad_rows)
     questions, validation, pool, held_out, left_out, elsewhere = set_questions_apart(config, environment, pool)
-    if config.training.objective == "none":
+    if isinstance(config.training, NoTraining):
         format = chat_format(load_tokenizer(config.model))
         return Prepared(
             environment,
@@ -125,7 +127,7 @@ def run(
         how: Any = {"seed": config.seed, "run_dir": run_dir, "tracker": tracker, "resume": resume}
         device = how["device"] = resolve_device(config.training.device)
         use_threads(config.model.threads)
-        if config.training.processes > 1 and config.training.objective != "none":
+        if isinstance(config.training, SftTraining) and config.training.processes > 1:
             from nat.distributed import train_in_processes
 
             with clock("training"):
@@ -137,7 +139,7 @@ def run(
                 trained = train(model, prepared.format, prepared.examples, config.training, **how)
         model = merged(model)
         results |= {"steps": trained.steps, "trained_tokens": trained.trained_tokens, "training": trained.metrics}
-        if save and config.training.objective != "none":
+        if save:
             with clock("save"):
                 prompt = prompt_of(config, prepared.environment, QUESTION, config.strategy.infer_as)
                 facts = coordinates(config, method, n_positives, n_negatives, prepared.manifest["hash"])
@@ -152,7 +154,7 @@ def run(
                 results |= evaluate(config, prepared, model, run_dir, report, save_rollouts)
         results["timing"] = clock.seconds
         tracker.summary({key: value for key, value in results.items() if key != "training"})
-        if (run_dir / "rollouts.jsonl").exists():
+        if isinstance(config.tracking, WandbTracking) and (run_dir / "rollouts.jsonl").exists():
             tracker.rollouts(rollout_rows(run_dir / "rollouts.jsonl"), config.tracking.rollouts)
         tracker.artifact(run_dir / "manifest.json", "manifest")
     remove_checkpoints(run_dir)

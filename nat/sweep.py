@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nat import board, cells, composition
 from nat.config import CONF_DIR
 from nat.files import write_json
+from nat.training import Training
 from nat.types import RequestError
 
 if TYPE_CHECKING:
@@ -174,7 +175,11 @@ def borrow(plan: Plan, done: Mapping[str, Path]) -> dict[str, Path]:
     Cells with one hash give the same results, so that experiments share them. Weights stay where they are: a cell that
     is to save its model is run here.
     """
-    left = {cell.hash: cell for cell in plan.cells if cell.hash not in done and not cell.config.training.save}
+    left = {
+        cell.hash: cell
+        for cell in plan.cells
+        if cell.hash not in done and not (isinstance(cell.config.training, Training) and cell.config.training.save)
+    }
     found = dict(done)
     beside = sorted(path for path in plan.directory.parent.glob("*/") if path.name != plan.directory.name)
     for directory in beside if left else []:

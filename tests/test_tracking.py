@@ -10,14 +10,12 @@ import pytest
 import wandb
 
 from nat import tracking
-from nat.tracking import Tracker, TrackingConfig, track, tracking_id, wandb_mode
+from nat.tracking import NoTracking, Tracker, WandbTracking, track, tracking_id, wandb_mode
 
 ROOT = Path(__file__).parent.parent
 
-OFFLINE = TrackingConfig(
-    kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=["mine"], rollouts=5
-)
-NONE = TrackingConfig(kind="none", mode="auto", project="nat", entity=None, group=None, tags=[], rollouts=0)
+OFFLINE = WandbTracking(kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=["mine"], rollouts=5)
+NONE = NoTracking(kind="none")
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +119,7 @@ def test_two_runs_in_one_process_do_not_mix(tmp_path):
 
 
 def test_given_run_id_and_group_of_the_config_are_used(tmp_path):
-    config = TrackingConfig(kind="wandb", mode="offline", project="nat", entity=None, group="mine", tags=[], rollouts=0)
+    config = WandbTracking(kind="wandb", mode="offline", project="nat", entity=None, group="mine", tags=[], rollouts=0)
     with tracked(config, tmp_path, run_id="stable123"):
         pass
     assert json.loads(inspect(tmp_path, "--summary"))["run_id"] == "stable123"
@@ -228,7 +226,7 @@ import sys
 from pathlib import Path
 from nat import tracking
 tracking.START_SECONDS = {seconds}
-config = tracking.TrackingConfig(
+config = tracking.WandbTracking(
     kind="wandb", mode="{mode}", project="nat", entity="me", group=None, tags=[], rollouts=5
 )
 for name in ("a", "b"):
@@ -320,7 +318,7 @@ def test_cell_that_is_run_again_keeps_its_id_and_every_row(tmp_path):
 import sys
 from pathlib import Path
 from nat import tracking
-config = tracking.TrackingConfig(
+config = tracking.WandbTracking(
     kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=[], rollouts=5
 )
 directory, id = Path(sys.argv[1]), tracking.tracking_id("0123456789abcdef", "my_sweep")

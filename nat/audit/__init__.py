@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from nat.checks import CheckSettings
     from nat.config import Config
     from nat.quality import Verdicts
+    from nat.trajectories import TrajectoryFiles
     from nat.types import Environment
 
 OUTPUTS = ("clean.jsonl", "dropped.jsonl", "audit.json", "audit.html")
@@ -90,19 +91,21 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
     from nat.audit import same_questions
     from nat.audit.facts import Facts, Rows
     from nat.audit.lengths import prompting
+    from nat.trajectories import files_of
 
     start = time.monotonic()
-    folder = _output_folder(config)
+    files = files_of(config.trajectories)
+    folder = _output_folder(config, files)
     environment = _environment(config)
     asked = same_questions.evaluation_questions(config, environment)
     how = prompting(config, environment) if config.audit.token_sample else None
-    reading = _reading(config, environment)
+    reading = _reading(config, files, environment)
     rows = Rows(folder / f".rows.{os.getpid()}.tmp")
     left_out = folder / f".dropped.{os.getpid()}.tmp"
     try:
         facts = Facts(rows, config.audit.examples)
         with left_out.open("w", encoding="utf-8") as dropped:
-            is_partial = not _read(config, facts, reading, dropped)
+            is_partial = not _read(config, files, facts, reading, dropped)
             from nat.quality import collection_verdicts
 
             verdicts = collection_verdicts(facts.quality, config.quality)
@@ -142,15 +145,15 @@ def fails(audit: Audit, fail_on: Literal["never", "warning", "error"]) -> bool:
 # ---- reading ----
 
 
-def _output_folder(config: Config) -> Path:
+def _output_folder(config: Config, files: TrajectoryFiles) -> Path:
     """The folder, made where it is missing. Raises RequestError where the outputs would be written over an input."""
-    from nat.trajectories import paths
+    from nat.trajectories import paths, question_file
 
     folder = Path(config.audit.output)
     evaluation = config.audit.evaluation
-    inputs = [*paths(config.trajectories.path)]
+    inputs = [*paths(files.path)]
     inputs += [Path(file) for file in ([evaluation] if isinstance(evaluation, str) else evaluation or [])]
-    inputs += [Path(file) for file in (config.trajectories.questions,) if file is not None]
+    inputs += [file for file in (question_file(files),) if file is not None]
     for input in inputs:
         for output in (folder / name for name in OUTPUTS):
             is_same = output.exists() and input.exists() and output.samefile(input)
@@ -178,20 +181,20 @@ def _environment(config: Config) -> Environment:
     return make_environment(config)
 
 
-def _reading(config: Config, environment: Environment) -> Reading:
+def _reading(config: Config, files: TrajectoryFiles, environment: Environment) -> Reading:
     from nat.audit.facts import Reading
     from nat.environments import worlds
     from nat.labels import RESCORE, parse_rule
     from nat.stages.pool import check_settings
 
-    label = config.trajectories.label
+    label = files.label
     # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
     scores = parse_rule(label) == RESCORE or not worlds.is_world(config.environment)
     settings = check_settings(config, environment)
     return Reading(label, environment.score if scores else None, settings, config.quality)
 
 
-def _read(config: Config, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
+def _read(config: Config, files: TrajectoryFiles, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
     """Take all rows in; False where an interrupt came before the end."""
     from nat.audit.facts import add, add_bad
     from nat.progress import progress
@@ -202,7 +205,7 @@ def _read(config: Config, facts: Facts, reading: Reading, dropped: IO[str]) -> b
         add_bad(facts, bad, config.audit.listed)
         _write_line(dropped, {"where": bad.where, "id": "", "reason": bad.reason, "detail": bad.problem})
 
-    sizes = {str(path): _bytes(path) for path in paths(config.trajectories.path)}
+    sizes = {str(path): _bytes(path) for path in paths(files.path)}
     before: dict[str, int] = {}  # bytes of the files in front of each
     for path, size in sizes.items():
         before[path] = sum(sizes[earlier] for earlier in before)
@@ -211,7 +214,7 @@ def _read(config: Config, facts: Facts, reading: Reading, dropped: IO[str]) -> b
         total = max(sum(sizes.values()), 1)
         with progress(total, "reading", "bytes") as advance:
             begun, path = 0, ""
-            for row in read_rows(config.trajectories, on_bad):
+            for row in read_rows(files, on_bad):
                 if row.path != path:
                     begun, path = facts.rows.bytes, row.path
                 try:

@@ -13,6 +13,7 @@ from nat.mixing import Mix, per_source
 from nat.quality import Controlled
 from nat.stages.questions import Elsewhere
 from nat.tokenization import ChatFormat, Dropped, class_token_counts
+from nat.trajectories import TrajectoryFiles
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Environment, Example, Question, Trajectory
 
@@ -56,7 +57,9 @@ def make_manifest(
     by_quality = [{"trajectory_id": d.id, "reason": d.rule, "detail": d.detail} for d in controlled.dropped]
     return {
         "hash": mixed.hash,
-        "trajectories": config.trajectories.path or f"{config.trajectories.kind} in {config.environment.name}",
+        "trajectories": config.trajectories.path
+        if isinstance(config.trajectories, TrajectoryFiles)
+        else f"{config.trajectories.kind} in {config.environment.name}",
         "selected": counts(list({t.id: t for t in mixed.selected}.values())),
         "repeats": len(mixed.selected) - len({t.id for t in mixed.selected}),  # with mixing.oversample
         "unused": counts(mixed.unused),
@@ -91,7 +94,7 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions {origin}"
     name = config.environment.name
     of_the_world = prepared.mixed and all(t.question_id.startswith(f"{name}-") for t in prepared.mixed.selected)
-    if config.trajectories.kind != "scripted" and worlds.is_world(config.environment) and not of_the_world:
+    if isinstance(config.trajectories, TrajectoryFiles) and worlds.is_world(config.environment) and not of_the_world:
         yield f"warning: trained on your files, evaluated in the built-in {name} world (environment={name});"
         yield "         environment=gsm8k evaluates on questions held out of the files"
     if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":

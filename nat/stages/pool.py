@@ -11,10 +11,12 @@ from nat.config import Config
 from nat.environments import worlds
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.earning import earn_trajectories
-from nat.mixing import check_enough, mix, pools
+from nat.mixing import ByRatio, check_enough, mix, pools
 from nat.quality import Controlled, control
 from nat.stages.environment import scorer
 from nat.strategy import StrategyClass, classify
+from nat.training import NoTraining
+from nat.trajectories import ScriptedTrajectories, TrajectoryFiles
 from nat.trajectories.json_lines import DroppedRow
 from nat.trajectories.told import as_agent
 from nat.types import Environment, RequestError, Trajectory
@@ -37,7 +39,7 @@ def check_pool(config: Config, pool: Sequence[Trajectory], held_out: Sequence[Tr
         ) from None
     if not config.strategy.is_shuffled:
         return classify(pool, config.strategy)
-    if config.mixing.hold == "tokens":
+    if isinstance(config.mixing, ByRatio) and config.mixing.hold == "tokens":
         raise RequestError(
             f"mixing.hold=tokens: strategy={config.strategy.name} deals its marks out among the chosen trajectories, "
             "and tokens are counted after that; take mixing.hold=positives or total."
@@ -56,23 +58,24 @@ def read_trajectories(config: Config, dropped: list[DroppedRow] | None = None) -
     Rows of the files that cannot be used are added to `dropped` (with `trajectories.on_bad_row=drop`; else an error),
     and so are, always, episodes that broke for reasons that are not the policy's (`infrastructure`).
     """
-    if config.trajectories.kind == "scripted":
-        if config.training.objective == "none":
+    asked = config.trajectories
+    is_idle = isinstance(config.training, NoTraining)
+    if isinstance(asked, ScriptedTrajectories):
+        if is_idle:
             return []
         assert worlds.is_world(config.environment)
-        world, successes = config.environment, config.trajectories.successes or 0
-        failures, rate = config.trajectories.failures or 0, config.trajectories.failures_rate
+        world, successes, failures, rate = config.environment, asked.successes, asked.failures, asked.failures_rate
         if rate is None or rate == world.failure_rate:
             return earn_trajectories(world, "train", {True: successes, False: failures})
         # Both policies try the same questions: their attempts have the same ids.
-        asked = "trajectories.failures_rate"
-        other = earn_trajectories(replace(world, failure_rate=rate), "train", {True: 0, False: failures}, asked)
+        key = "trajectories.failures_rate"
+        other = earn_trajectories(replace(world, failure_rate=rate), "train", {True: 0, False: failures}, key)
         renamed = [replace(trajectory, id=f"{trajectory.id}@{rate:g}") for trajectory in other]
         return earn_trajectories(world, "train", {True: successes, False: 0}) + renamed
-    if config.training.objective == "none" and config.environment.questions != "held_out":
+    if is_idle and config.environment.questions != "held_out":
         return []
-    score = scorer(config) if config.trajectories.label is not None else None
-    return list(trajectory_files.read(config.trajectories, dropped, score))
+    score = scorer(config) if asked.label is not None else None
+    return list(trajectory_files.read(asked, dropped, score))
 
 
 def training_pool(config: Config, environment: Environment, trajectories: Sequence[Trajectory]) -> Controlled:
@@ -82,7 +85,7 @@ def training_pool(config: Config, environment: Environment, trajectories: Sequen
     nothing is left.
     """
     controlled = Controlled(list(trajectories), [], {})
-    if config.trajectories.kind != "scripted":
+    if isinstance(config.trajectories, TrajectoryFiles):
         controlled = control(trajectories, config.quality, check_settings(config, environment))
     if trajectories and not controlled.kept:
         rules = ", ".join(f"{rule} {sum(numbers)}" for rule, numbers in controlled.counts.items())
@@ -112,7 +115,7 @@ def unseen_trajectories(config: Config, held_out: Sequence[Trajectory]) -> dict[
     Of files the held-out ones, in the files' order; of a world the scripted policy's on validation questions.
     """
     n = config.evaluation.n_class_losses
-    if n and config.trajectories.kind == "scripted" and worlds.is_world(config.environment):
+    if n and isinstance(config.trajectories, ScriptedTrajectories) and worlds.is_world(config.environment):
         held_out = earn_trajectories(config.environment, "validation", {True: n, False: n})
     positives, negatives = pools(held_out, config.mixing)
     return {

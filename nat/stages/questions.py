@@ -12,6 +12,8 @@ from nat.environments import benchmarks, custom, worlds
 from nat.environments.benchmarks import LoadedQuestions
 from nat.environments.earning import generate_questions
 from nat.stages.environment import make_environment
+from nat.training import NoTraining
+from nat.trajectories import TrajectoryFiles
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Environment, Question, RequestError, Trajectory
 
@@ -77,7 +79,8 @@ def set_questions_apart(config: Config, environment: Environment, pool: Sequence
         else:
             apart = question_sets.normalise(trajectory.question) in unavailable
         (held_out if apart else kept).append(trajectory)
-    if not pool and config.trajectories.kind != "scripted" and config.training.objective != "none":
+    trains = not isinstance(config.training, NoTraining)
+    if not pool and isinstance(config.trajectories, TrajectoryFiles) and trains:
         raise RequestError(f"trajectories.path={config.trajectories.path}: the files hold no trajectory.")
     if not found and evaluation.kind != "none":
         unscored = sum(trajectory.outcome.reference is None for trajectory in pool)

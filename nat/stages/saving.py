@@ -13,6 +13,7 @@ from nat import search
 from nat import trajectories as trajectory_files
 from nat.config import Config
 from nat.files import write_json
+from nat.mixing import RatioMixing, ReplacedMixing
 from nat.training import MEETING_PLACE
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
@@ -52,7 +53,7 @@ def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path
     `conf/GROUP/saved.yaml` below the model's directory; `nat.json` holds the facts of its training.
     """
     tree = json.loads(json.dumps(asdict(config)))
-    pattern = tree["trajectories"]["path"]
+    pattern = tree["trajectories"].get("path")
     if pattern is not None:  # relative to where training was started
         tree["trajectories"]["path"] = [str(path.absolute()) for path in trajectory_files.paths(pattern)]
     if question_file := trajectory_files.question_file(config.trajectories):
@@ -60,7 +61,7 @@ def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path
     if files := search.files(config.search):
         tree["search"]["path"] = [str(path.absolute()) for path in files]
     for group in ("environment", "search"):
-        questions = tree[group]["questions"]
+        questions = tree[group].get("questions")
         if questions is not None and Path(questions).is_file():  # no file: held_out, or a name on the hub
             tree[group]["questions"] = str(Path(questions).absolute())
     for group in SAVED_GROUPS:
@@ -77,7 +78,7 @@ def coordinates(
         "method": method,
         "environment": config.environment.name,
         "strategy": config.strategy.name,
-        "ratio": config.mixing.ratio if config.mixing.kind in ("ratio", "replaced") else None,
+        "ratio": config.mixing.ratio if isinstance(config.mixing, RatioMixing | ReplacedMixing) else None,
         "positives": n_positives,
         "negatives": n_negatives,
         "seed": config.seed,

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench fuzz clean
+.PHONY: help setup demo test test-fast lint tables bench fuzz clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: setup ## ruff (lint and format) and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+tables: setup ## write the tables of experiments/**/README.md from what was measured
+	$(BIN)/python experiments/tables.py
 
 bench: setup ## roll-outs: batched engine against a batch-1 generate loop, interleaved
 	$(BIN)/python experiments/benchmarks/rollouts.py

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from nat.comparison import Answer, Arm, RunResult
+from nat.comparison import Arm, RunResult
+from nat.runs.outcomes import Answer
 from nat.statistics import crossed_difference, mean_interval, wilson_interval
 
 Measure: TypeAlias = Literal["success", "score"]
@@ -59,12 +60,15 @@ def _answers(run: RunResult, split: str) -> Mapping[str, Answer]:
 def _rate(run: RunResult, split: str, measure: Measure) -> float | None:
     if scores := _scores(run, split, measure):
         return sum(scores.values()) / len(scores)
-    rate = run.results.get("success_rate" if measure == "success" else "mean_score")
-    return None if rate is None or run.results.get("split", split) != split else float(rate)
+    own = run.results.inference
+    if own is None or own.split != split:
+        return None
+    return own.success_rate if measure == "success" else own.mean_score
 
 
 def _n_questions(run: RunResult, split: str) -> int:
-    return len(_answers(run, split)) or int(run.results.get("n_questions") or 0)
+    own = run.results.inference
+    return len(_answers(run, split)) or (own.n_questions if own is not None else 0)
 
 
 def _interval(scores: Sequence[Mapping[str, float]]) -> tuple[float, float]:
@@ -93,7 +97,7 @@ def _outcome_shares(run: RunResult, split: str) -> dict[str, float]:
     if answers := _answers(run, split):
         counts.update("success" if answer.success else answer.failure or "other" for answer in answers.values())
     elif (n := _n_questions(run, split)) and (rate := _rate(run, split, "success")) is not None:
-        failures = {str(kind): int(count) for kind, count in (run.results.get("failures") or {}).items()}
-        counts.update({"success": round(rate * n), **failures})
+        own = run.results.inference
+        counts.update({"success": round(rate * n), **((own and own.failures) or {})})
     total = counts.total()
     return {kind: count / total for kind, count in counts.items()} if total else {}

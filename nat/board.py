@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat import cells
+from nat.runs.directory import read_results
+from nat.runs.results import Results
 
 if TYPE_CHECKING:
     from nat.composition import Cell
@@ -43,20 +45,20 @@ class CellState:
 
 def look(cell: Cell) -> CellState:
     """The state of one cell, from its directory."""
-    results = cells.read_results(cell.directory)
+    results = read_results(cell.directory)
     return _as_state(cell, cells.state(cell, results), results)
 
 
-def _as_state(cell: Cell, state: str, results: Mapping[str, Any]) -> CellState:
-    error = str((results.get("error") or {}).get("message", "")).splitlines()
+def _as_state(cell: Cell, state: str, results: Results) -> CellState:
+    to_choose_by = results.validation or results.inference
     return CellState(
         cell.directory.name,
         state,
         _doing(cell.directory / cells.PROGRESS) if state == "running" else "",
-        (results.get("validation") or results).get("success_rate"),
-        results.get("seconds") if state == "completed" else None,
-        error[0] if error and state == "failed" else "",
-        "validation" if "validation" in results else str(results.get("split", "test")),
+        to_choose_by.success_rate if to_choose_by else None,
+        results.seconds if state == "completed" else None,
+        results.error.first_line if results.error and state == "failed" else "",
+        to_choose_by.split if to_choose_by else "test",
     )
 
 
@@ -115,7 +117,7 @@ def shown(planned: Sequence[Cell], completed: Mapping[str, Path] | None = None) 
     states = {cell.hash: look(cell) for cell in planned}
     for cell in planned:
         if (directory := (completed or {}).get(cell.hash)) is not None:
-            states[cell.hash] = _as_state(cell, "completed", cells.read_results(directory))
+            states[cell.hash] = _as_state(cell, "completed", read_results(directory))
     thread = threading.Thread(target=_watch, args=(planned, states, stop), daemon=True, name="board")
     thread.start()
     try:

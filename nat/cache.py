@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nat import __version__
+from nat.core.paths import PACKAGE
 from nat.tokenization import MASKED, Dropped
 from nat.types import Example, Message, Outcome, Question, Trajectory
 
@@ -123,10 +124,9 @@ def _code() -> str:
 
     All files, though a few would do: which ones take part is a list that nobody would keep up to date.
     """
-    package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode())
         digest.update(path.read_bytes())
     versions = [__version__, platform.python_version(), *map(metadata.version, LIBRARIES)]
     return f"{digest.hexdigest()} {' '.join(versions)}"

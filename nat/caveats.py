@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
-from nat.comparison import METHODS, Arm, Finding, Pair, RunResult, is_external, paired, setting_of
+from nat.comparison import Arm, Finding, Pair, RunResult, is_external, paired, setting_of
+from nat.core.methods import BY_NAME
 from nat.findings import OTHER_HALF, has_failures, mean_of, points_of, who
 from nat.statistics import crossed_difference
 
 FEW_SEEDS = 5  # fewer than this are worth a word
 SHOWN_RUNS = 5  # names in a line
+Number = TypeVar("Number", int, float)
 NO_ROOM = 0.02  # success rates this near to 0, or to 1, leave no room for a difference between arms
 
 
@@ -52,8 +54,8 @@ def caveats_of(
 def _leaks(runs: Sequence[RunResult]) -> Iterator[str]:
     by_leak: dict[str, int] = {}
     for run in runs:
-        for leak in run.results.get("leaks") or ():
-            by_leak[str(leak)] = by_leak.get(str(leak), 0) + 1
+        for leak in run.results.leaks:
+            by_leak[leak] = by_leak.get(leak, 0) + 1
     for leak, count in by_leak.items():
         yield f"Leak in the data: {leak}" + (f" ({count} of {len(runs)} runs)" if count < len(runs) else "")
 
@@ -142,7 +144,7 @@ def _choice(trained: Sequence[Arm], findings: Sequence[Finding], split: str) -> 
 
 
 def _of_others(arms: Sequence[Arm], runs: Sequence[RunResult]) -> Iterator[str]:
-    unknown = [arm.label for arm in arms if arm.method not in METHODS and not has_failures(arm)]
+    unknown = [arm.label for arm in arms if arm.method not in BY_NAME and not has_failures(arm)]
     if unknown:
         is_said = "it is" if len(unknown) == 1 else "they are"
         yield (
@@ -166,19 +168,17 @@ def _partial(planned: int, n_runs: int, missing: Sequence[str]) -> Iterator[str]
 
 
 def _provenance(runs: Sequence[RunResult]) -> Iterator[str]:
-    states = [run.results.get("git") for run in runs if run.directory is not None]
-    known = [state for state in states if isinstance(state, dict)]
-    commits = sorted({str(state.get("commit"))[:7] for state in known})
+    known = [run.results.git for run in runs if run.results.git is not None]
+    commits = sorted({state.commit[:7] for state in known})
     if len(commits) > 1:
         shown = ", ".join(commits[:4]) + (", ..." if len(commits) > 4 else "")
         yield f"The runs were made at {len(commits)} commits ({shown})."
-    if dirty := sum(bool(state.get("dirty")) for state in known):
+    if dirty := sum(state.dirty for state in known):
         yield f"{dirty} of {len(runs)} runs were made with uncommitted changes in the working directory."
     versions: dict[str, set[str]] = {}
     for run in runs:
-        found = run.results.get("versions")
-        for library, version in found.items() if isinstance(found, dict) else ():
-            versions.setdefault(library, set()).add(str(version))
+        for library, version in run.results.versions.items():
+            versions.setdefault(library, set()).add(version)
     for library, different in versions.items():
         if len(different) > 1:
             yield f"The runs used different versions of {library}: {', '.join(sorted(different))}."
@@ -187,11 +187,11 @@ def _provenance(runs: Sequence[RunResult]) -> Iterator[str]:
 def _compute(trained: Sequence[Arm]) -> Iterator[str]:
     """Adding failures at equal steps means fewer passes over the data; at equal passes more steps."""
     runs = [run for arm in trained for run in arm.runs]
-    steps, tokens = (_numbers(run.results.get(key) for run in runs) for key in ("steps", "trained_tokens"))
-    epochs = _numbers((run.results.get("training") or {}).get("epoch") for run in runs)
+    steps, tokens = _known(run.results.steps for run in runs), _known(run.results.trained_tokens for run in runs)
+    epochs = _known(run.results.training.get("epoch") for run in runs)
     if not runs or len(steps) < len(runs) or len(tokens) < len(runs) or min(tokens) == max(tokens):
         return
-    low, high = int(min(tokens)), int(max(tokens))
+    low, high = min(tokens), max(tokens)
     if min(steps) == max(steps):
         passes = ""
         if len(epochs) == len(runs) and max(epochs) > 1.02 * min(epochs):
@@ -201,8 +201,8 @@ def _compute(trained: Sequence[Arm]) -> Iterator[str]:
         yield f"Not equal steps: {min(steps):g} to {max(steps):g} a run, {low:,} to {high:,} trained tokens."
 
 
-def _numbers(values: Iterable[Any]) -> list[float]:
-    return [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+def _known(values: Iterable[Number | None]) -> list[Number]:
+    return [value for value in values if value is not None]
 
 
 def _infrastructure(runs: Sequence[RunResult], split: str) -> Iterator[str]:

@@ -12,13 +12,12 @@ from typing import Any
 from nat import search
 from nat import trajectories as trajectory_files
 from nat.config import Config
+from nat.core.paths import ASSETS
 from nat.environments import custom
 from nat.model import BUILT_IN
 from nat.quality import is_off
 from nat.schema import values_of_effect
 from nat.search import ReplaySearch
-from nat.tokenization import ASSETS
-from nat.training import NoTraining
 from nat.trajectories import TrajectoryFiles, sources
 
 SCHEMA = 2  # of what is hashed; another number makes every cell another one
@@ -32,8 +31,7 @@ def cell_hash(config: Config) -> str:
     marked OF_NO_EFFECT where they are declared do not count.
     """
     tree = json.loads(json.dumps(values_of_effect(config)))
-    is_read = isinstance(config.trajectories, TrajectoryFiles) and not isinstance(config.training, NoTraining)
-    if not is_read or is_off(config.quality):
+    if config.generates or not config.trains or is_off(config.quality):
         del tree["quality"]  # nothing is left out
     inputs = []
     for keys, label, path in _inputs(config):

@@ -6,30 +6,25 @@ import ctypes
 import gc
 import json
 import logging
-import platform
-import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
-from importlib import metadata
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat import composition, run
 from nat.cell_hash import cell_hash
 from nat.config import Config, settled
-from nat.files import write_json, write_text
+from nat.files import write_text
 from nat.progress import begin, kept_in
-from nat.stages.environment import make_environment
-from nat.stages.pool import check_pool, read_trajectories, training_pool
-from nat.stages.questions import questions_elsewhere, set_questions_apart
-from nat.stages.saving import SAVED_GROUPS, facts_of_saved
+from nat.runs.directory import RESULTS, git_state, read_results, versions, write_results
+from nat.runs.results import Error, Results
+from nat.stages.questions import questions_elsewhere
+from nat.stages.saving import SAVED_GROUPS, threads_of_saved
 from nat.tracking import WandbTracking, tracking_id
-from nat.training import NoTraining, Training
-from nat.trajectories import ScriptedTrajectories
 from nat.types import RequestError, StageError
 
 if TYPE_CHECKING:
@@ -38,7 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PROGRESS = ".progress.json"  # in a cell's directory while it runs
 unwritten: dict[str, str] = {}  # by hash: why cells of this process failed that could not write it down
-LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core", "wandb")
 
 
 def run_cell(composed: Any) -> None:
@@ -68,11 +62,12 @@ def run_cell(composed: Any) -> None:
 def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bool, verbose: bool) -> None:
     start = time.monotonic()
     begin("starting")
-    results: dict[str, Any] = {"status": "running", "overrides": overrides, "warnings": []}
+    results = Results(status="running", overrides=tuple(overrides))
 
     def say(line: str) -> None:
+        nonlocal results
         if line.startswith("warning:"):
-            results["warnings"].append(line)
+            results = replace(results, warnings=(*results.warnings, line))
         if is_sweep:
             logger.info(line)
         else:
@@ -80,46 +75,53 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
 
     try:
         config = settled(composition.checked(composed, overrides), is_sweep)
-        results["cell"] = cell_hash(config)
-        earlier = read_results(run_dir)
-        if is_sweep and earlier.get("status") == "completed" and earlier.get("cell") == results["cell"]:
-            return  # by another process, after this one had made its plan
-        resume = earlier.get("status") != "completed" and earlier.get("cell") == results["cell"]
+        hash = cell_hash(config)
         # A single run's `sweep.name` is the time: resumed, it would become another W&B run.
         own_group = config.tracking.group if isinstance(config.tracking, WandbTracking) else None
         group = own_group or config.sweep.name if is_sweep else run_dir.name
-        results["tracking_id"] = tracking_id(results["cell"], group)
-        write_json(run_dir / "results.json", results)
+        results = replace(results, cell=hash, tracking_id=tracking_id(hash, group))
+        earlier = read_results(run_dir)
+        if is_sweep and earlier.status == "completed" and earlier.cell == hash:
+            return  # by another process, after this one had made its plan
+        write_results(run_dir, results)
         write_text(run_dir / "config.yaml", as_yaml(config))
-        results |= run.run(
+        found = run.run(
             config,
             run_dir,
             say,
-            resume=resume,
-            save=isinstance(config.training, Training) and bool(config.training.save),
-            tracking_id=results["tracking_id"],
+            resume=earlier.status != "completed" and earlier.cell == hash,
+            save=config.saves,
+            tracking_id=tracking_id(hash, group),
         )
         import torch
 
-        results |= {"versions": versions(), "git": git_state(), "threads": torch.get_num_threads()}
-        results["status"] = "completed"
-        results["seconds"] = round(time.monotonic() - start, 3)
-        write_json(run_dir / "results.json", {key: value for key, value in results.items() if value != []})
+        found = replace(
+            found,
+            overrides=results.overrides,
+            warnings=results.warnings,
+            cell=hash,
+            tracking_id=results.tracking_id,
+            versions=versions(),
+            git=git_state(),
+            threads=torch.get_num_threads(),
+            seconds=round(time.monotonic() - start, 3),
+        )
+        write_results(run_dir, found)
     except KeyboardInterrupt:
-        _fail(run_dir, results, is_sweep, "interrupted", "interrupted")
+        _fail(run_dir, results, is_sweep, Error("interrupted", "interrupted"))
         raise
     except RequestError as error:
-        _fail(run_dir, results, is_sweep, "request", str(error))
+        _fail(run_dir, results, is_sweep, Error("request", str(error)))
     except StageError as error:
         logger.exception("a stage failed")
-        _fail(run_dir, results, is_sweep, "stage", str(error))
+        _fail(run_dir, results, is_sweep, Error("stage", str(error)))
     except Exception as error:
         logger.exception("a stage failed")
         if verbose:
             traceback.print_exception(error)
         first_line = (str(error).splitlines() or [""])[0]
         message = f"{type(error).__name__}: {first_line}\nTraceback: {run_dir / 'nat.log'}"
-        _fail(run_dir, results, is_sweep, "stage", message)
+        _fail(run_dir, results, is_sweep, Error("stage", message))
 
 
 def return_memory() -> None:
@@ -137,18 +139,16 @@ def return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _fail(run_dir: Path, results: Mapping[str, Any], is_sweep: bool, kind: str, message: str) -> None:
-    word = "error" if kind == "request" else "failed"
+def _fail(run_dir: Path, results: Results, is_sweep: bool, why: Error) -> None:
+    word, message = "error" if why.kind == "request" else "failed", why.message
     try:
-        write_json(
-            run_dir / "results.json", {**results, "status": "failed", "error": {"kind": kind, "message": message}}
-        )
+        write_results(run_dir, replace(results, status="failed", error=why))
         if is_sweep:
             return  # the board reads it there
     except OSError as error:  # a full disk: the cell then counts as killed because it has no results
-        unwritten[str(results.get("cell"))] = message.splitlines()[0]
-        message += f"\n{run_dir / 'results.json'} cannot be written either ({error.strerror})"
-    if kind != "interrupted":
+        unwritten[str(results.cell)] = why.first_line
+        message += f"\n{run_dir / RESULTS} cannot be written either ({error.strerror})"
+    if why.kind != "interrupted":
         print(f"{word}: {run_dir.name + ': ' if is_sweep else ''}{message}", file=sys.stderr, flush=True)
 
 
@@ -173,23 +173,22 @@ def lock(run_dir: Path, patience: float = 0.0) -> Iterator[bool]:
         guard.release()
 
 
-def state(cell: Cell, results: Mapping[str, Any] | None = None) -> str:
+def state(cell: Cell, results: Results | None = None) -> str:
     """`planned`, `running`, `completed`, `failed`, or `killed`: it says that it runs, and no process holds its lock.
 
     Args:
         results: what `read_results` gave, where they have just been read.
     """
     results = read_results(cell.directory) if results is None else results
-    if results.get("cell") != cell.hash:
+    if results.cell != cell.hash:
         return "planned"
-    status = str(results.get("status"))
-    if status == "running":
+    if results.status == "running":
         with lock(cell.directory) as is_free:
             if is_free:
                 # It may have come to its end between the two looks.
-                status = str(read_results(cell.directory).get("status"))
+                status = read_results(cell.directory).status
                 return "killed" if status == "running" else status
-    return status
+    return results.status
 
 
 def announce(cell: Cell) -> None:
@@ -198,9 +197,8 @@ def announce(cell: Cell) -> None:
     What an earlier attempt left stays for the cell to resume from.
     """
     with lock(cell.directory) as is_ours:
-        if is_ours and read_results(cell.directory).get("status") != "completed":
-            planned = {"status": "planned", "cell": cell.hash, "overrides": list(cell.overrides)}
-            write_json(cell.directory / "results.json", planned)
+        if is_ours and read_results(cell.directory).status != "completed":
+            write_results(cell.directory, Results(status="planned", cell=cell.hash, overrides=tuple(cell.overrides)))
 
 
 def as_yaml(config: Config) -> str:
@@ -212,18 +210,11 @@ def as_yaml(config: Config) -> str:
 def conclude(plan: Plan) -> int:
     """Say how a single run ended; returns the exit code."""
     results = read_results(plan.directory)
-    if results.get("status") == "completed":
+    if results.status == "completed":
         files = ", ".join(sorted(path.name for path in plan.directory.iterdir() if not path.name.startswith(".")))
         print(f"written to    {plan.directory} ({files})")
         return 0
-    return 1 if (results.get("error") or {}).get("kind") == "stage" else 2
-
-
-def read_results(run_dir: Path) -> dict[str, Any]:
-    try:
-        return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return 1 if results.error is not None and results.error.kind == "stage" else 2
 
 
 def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
@@ -232,31 +223,30 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
     Returns how many questions the files leave to evaluate on (the fewest, where cells differ); None where all are
     generated. Raises RequestError, which names the cell, where a cell asks for more than there is.
     """
-    pools: dict[str, Any] = {}
+    pools: dict[str, run.Gathered] = {}
     asked_elsewhere: set[str] = set()
     fewest: int | None = None
     for cell in plan.cells:
         config = cell.config
         if cell.hash in done:
             continue
-        if isinstance(config.training, NoTraining) or isinstance(config.trajectories, ScriptedTrajectories):
+        if not config.trains or config.generates:
             # Counted by `nat.config.check`; what is asked elsewhere may lie in files.
             for name in config.also_in:
                 key = repr((name, config.also_in[name], config.evaluation))
                 if key not in asked_elsewhere:
                     asked_elsewhere.add(key)
-                    questions_elsewhere(config, name)
+                    questions_elsewhere(name, config.also_in[name], config.agent, config.search, config.evaluation)
             continue
         asked = config.evaluation
         where = (config.environment, config.also_in)
         key = repr((config.trajectories, config.quality, where, asked.kind, asked.split, asked.n_questions))
         if key not in pools:
-            environment = make_environment(config)
-            apart = set_questions_apart(config, environment, read_trajectories(config, []))
-            pools[key] = training_pool(config, environment, apart.kept).kept, apart.held_out
-            fewest = min(len(apart.questions), fewest or len(apart.questions))
+            pools[key] = run.gather(config)
+            n_questions = len(pools[key].apart.questions)
+            fewest = min(n_questions, fewest or n_questions)
         try:
-            check_pool(config, *pools[key])
+            run.check_enough(config, pools[key])
         except RequestError as error:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
     return fewest
@@ -277,7 +267,7 @@ def make_directories(plan: Plan, done: Container[str] = ()) -> None:
         except OSError as error:
             raise RequestError(f"{key}={plan.directory}: cannot be made ({error.strerror}).") from None
         results = read_results(cell.directory)
-        if not plan.is_sweep and results.get("status") == "completed" and results.get("cell") != cell.hash:
+        if not plan.is_sweep and results.status == "completed" and results.cell != cell.hash:
             raise RequestError(
                 f"{key}={plan.directory}: {cell.directory} holds a finished run of another configuration.\n"
                 "Name another directory, or remove this one."
@@ -305,32 +295,7 @@ def evaluation_arguments(
         "mixing=positive_only",
         "model=hub",
         f"model.path={composition.quote(model_dir)}",
-        f"model.threads={json.dumps(facts_of_saved(str(model_dir)).get('threads'))}",
+        f"model.threads={json.dumps(threads_of_saved(str(model_dir)))}",
         f"hydra.searchpath=[{searchpath}]",
         *overrides,
     ]
-
-
-def versions() -> dict[str, str]:
-    from nat import __version__
-
-    found = {"nat": __version__, "python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of the working directory and whether it has changes; None outside a repository."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None

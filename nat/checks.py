@@ -82,7 +82,7 @@ def shipped_conditioning_texts() -> tuple[str, ...]:
     """The texts of all strategies in conf/strategy/, each once, sorted."""
     import yaml
 
-    from nat.config import CONF_DIR  # not above: the configuration may hold what uses this module
+    from nat.core.paths import CONF_DIR
 
     texts: set[str] = set()
     for path in (CONF_DIR / "strategy").glob("*.yaml"):

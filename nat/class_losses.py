@@ -3,9 +3,9 @@
 A trained model that ignores the mark gives a failure the same loss whichever text stands in the prompt; one that uses
 it finds failures likelier when asked for failures, successes when asked for successes:
 
-    {"failures": {"correct": {"loss": 0.412, "tokens": 5210, "trajectories": 100},
-                  "incorrect": {"loss": 0.371, "tokens": 5210, "trajectories": 100,
-                                "difference": -0.043, "standard_error": 0.004}}, ...}
+    {"failures": {"by_class": {"correct": {"loss": 0.412, "tokens": 5210, "trajectories": 100, ...},
+                               "incorrect": {"loss": 0.371, "tokens": 5210, "trajectories": 100,
+                                             "difference": -0.043, "standard_error": 0.004}}, ...}, ...}
 
 `loss` is the mean negative log-likelihood per trained token, in nats; `difference` the mean over trajectories of (loss
 per token under this class) - (under the class of inference), with its standard error.
@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nat.runs.results import ClassLoss, GroupLosses
 from nat.strategy import StrategyConfig
 from nat.tokenization import MASKED, ChatFormat, Untrainable, tokenize
 from nat.types import Example, Message, Trajectory
@@ -96,7 +97,7 @@ def losses_under_marks(
     groups: Mapping[str, Sequence[Trajectory]],
     *,
     max_length: int,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, GroupLosses]:
     """The loss of each group of trajectories ("successes", "failures") under the text of every class.
 
     Args:
@@ -105,11 +106,9 @@ def losses_under_marks(
         max_length: tokens; a trajectory that is longer under any class is left out under all.
 
     Returns:
-        Per group and class `loss` (nats per trained token; None where no trajectory is left), `tokens` and
-        `trajectories`; for classes other than that of inference `difference` and `standard_error` as well (None below
-        one and two trajectories). What was left out is counted by reason under the group's `left_out`.
+        Per group what was measured under each class, and how many trajectories were left out, by reason.
     """
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, GroupLosses] = {}
     for group, trajectories in groups.items():
         examples, left_out = _examples_of_classes(format, strategy, prompt, trajectories, max_length)
         by_text: dict[str, list[TrajectoryLoss]] = {}  # classes with the same text have the same prompts
@@ -117,13 +116,11 @@ def losses_under_marks(
             if class_.text not in by_text:
                 by_text[class_.text] = losses(model, examples[class_.name])
         reference = by_text[strategy.inference_class.text]
-        measured: dict[str, Any] = {}
+        measured: dict[str, ClassLoss] = {}
         for class_ in strategy.classes:
             found = by_text[class_.text]
-            measured[class_.name] = _summary(found)
-            if class_.name != strategy.infer_as:
-                measured[class_.name] |= _paired_difference(found, reference)
-        result[group] = measured | ({"left_out": left_out} if left_out else {})
+            measured[class_.name] = _measured(found, None if class_.name == strategy.infer_as else reference)
+        result[group] = GroupLosses(by_class=measured, left_out=left_out)
     return result
 
 
@@ -154,18 +151,29 @@ def _examples_of_classes(
     return examples, left_out
 
 
-def _summary(found: Sequence[TrajectoryLoss]) -> dict[str, Any]:
+def _measured(found: Sequence[TrajectoryLoss], reference: Sequence[TrajectoryLoss] | None) -> ClassLoss:
+    """`reference`: the same trajectories' losses under the class of inference; None for that class itself."""
     tokens = sum(loss.tokens for loss in found)
-    return {"loss": mean_loss(found) if tokens else None, "tokens": tokens, "trajectories": len(found)}
+    difference, standard_error = (None, None) if reference is None else _paired_difference(found, reference)
+    return ClassLoss(
+        loss=mean_loss(found) if tokens else None,
+        tokens=tokens,
+        trajectories=len(found),
+        difference=difference,
+        standard_error=standard_error,
+    )
 
 
-def _paired_difference(found: Sequence[TrajectoryLoss], reference: Sequence[TrajectoryLoss]) -> dict[str, Any]:
+def _paired_difference(
+    found: Sequence[TrajectoryLoss], reference: Sequence[TrajectoryLoss]
+) -> tuple[float | None, float | None]:
+    """The mean over trajectories, and its standard error; None where there are too few."""
     differences = [(a.total - b.total) / a.tokens for a, b in zip(found, reference, strict=True)]
     n = len(differences)
     if not n:
-        return {"difference": None, "standard_error": None}
+        return None, None
     mean = math.fsum(differences) / n
     if n == 1:
-        return {"difference": mean, "standard_error": None}
+        return mean, None
     variance = math.fsum((difference - mean) ** 2 for difference in differences) / (n - 1)
-    return {"difference": mean, "standard_error": math.sqrt(variance / n)}
+    return mean, math.sqrt(variance / n)

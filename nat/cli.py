@@ -196,7 +196,7 @@ def _hydra(argv: Sequence[str]) -> int:
     import hydra
 
     from nat.cells import run_cell
-    from nat.config import CONF_DIR
+    from nat.core.paths import CONF_DIR
 
     sys.argv = ["nat train", *argv]
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()

@@ -166,7 +166,7 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
     from nat.stages.environment import make_environment
 
     left_out: list[DroppedRow] = []
-    environment = make_environment(config, left_out)
+    environment = make_environment(config.environment, config.agent, config.search, left_out)
     prompt = prompt_maker(config, environment)
     episodes = plan(config, questions_to_ask(config, environment, left_out))
     play = policy(config, environment, prompt)
@@ -437,7 +437,7 @@ def _model_identity(config: Config) -> JsonValue:
     if not isinstance(config.collect, ModelCollecting):
         return None
     from nat.cell_hash import content_hash
-    from nat.tokenization import ASSETS
+    from nat.core.paths import ASSETS
 
     model = config.model
     directory = ASSETS / "tiny" if model.path == "tiny" else Path(model.path).expanduser()

@@ -10,19 +10,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from nat.core.methods import MARKED, ORDER, REFERENCE, UNMARKED
+from nat.runs.outcomes import Answer
+from nat.runs.results import Results
 from nat.schema import STRICT
 from nat.statistics import CrossedDifference, crossed_difference, crossed_interval, holm
 
 Verdict: TypeAlias = Literal["yes", "no", "undecided"]
 
-METHODS = ("base", "positive_only", "replaced", "nut", "nat", "nat_graded")  # the order of rows
-REFERENCE = "positive_only"  # what every other method is compared with
-UNMARKED = "nut"  # what the effect of a text is measured against
-MARKED = ("nat", "nat_graded")
-UNNAMED = "unnamed"  # the strategy of a text that others' file does not name
 LEVEL = 0.05  # of the tests; the intervals hold 1 - LEVEL
 SHARED = 0.9  # of the questions of either side; with fewer in common two arms are not compared
-ELSEWHERE = "in_"  # before a further environment's name (`also_in`): the split of the answers given there
 ALIKE = 0.05  # counts this close are the same for a comparison: a longer prompt may push out a few long trajectories
 # Settings that make the method: an arm's method, strategy and counts speak for them.
 OF_THE_METHOD = ("mixing", "strategy", "trajectories.successes", "trajectories.failures", "cell")
@@ -49,16 +46,6 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How one run did on one question."""
-
-    success: bool
-    score: float  # in [0, 1]: F1 where the environment grades, else 0 or 1
-    failure: str | None = None  # kind, see `nat.types.Failure`; None on success
-    turns: int | None = None
-
-
-@dataclass(frozen=True)
 class RunResult:
     """One run, made by `nat` (a cell's directory) or by others (a per-question results file)."""
 
@@ -72,7 +59,10 @@ class RunResult:
     seed: int
     setting: Mapping[str, str]  # what else the runs differ in: full key to value
     answers: Mapping[str, Mapping[str, Answer]]  # split -> question -> answer, asked for the inference class
-    results: Mapping[str, Any] = field(default_factory=dict)  # results.json
+    answers_in: Mapping[str, Mapping[str, Answer]] = field(default_factory=dict)  # so in a further environment, by name
+    results: Results = field(
+        default_factory=lambda: Results(status="completed")
+    )  # results.json, where nat made the run
 
 
 @dataclass(frozen=True)
@@ -115,11 +105,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Environments:
-    """The arms in each environment that their models were asked in; made by `nat.elsewhere`."""
+    """The arms in each environment that their models were asked in; made by `nat.elsewhere`.
+
+    `arms` were asked elsewhere; of their runs, those asked in every environment if there are any. The `answers` of
+    these runs hold those of all environments, under `splits`.
+    """
 
     splits: tuple[str, ...]  # the own environment's first, then in_NAME
     names: tuple[str, ...]  # of these environments
-    arms: tuple[Arm, ...]  # that were asked elsewhere; of their runs, those asked in every environment if there are any
+    arms: tuple[Arm, ...]
     contrasts: tuple[Contrast, ...]  # of the mean over environments, a Holm family of its own
     notes: tuple[str, ...]  # what was left out, and why
 
@@ -166,7 +160,7 @@ def arms_of(runs: Sequence[RunResult]) -> tuple[Arm, ...]:
 
 
 def _place(run: RunResult) -> tuple[Any, ...]:
-    method = METHODS.index(run.method) if run.method in METHODS else len(METHODS)
+    method = ORDER.get(run.method, len(ORDER))
     setting = sorted((key, _as_number(value)) for key, value in run.setting.items())
     strategy = "" if run.strategy == "none" else run.strategy
     return run.method != "base", setting, run.positives or 0, method, strategy, run.negatives or 0, run.name
@@ -224,7 +218,7 @@ def _mean(arm: Arm, split: str, value: Callable[[Answer], float]) -> float | Non
 
 def split_of(arms: Sequence[Arm]) -> str:
     """Whose answers are stated: those of test, where there are any."""
-    splits = [split for arm in arms for run in arm.runs for split in run.answers if not split.startswith(ELSEWHERE)]
+    splits = [split for arm in arms for run in arm.runs for split in run.answers]
     return "test" if "test" in splits or not splits else splits[0]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nat.cell_hash import cell_hash
-from nat.config import CONF_DIR, Config, field_names, load, settled, who_has
-from nat.training import NoTraining
+from nat.config import Config, field_names, load, settled, who_has
+from nat.core.paths import CONF_DIR
 from nat.types import RequestError
 
 QUOTES = "'\""
@@ -214,7 +214,7 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
         task = _task_overrides(batch)
         config = settled(checked(compose(batch, config_dir), task), is_sweep=True)
         cell = cell_hash(config)
-        if isinstance(config.training, NoTraining) and cell in {o.hash for o in cells if o.overrides != tuple(task)}:
+        if not config.trains and cell in {other.hash for other in cells if other.overrides != tuple(task)}:
             continue  # the untrained model is one cell, whatever the sweep varies in the training of the others
         swept = [o for o in task if o.lstrip("+").partition("=")[0] in swept_keys]
         cells.append(Cell(tuple(task), config, directory / cell_name(swept, cell), cell))

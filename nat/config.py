@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import fields, replace
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
@@ -24,12 +23,10 @@ from nat.agents import AgentConfig
 from nat.audit import AuditConfig
 from nat.collection import CollectConfig, ServerCollecting
 from nat.comparison import ReportConfig
-from nat.environments.arithmetic import ArithmeticConfig
+from nat.core.paths import CONF_DIR
 from nat.environments.benchmarks import BenchmarkConfig
-from nat.environments.custom import CustomConfig
-from nat.environments.multihop import MultihopConfig
-from nat.environments.strategic import StrategicConfig
-from nat.environments.worlds import is_world
+from nat.environments.config import EnvironmentConfig
+from nat.environments.worlds import WorldConfig, is_world
 from nat.labels import parse_rule
 from nat.mixing import MixingConfig, ReplacedMixing, check_enough
 from nat.model import ModelConfig
@@ -43,9 +40,6 @@ from nat.training import NoTraining, Training, TrainingConfig, check_sharding
 from nat.trajectories import ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles
 from nat.types import RequestError
 
-PACKAGE = Path(__file__).parent
-# In a wheel conf/ lies inside the package; in a checkout it stands at the top of the repository.
-CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 SHOWN_ERRORS = 3  # wrong values listed before "and N more": an error stays on a few lines
 IN_FULL = 3  # options listed as GROUP=OPTION each; of more, the group is named once
 
@@ -55,16 +49,11 @@ class SweepConfig:
     name: str
 
 
-AnyEnvironment = Annotated[
-    ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")
-]
-
-
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Config:
     """One field per config group, in the order in which data flows; values and meanings stand in `conf/`."""
 
-    environment: AnyEnvironment
+    environment: EnvironmentConfig
     agent: AgentConfig
     search: SearchConfig
     trajectories: TrajectoriesConfig
@@ -74,7 +63,7 @@ class Config:
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
-    also_in: dict[str, AnyEnvironment]
+    also_in: dict[str, EnvironmentConfig]
     collect: Annotated[CollectConfig, OF_NO_EFFECT]
     audit: Annotated[AuditConfig, OF_NO_EFFECT]
     tracking: Annotated[TrackingConfig, OF_NO_EFFECT]
@@ -83,6 +72,29 @@ class Config:
     format: Annotated[Literal["terminal", "html"], OF_NO_EFFECT]
     examples: Annotated[PositiveInt, OF_NO_EFFECT]
     sweep: Annotated[SweepConfig, OF_NO_EFFECT]
+
+    @property
+    def trains(self) -> bool:
+        return not isinstance(self.training, NoTraining)
+
+    @property
+    def saves(self) -> bool:
+        return isinstance(self.training, Training) and bool(self.training.save)
+
+    @property
+    def generates(self) -> bool:
+        """The trajectories are generated in a built-in world, not read from files."""
+        return isinstance(self.trajectories, ScriptedTrajectories)
+
+    @property
+    def generating_world(self) -> WorldConfig | None:
+        return self.environment if self.generates and is_world(self.environment) else None
+
+    @property
+    def source(self) -> str | list[str]:
+        """Where the trajectories come from, in words or as files."""
+        named = self.trajectories.path if isinstance(self.trajectories, TrajectoryFiles) else None
+        return named or f"{self.trajectories.kind} in {self.environment.name}"
 
 
 @plain_dataclass(frozen=True)
@@ -149,8 +161,7 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
 def check(config: Config, *, inputs: bool = True) -> None:
     """Refuse what no single group can see to be impossible."""
     environment = config.environment
-    trains = not isinstance(config.training, NoTraining)
-    generated = config.trajectories if isinstance(config.trajectories, ScriptedTrajectories) and trains else None
+    generated = config.trajectories if isinstance(config.trajectories, ScriptedTrajectories) and config.trains else None
     if generated and not is_world(environment):
         raise RequestError(
             f"trajectories=scripted are generated in the built-in worlds, not in environment={environment.name}.\n"
@@ -228,7 +239,7 @@ def _search_needed(where: str) -> str:
     )
 
 
-def _searches(environment: AnyEnvironment, agent: AgentConfig) -> bool:
+def _searches(environment: EnvironmentConfig, agent: AgentConfig) -> bool:
     return isinstance(environment, BenchmarkConfig) and "search" in environment.tools and agent.style != "cot"
 
 

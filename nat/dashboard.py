@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nat.files import write_json
+from nat.runs.directory import RESULTS, load_results
+from nat.runs.results import Results
 from nat.tracking import STEP, logged_in
 from nat.types import Failure, RequestError, StageError
 
@@ -86,12 +88,12 @@ def read_sweep(directory: Path) -> Sweep:
 
     if not directory.is_dir():
         raise RequestError(f"nat dashboard {directory}: there is no such directory.")
-    tracked: list[tuple[Any, dict[str, Any]]] = []
+    tracked: list[tuple[Any, Results]] = []
     untracked = 0
-    for path in sorted(directory.rglob("results.json")):
+    for path in sorted(directory.rglob(RESULTS)):
         try:
             config = OmegaConf.to_container(OmegaConf.load(path.parent / "config.yaml"))
-            results = json.loads(path.read_text(encoding="utf-8"))
+            results = load_results(path.parent)
         except (OSError, ValueError):
             continue  # a cell that was cut off before it had written them
         if config["tracking"]["kind"] == "wandb":  # pyright: ignore
@@ -120,8 +122,8 @@ def read_sweep(directory: Path) -> Sweep:
         group=group,
         classes=tuple(dict.fromkeys(class_["name"] for c, _ in tracked for class_ in c["strategy"]["classes"])),
         strategies=tuple(dict.fromkeys(c["strategy"]["name"] for c, _ in tracked)),
-        has_validation=any("validation" in results for _, results in tracked),
-        methods={r["tracking_id"]: r["method"] for _, r in tracked if "tracking_id" in r and "method" in r},
+        has_validation=any(results.validation is not None for _, results in tracked),
+        methods={r.tracking_id: r.coordinates.method for _, r in tracked if r.tracking_id and r.coordinates},
     )
 
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 
 from nat.cache import decode_examples, encode_examples
+from nat.core.paths import PACKAGE
 from nat.files import write_json
 from nat.model import ModelConfig, load_model, load_tokenizer, merged, use_threads
 from nat.progress import Advance, progress
@@ -128,7 +129,7 @@ def check_gpus(processes: int, device: Literal["cpu", "cuda"]) -> None:
 
 def _environment(device: Literal["cpu", "cuda"]) -> dict[str, str]:
     """The workers' environment: they find nat, whatever directory the cell was started in."""
-    path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    path = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
     # FSDP takes the GPUs wherever torch sees any
     return environment | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})

@@ -1,7 +1,7 @@
 """The arms in further environments (`also_in`) beside their own: one table, and one comparison over all of them.
 
-Answers given there have the split `in_NAME`, and count here alone: neither the main comparison nor the verdict, nor
-what is chosen on validation, takes them in.
+Answers given there count here alone: neither the main comparison nor the verdict, nor what is chosen on validation,
+takes them in. For what is compared here they stand beside the run's own, under the split `in_NAME`.
 
 An arm's mean over environments weighs every environment the same, however many questions it asks, as the mean of a
 benchmark table does. Its difference from the successes alone (the same arm as in the main comparison) is made by the
@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nat.comparison import (
-    ELSEWHERE,
     Arm,
     Contrast,
     Environments,
@@ -37,11 +36,15 @@ def environments_of(arms: Sequence[Arm], split: str, smallest_effect: float) -> 
     `split`: whose answers are those of the own environment.
     """
     runs = [run for arm in arms for run in arm.runs if _is_asked_elsewhere(run)]
-    others = dict.fromkeys(name for run in runs for name in run.answers if name.startswith(ELSEWHERE))
+    others = list(dict.fromkeys(name for run in runs for name in run.answers_in))
     if not others:
         return None
-    splits = (split, *others)
-    shown = {arm.label: _runs_that_count(arm, splits) for arm in arms if any(map(_is_asked_elsewhere, arm.runs))}
+    splits = (split, *map(_split_of, others))
+    shown = {
+        arm.label: _runs_that_count(_side_by_side(arm), splits)
+        for arm in arms
+        if any(map(_is_asked_elsewhere, arm.runs))
+    }
     pairs, refused = [], []
     for arm in arms:
         reference = reference_of(arm, arms)
@@ -53,11 +56,25 @@ def environments_of(arms: Sequence[Arm], split: str, smallest_effect: float) -> 
                 refused.append(f"{arm.label} is not compared with {reference.label}: {pair}.")
     return Environments(
         splits,
-        _names(runs, splits),
+        _names(runs, others),
         tuple(shown.values()),
         contrasts_of(pairs, smallest_effect),
         (*refused, *_left_out(arms, shown, pairs), *_infrastructure(shown, others)),
     )
+
+
+def _split_of(name: str) -> str:
+    """What the answers given in a further environment are called beside the run's own."""
+    return f"in_{name}"
+
+
+def _side_by_side(arm: Arm) -> Arm:
+    """The arm with its runs' answers of all environments in one mapping."""
+    runs = []
+    for run in arm.runs:
+        elsewhere = {_split_of(name): given for name, given in run.answers_in.items()}
+        runs.append(replace(run, answers={**run.answers, **elsewhere}))
+    return replace(arm, runs=tuple(runs))
 
 
 def mean_over(arm: Arm, splits: Sequence[str]) -> float | None:
@@ -80,15 +97,14 @@ def legend(environments: Environments) -> list[str]:
     return lines + list(environments.notes)
 
 
-def _names(runs: Sequence[RunResult], splits: Sequence[str]) -> tuple[str, ...]:
-    own = {str(run.results.get("environment") or "own") for run in runs}
-    others = [split.removeprefix(ELSEWHERE) for split in splits[1:]]
+def _names(runs: Sequence[RunResult], others: Sequence[str]) -> tuple[str, ...]:
+    own = {(run.results.coordinates and run.results.coordinates.environment) or "own" for run in runs}
     name = own.pop() if len(own) == 1 else "own"
     return (f"{name} (own)" if name in others else name, *others)
 
 
 def _is_asked_elsewhere(run: RunResult) -> bool:
-    return any(split.startswith(ELSEWHERE) and answers for split, answers in run.answers.items())
+    return any(run.answers_in.values())
 
 
 def _is_asked_in_all(arm: Arm, splits: Sequence[str]) -> bool:
@@ -149,8 +165,8 @@ def _infrastructure(shown: Mapping[str, Arm], others: Iterable[str]) -> Iterator
         answer.failure == "infrastructure"
         for arm in shown.values()
         for run in arm.runs
-        for split in others
-        for answer in run.answers.get(split, {}).values()
+        for name in others
+        for answer in run.answers_in.get(name, {}).values()
     )
     if broken:
         yield (

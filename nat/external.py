@@ -27,8 +27,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from nat.comparison import MARKED, UNNAMED, Answer, RunResult
+from nat.comparison import RunResult
+from nat.core.methods import MARKED, UNNAMED
 from nat.questions import question_id
+from nat.runs.outcomes import Answer
 from nat.schema import STRICT
 from nat.types import RequestError
 

@@ -15,11 +15,7 @@ from typing import Literal
 
 from nat.comparison import (
     LEVEL,
-    MARKED,
-    METHODS,
-    REFERENCE,
     SHARED,
-    UNNAMED,
     Arm,
     Contrast,
     Finding,
@@ -33,10 +29,10 @@ from nat.comparison import (
     setting_of,
     unmarked_of,
 )
+from nat.core.methods import BY_NAME, MARKED, REFERENCE, UNNAMED
 from nat.statistics import Assumed, CrossedDifference, crossed_difference, seeds_needed
 
 MANY_SEEDS = 50  # more than this are no advice
-METHOD_WORDS = {"base": "the untrained model", "nut": "NUT", "nat": "NAT", "nat_graded": "graded NAT"}
 How = Literal["only", "validation", "half"]
 
 
@@ -263,7 +259,7 @@ def has_failures(arm: Arm) -> bool:
     """Whether it was trained on failures, as far as is known: a method of others has to say on how many."""
     if arm.method in ("base", REFERENCE):
         return False
-    return bool(arm.negatives) or (arm.negatives is None and arm.method in METHODS)
+    return bool(arm.negatives) or (arm.negatives is None and arm.method in BY_NAME)
 
 
 # ---- the three questions ----
@@ -339,9 +335,8 @@ def _draft(
 
 def who(arm: Arm) -> str:
     """An arm in a sentence: "NAT (suffix) with 1:4 (200 + 800)"."""
-    word = METHOD_WORDS.get(arm.method, f"method {arm.method}")  # names of others keep their small letters
-    if arm.method == REFERENCE:
-        word = "the successes alone"
+    known = BY_NAME.get(arm.method)
+    word = known.words if known else f"method {arm.method}"  # names of others keep their small letters
     if arm.strategy != "none":
         word += " (text not named)" if arm.strategy == UNNAMED else f" ({arm.strategy})"
     if has_failures(arm) and (ratio := ratio_text(arm.positives, arm.negatives)) is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nat.core.html import storable, templates
 from nat.tokenization import MASKED, ChatFormat
 from nat.types import Example
 
@@ -98,37 +98,24 @@ def _print(
     console.print(Text("trained", style="bold green"), Text("masked", style="dim"), sep=" · ")
 
 
+@dataclass(frozen=True)
+class ShownExample:
+    """An example as the page shows it."""
+
+    class_name: str
+    id: str
+    tokens: int
+    spans: tuple[Span, ...]
+
+
 def as_html(
     rows: Sequence[tuple[str, int, int, int]], chosen: Sequence[tuple[str, Sequence[Example]]], format: ChatFormat
 ) -> str:
     """One self-contained page, light and dark."""
-    counts = "".join(
-        f"<tr><td>{html.escape(name)}</td>{''.join(f'<td class=n>{count}</td>' for count in numbers)}</tr>"
-        for name, *numbers in rows
-    )
-    sections = []
-    for name, examples in chosen:
-        for example in examples:
-            body = "".join(
-                f"<span class={'trained' if span.trained else 'masked'} title='{span.tokens} tokens'>"
-                f"{html.escape(span.text)}</span>"
-                for span in spans(example, format)
-            )
-            title = f"{name} · {example.trajectory_id} · {len(example.input_ids)} tokens"
-            sections.append(f"<section><h2>{html.escape(title)}</h2><pre>{body}</pre></section>")
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Training examples</title><style>
-:root {{ color-scheme: light dark; --trained: #0a6b2d; --trained-back: #e3f5e8; --masked: #6a6a6a; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --trained: #7fe0a0; --trained-back: #12351f; --masked: #9a9a9a; }} }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-h2 {{ font-size: 1rem; overflow-wrap: anywhere; }} th, td {{ padding: .1rem .8rem .1rem 0; text-align: left; }}
-.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
-pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }} .masked {{ color: var(--masked); }}
-.trained {{ color: var(--trained); background: var(--trained-back); border-radius: 3px; }}
-</style></head><body><h1>Training examples</h1>
-<p><span class="trained">trained: carries loss</span> · <span class="masked">masked: read, never trained</span></p>
-<table><tr><th>class<th class=n>examples<th class=n>trained tokens<th class=n>masked tokens</tr>{counts}</table>
-{"".join(sections)}
-</body></html>
-"""
+    examples = [
+        ShownExample(name, example.trajectory_id, len(example.input_ids), tuple(spans(example, format)))
+        for name, members in chosen
+        for example in members
+    ]
+    made = templates(lambda value: storable(value) if type(value) is str else value)
+    return made.get_template("inspect.html.jinja").render(rows=rows, examples=examples)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from nat.core.paths import ASSETS
 from nat.schema import STRICT
-from nat.tokenization import ASSETS, ChatFormat, template_messages
+from nat.tokenization import ChatFormat, template_messages
 from nat.types import Message, RequestError
 
 SHIPPED_TEMPLATES = ("plain", "chatml")

@@ -9,13 +9,16 @@ import json
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nat.arm_means import Mean, arm_mean, outcome_shares
-from nat.comparison import ALIKE, REFERENCE, Arm, Comparison, Environments, references_of, setting_of
+from nat.comparison import ALIKE, Arm, Comparison, Environments, references_of, setting_of
+from nat.core.methods import METHODS, REFERENCE, Look
+from nat.core.methods import shown as shown_method
+from nat.runs.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,34 +49,7 @@ STYLE: dict[Any, Any] = {
     "legend.borderaxespad": 0.2,
 }
 
-NAMES = {
-    "base": "untrained",
-    "positive_only": "positives only",
-    "replaced": "failures replaced",
-    "nut": "NUT",
-    "nat": "NAT",
-    "nat_graded": "NAT, graded",
-}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a series is told apart: in colour, and without it."""
-
-    colour: str
-    marker: str
-    line: Any
-    hatch: str
-
-
-# Okabe and Ito's palette; the methods have those of its colours that stand out most on white.
-LOOKS = {
-    "base": Look("#6f6f6f", "X", (0, (1, 1.5)), ""),
-    "positive_only": Look("#CC79A7", "s", "-.", "----"),
-    "nut": Look("#D55E00", "o", "--", "////"),
-    "nat": Look("#0072B2", "^", "-", ""),
-    "nat_graded": Look("#009E73", "D", (0, (5, 1, 1, 1)), "xxxx"),
-}
+LOOKS = {method.name: method.look for method in METHODS if method.look is not None}
 # For further strategies of a method, and for methods of others.
 SPARE_LOOKS = (
     Look("#009E73", "v", (0, (5, 1, 1, 1)), "\\\\\\\\"),
@@ -167,7 +143,7 @@ def _negatives(rows: Sequence[Row]) -> Figure | None:
     axes[-1].set_xlabel("negatives" + (" (positives:negatives below)" if any(p for p, _ in lines) else ""))
     axes[0].set_ylim(bottom=0)
     several = _methods_of_several_strategies(key for key in handles if key != "base")
-    names = [NAMES["base"] if key == "base" else _series_name(key, several) for key in handles]
+    names = [shown_method("base") if key == "base" else _series_name(key, several) for key in handles]
     _head(figure, "Success by number of negatives", list(handles.values()), names)
     return figure
 
@@ -338,7 +314,7 @@ def _strategies(rows: Sequence[Row]) -> Figure | None:
             panel_axes.plot([low, high], [place, place], color=look.colour, lw=2.6, alpha=0.55, solid_capstyle="butt")
             panel_axes.plot(mean.per_seed, [place] * len(mean.per_seed), "|", color=look.colour, ms=7, mew=1, alpha=0.8)
             panel_axes.plot(mean.value, place, look.marker, color=look.colour, ms=7.5, mec="white", mew=0.8)
-            name = arm.strategy if arm.method == "nat" else f"{_method_name(arm.method)} {arm.strategy}"
+            name = arm.strategy if arm.method == "nat" else f"{shown_method(arm.method)} {arm.strategy}"
             _row_label(panel_axes, place - 0.17, name)
             panel_axes.annotate(
                 f"{mean.value:.3f}", (1, place), (0, 0), xycoords=("axes fraction", "data"),
@@ -542,22 +518,21 @@ def _cost(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _mean_cost(arm: Arm, read: Any) -> float | None:
+def _mean_cost(arm: Arm, read: Callable[[Results], float | None]) -> float | None:
     costs = [cost for run in arm.runs if (cost := read(run.results)) is not None]
     return sum(costs) / len(costs) if costs else None
 
 
-def _steps(results: Mapping[str, Any]) -> float | None:
-    return results.get("steps")
+def _steps(results: Results) -> float | None:
+    return results.steps
 
 
-def _trained_tokens(results: Mapping[str, Any]) -> float | None:
-    return results.get("trained_tokens")
+def _trained_tokens(results: Results) -> float | None:
+    return results.trained_tokens
 
 
-def _seconds(results: Mapping[str, Any]) -> float | None:
-    timing = results.get("timing") or {}
-    seconds = [timing[stage] for stage in ("training", "evaluation") if stage in timing]
+def _seconds(results: Results) -> float | None:
+    seconds = [results.timing[stage] for stage in ("training", "evaluation") if stage in results.timing]
     return sum(seconds) if seconds else None
 
 
@@ -648,16 +623,12 @@ def _success_label(rows: Sequence[Row], name: str = "success rate") -> str:
 
 def _series_name(key: tuple[str, str], several: set[str]) -> str:
     method, strategy = key
-    return f"{_method_name(method)} {strategy}" if method in several else _method_name(method)
+    return f"{shown_method(method)} {strategy}" if method in several else shown_method(method)
 
 
 def _methods_of_several_strategies(keys: Iterable[tuple[str, str]]) -> set[str]:
     counts = Counter(method for method, _ in dict.fromkeys(keys))
     return {method for method, count in counts.items() if count > 1 and method not in ("base", "positive_only")}
-
-
-def _method_name(method: str) -> str:
-    return NAMES.get(method, method)
 
 
 def _pairs(setting: Iterable[tuple[str, str]]) -> list[str]:

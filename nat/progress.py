@@ -1,4 +1,5 @@
-"""A progress bar with an estimate of the time left; where stderr is no terminal, a line every ten seconds.
+"""A progress bar with an estimate of the time left; a line that changes in place in a notebook; elsewhere, where stderr
+is no terminal, a line every ten seconds.
 
 The cells of a sweep write theirs to a file instead (`kept_in`), from which the sweep's board reads it.
 """
@@ -53,8 +54,36 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Advanc
     elif sys.stderr.isatty():
         with _bar(total, what, unit, done) as advance:
             yield _interruptible(advance)
+    elif (show := shown_in_place()) is not None:
+        yield _interruptible(_lines(total, what, unit, done, show, SECONDS_BETWEEN_WRITES))
     else:
-        yield _interruptible(_lines(total, what, unit, done))
+        yield _interruptible(_lines(total, what, unit, done, _say, SECONDS_BETWEEN_LINES))
+
+
+def shown_in_place() -> Callable[[str], None] | None:
+    """In a notebook, what shows a text where the one before stood; None elsewhere.
+
+    A notebook's cell output takes updates of plain text without the widgets that progress bars need.
+    """
+    notebook = sys.modules.get("IPython")  # loaded wherever there is one
+    shell = notebook.get_ipython() if notebook is not None else None
+    if notebook is None or not hasattr(shell, "kernel"):
+        return None
+    place: Any = None
+
+    def show(text: str) -> None:
+        nonlocal place
+        data = {"text/plain": text}
+        if place is None:
+            place = notebook.display.display(data, raw=True, display_id=True)
+        else:
+            place.update(data, raw=True)
+
+    return show
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _interruptible(show: Advance) -> Advance:
@@ -92,17 +121,17 @@ def _bar(total: int, what: str, unit: str, done: int) -> Iterator[Advance]:
         yield lambda done, status: bar.update(task, completed=done, status=status)
 
 
-def _lines(total: int, what: str, unit: str, first: int) -> Advance:
+def _lines(total: int, what: str, unit: str, first: int, say: Callable[[str], None], pause: float) -> Advance:
     start = written = time.monotonic()
 
     def advance(done: int, status: str) -> None:
         nonlocal written
         now = time.monotonic()
-        if now - written < SECONDS_BETWEEN_LINES and done < total:
+        if now - written < pause and done < total:
             return
         written = now
         left = (now - start) / max(done - first, 1) * (total - done)
-        print(f"{what}: {done}/{total} {unit}, about {left:.0f} s left {status}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{what}: {done}/{total} {unit}, about {left:.0f} s left {status}".rstrip())
 
     return advance
 

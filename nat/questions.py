@@ -39,6 +39,16 @@ def hold_out(trajectories: Iterable[Trajectory], share: float, split: Literal["v
     return [chosen[place] for place in sorted(chosen)]
 
 
+def not_held_out(trajectories: Iterable[Trajectory], share: float) -> list[Question]:
+    """The questions with a reference answer that `hold_out` leaves to train on, in the trajectories' order."""
+    found: dict[str, Question] = {}
+    for trajectory in trajectories:
+        if trajectory.outcome.reference is not None and not is_held_out(trajectory.question, share):
+            question = Question(trajectory.question_id, trajectory.question, trajectory.outcome.reference)
+            found.setdefault(normalise(trajectory.question), question)
+    return list(found.values())
+
+
 def is_held_out(question: str, share: float) -> bool:
     return _place(question) < share
 

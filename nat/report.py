@@ -17,7 +17,6 @@ from nat import elsewhere, pictures, report_page
 from nat.arm_means import outcome_shares
 from nat.caveats import caveats_of
 from nat.comparison import (
-    UNNAMED,
     Arm,
     Comparison,
     Contrast,
@@ -34,9 +33,11 @@ from nat.comparison import (
     split_of,
     unmarked_of,
 )
+from nat.core.methods import UNNAMED
 from nat.files import write_text
 from nat.findings import findings_of, interval_note, no_verdict, p_text
 from nat.results import read
+from nat.runs.results import by_key
 from nat.statistics import wilson_interval
 
 WIDTH = 110  # columns of the terminal's prose
@@ -77,7 +78,7 @@ def standard() -> ReportConfig:
     import yaml
     from pydantic import TypeAdapter
 
-    from nat.config import CONF_DIR  # not above: the configuration holds this one
+    from nat.core.paths import CONF_DIR
 
     values = yaml.safe_load((CONF_DIR / "report" / "standard.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(ReportConfig).validate_json(json.dumps(values), strict=True)
@@ -235,20 +236,31 @@ EXPLORATORY = "The table is exploratory and holds no verdict: a verdict's own co
 
 
 def _run_row(run: RunResult) -> dict[str, Any]:
-    """All scalars of a run, those one level down with their key before them."""
+    """All scalars of a run, those of some mappings with their key before them."""
     row: dict[str, Any] = {"run": run.name, "method": run.method, "strategy": run.strategy}
     row |= {"positives": run.positives, "negatives": run.negatives, "seed": run.seed, **run.setting}
-    for split, answers in run.answers.items():
+    elsewhere = {f"in_{name}": answers for name, answers in run.answers_in.items()}
+    for split, answers in (*run.answers.items(), *elsewhere.items()):
         n = len(answers)
         row[f"{split}_success"] = round(sum(answer.success for answer in answers.values()) / n, 6)
         row[f"{split}_score"] = round(sum(answer.score for answer in answers.values()) / n, 6)
         row[f"{split}_questions"] = n
-    for key, value in run.results.items():
+    if run.directory is None:
+        return row
+    results = run.results
+    known = {"status": results.status, **_known(cell=results.cell), **by_key(results)}
+    known |= {"git": None} if results.git is None else {}  # made outside a repository
+    known |= _known(threads=results.threads, seconds=results.seconds)
+    for key, value in known.items():
         if isinstance(value, Mapping) and key in ("failures", "training", "timing"):
-            row |= {f"{key}.{name}": number for name, number in value.items() if _is_scalar(number)}
-        elif _is_scalar(value) and key not in ("tracking_id", *row):
+            row |= {f"{key}.{name}": number for name, number in value.items()}
+        elif _is_scalar(value) and key not in row:
             row[key] = value
     return row
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _is_scalar(value: Any) -> bool:

@@ -1,28 +1,32 @@
 """The report as one self-contained HTML page: verdict, caveats, pictures, tables, and a browser of roll-outs.
 
-Nothing is fetched, and everything that comes from data is text: names are escaped here, and what models wrote stays in
-a JSON block that the page's script only ever turns into text nodes. A content security policy allows no other script.
+Nothing is fetched, and everything that comes from data is text: the template escapes names, and what models wrote
+stays in a JSON block that the page's script only ever turns into text nodes. A content security policy allows no other
+script. Here is what the page says; its structure is nat/assets/report.html.jinja.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nat import elsewhere
 from nat.arm_means import Mean, arm_mean
 from nat.comparison import Arm, Comparison, Contrast, Environments, Finding, RunResult, mean_success
+from nat.core.html import own, script_json, storable, templates
 from nat.findings import interval_note, no_verdict, p_text
-from nat.html_page import asset, policy
 from nat.pictures import verdict_arms
 from nat.questions import question_id
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 BADGES = {"yes": "✓ yes", "no": "✗ no", "undecided": "? undecided"}
 DEPENDS = "± it depends"  # where other numbers of successes or settings have another answer
@@ -64,56 +68,117 @@ MOST_MESSAGES = 40  # of an episode; the middle of a longer one is left out
 ARMS_SHOWN = 3  # side by side at first
 
 
+@dataclass(frozen=True)
+class IntervalFigure:
+    """Where the evidence figure's parts stand on its axis, which is 320 wide with no difference at 160."""
+
+    mean: str
+    narrow: tuple[str, str]
+    wide: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ShownContrast:
+    treatment: str
+    reference: str
+    difference: str  # with its own interval
+    rest: str  # the adjusted interval, p, what was asked, and a note where interval and verdict seem to disagree
+    figure: IntervalFigure
+
+
+@dataclass(frozen=True)
+class Card:
+    """A finding. `answer` is its first two sentences, the verdict and what it rests on; `more` is the rest."""
+
+    tone: str
+    badge: str
+    question: str
+    answer: str
+    more: str
+    evidence: ShownContrast | None  # that the verdict rests on
+    also: tuple[ShownContrast, ...]  # the same question elsewhere
+
+
+@dataclass(frozen=True)
+class Picture:
+    alternative: str
+    caption: str
+    svg: str  # base64
+
+
+class Head(NamedTuple):
+    name: str
+    is_figure: bool = True
+
+
+class Cell(NamedTuple):
+    """What a cell shows, and the value it sorts by (empty: missing, always last)."""
+
+    text: str
+    sort: float | str
+    is_name: bool = False  # from data
+
+
+MISSING = Cell("-", "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sortable table in a section of its own; a row holds as many cells as there are heads, each beside its head."""
+
+    id: str
+    title: str
+    note: str
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[tuple[Head, Cell], ...], ...]
+
+
 def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], browser_questions: int) -> str:
     """The report as HTML. `pictures`: PNG and SVG by name, see `nat.pictures.draw`; `browser_questions`: how many
     questions' roll-outs it holds at most, fewer where they would make the page large."""
     means = {arm.label: arm_mean(arm, comparison.split) for arm in comparison.arms}
     browser = browser_data(comparison, browser_questions)
-    css, script = asset("report.css"), asset("tables.js") + asset("report.js")
-    sections = {
-        "caveats": _caveats(comparison.caveats),
-        "missing": _missing(comparison.missing),
-        "pictures": _pictures(comparison, means, pictures),
-        "arms": _arms_table(comparison, means),
-        "environments": _environments_table(comparison.environments),
-        "texts": _texts_table(comparison),
-        "runs": _runs_table(comparison),
-    }
+    tables = [
+        _arms_table(comparison, means),
+        _environments_table(comparison.environments),
+        _texts_table(comparison),
+        _runs_table(comparison),
+    ]
+    tables = [table for table in tables if table is not None]
+    there = {"verdict", "rollouts", *(table.id for table in tables), *["pictures"] * bool(pictures)}
     names = ("Verdict", "Pictures", "Arms", "Environments", "Texts", "Runs", "Roll-outs")
-    links = [(id, name) for name in names if sections.get(id := name.lower().replace("-", ""), "always there")]
-    return Template(asset("report.html")).substitute(
-        sections,
-        policy=policy(css, script),
-        title=_text(comparison.title),
-        css=css,
-        script=script,
-        facts=_text(_facts(comparison, means.values())),
-        navigation=" ".join(f'<a href="#{id}">{name}</a>' for id, name in links),
-        findings=_findings(comparison),
-        rollouts_note=_rollouts_note(comparison, browser),
-        data=f'<script type="application/json" id="rollout-data">{_json(browser)}</script>' if browser else "",
-        footer="Written by <code>nat report</code> from the files of the runs alone.",
+    return (
+        _templates()
+        .get_template("report.html.jinja")
+        .render(
+            own=own(["report.css"], ["tables.js", "report.js"]),
+            title=comparison.title,
+            facts=_facts(comparison, means.values()),
+            links=[(id, name) for name in names if (id := name.lower().replace("-", "")) in there],
+            cards=[_card(finding) for finding in comparison.findings],
+            no_verdict=no_verdict(comparison.arms),
+            caveats=comparison.caveats,
+            missing=comparison.missing,
+            pictures=_pictures(comparison, means, pictures),
+            tables=tables,
+            rollouts_note=_rollouts_note(comparison, browser) if browser else "",
+            rollout_data=script_json(browser) if browser else "",
+        )
     )
+
+
+@cache
+def _templates() -> Environment:
+    return templates(lambda value: _clean(value) if type(value) is str else value, counted=_count)
 
 
 def _clean(text: str) -> str:
     """Without lone surrogates, which no file can hold, and without control characters that HTML forbids."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "".join(c if (c >= " " and c != "\x7f") or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _text(text: object) -> str:
-    return html.escape(_clean(str(text)))
-
-
-def _name(text: object) -> str:
-    """A name from data: its writing direction does not reach the text around it."""
-    return f"<bdi>{_text(text)}</bdi>"
-
-
-def _json(value: Any) -> str:
-    """JSON that ends no script element and opens no comment, whatever its strings say."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    if text.isprintable():
+        return text
+    return "".join(
+        c if (c >= " " and c != "\x7f") or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in storable(text)
+    )
 
 
 def _facts(comparison: Comparison, means: Iterable[Mean | None]) -> str:
@@ -134,90 +199,48 @@ def _count(n: int, what: str) -> str:
 # ---- the verdict ----
 
 
-def _findings(comparison: Comparison) -> str:
-    if not comparison.findings:
-        return f'<p class="note">{_text(no_verdict(comparison.arms))}</p>'
-    cards = []
-    for finding in comparison.findings:
-        evidence = _evidence(finding)
-        tone, badge = ("undecided", DEPENDS) if finding.depends else (finding.verdict, BADGES[finding.verdict])
-        cards.append(
-            f'<article class="finding {tone}"><header><h3>{_text(finding.question)}</h3>'
-            f'<span class="badge">{badge}</span></header>'
-            f"{_answer(finding.answer)}{evidence}</article>"
-        )
-    return f'<div class="findings">{"".join(cards)}</div>'
-
-
-def _answer(text: str) -> str:
-    """The answer's first two sentences, the verdict and what it rests on, larger than the rest."""
-    sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
-    first, rest = " ".join(sentences[:2]), " ".join(sentences[2:])
-    more = f'<p class="more" dir="auto">{_text(rest)}</p>' if rest else ""
-    return f'<p class="answer" dir="auto">{_text(first)}</p>{more}'
-
-
-def _evidence(finding: Finding) -> str:
-    """The contrast that the verdict rests on, and below it the same question elsewhere."""
-    if finding.evidence is None:
-        return ""
-    also = "".join(f"<li>{_contrast(contrast)}</li>" for contrast in finding.also)
-    summary = f"<summary>The same elsewhere ({len(finding.also)})</summary>"
-    elsewhere = f"<details>{summary}<ul>{also}</ul></details>" if also else ""
-    return f'<div class="evidence">{_contrast(finding.evidence)}{_interval_figure(finding.evidence)}{elsewhere}</div>'
-
-
-def _contrast(contrast: Contrast) -> str:
-    difference = contrast.difference
-    return (
-        f"{_name(contrast.treatment.label)} against {_name(contrast.reference.label)}: "
-        f"<strong>{difference.difference:+.3f} {_interval(difference.ci95, '+')}</strong>, "
-        f"adjusted {_interval(contrast.adjusted_ci, '+')}, p {_text(p_text(contrast.p_holm))} (Holm); "
-        f"{difference.n_questions} {_text(contrast.split)} questions, {_count(difference.n_seeds, 'seed')}"
-        f"{f'. {_text(note)}' if (note := interval_note(contrast)) else ''}"
+def _card(finding: Finding) -> Card:
+    sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", finding.answer)
+    tone, badge = ("undecided", DEPENDS) if finding.depends else (finding.verdict, BADGES[finding.verdict])
+    return Card(
+        tone=tone,
+        badge=badge,
+        question=finding.question,
+        answer=" ".join(sentences[:2]),
+        more=" ".join(sentences[2:]),
+        evidence=None if finding.evidence is None else _shown_contrast(finding.evidence),
+        also=tuple(map(_shown_contrast, finding.also)),
     )
 
 
-def _interval_figure(contrast: Contrast) -> str:
-    """The difference with both its intervals and the line of no difference; the text beside it says the same."""
+def _shown_contrast(contrast: Contrast) -> ShownContrast:
+    difference = contrast.difference
+    note = interval_note(contrast)
+    return ShownContrast(
+        treatment=contrast.treatment.label,
+        reference=contrast.reference.label,
+        difference=f"{difference.difference:+.3f} {_interval(difference.ci95, '+')}",
+        rest=(
+            f"adjusted {_interval(contrast.adjusted_ci, '+')}, p {p_text(contrast.p_holm)} (Holm); "
+            f"{difference.n_questions} {contrast.split} questions, {_count(difference.n_seeds, 'seed')}"
+            f"{f'. {note}' if note else ''}"
+        ),
+        figure=_interval_figure(contrast),
+    )
+
+
+def _interval_figure(contrast: Contrast) -> IntervalFigure:
     mean, narrow, wide = contrast.difference.difference, contrast.difference.ci95, contrast.adjusted_ci
     most = 1.12 * max(0.01, *map(abs, (*narrow, *wide, mean)))
 
     def x(value: float) -> str:
         return f"{160 + 150 * value / most:.1f}"
 
-    return (
-        '<svg class="evidence-figure" viewBox="0 0 320 38" aria-hidden="true">'
-        f'<line class="zero" x1="160" x2="160" y1="2" y2="26"/>'
-        f'<line class="wide" x1="{x(wide[0])}" x2="{x(wide[1])}" y1="14" y2="14"/>'
-        f'<line class="narrow" x1="{x(narrow[0])}" x2="{x(narrow[1])}" y1="14" y2="14"/>'
-        f'<circle class="mean" cx="{x(mean)}" cy="14" r="5"/>'
-        '<text x="160" y="36" text-anchor="middle">no difference</text>'
-        '<text x="2" y="36">worse</text><text x="318" y="36" text-anchor="end">better</text></svg>'
-    )
+    return IntervalFigure(x(mean), (x(narrow[0]), x(narrow[1])), (x(wide[0]), x(wide[1])))
 
 
 def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
     return f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]" if interval else "-"
-
-
-def _caveats(caveats: Sequence[str]) -> str:
-    if not caveats:
-        return ""
-    items = "".join(f'<li dir="auto">{_text(caveat)}</li>' for caveat in caveats)
-    return (
-        '<section class="callout" aria-labelledby="caveats-title"><h2 id="caveats-title">Before believing it</h2>'
-        f"<ul>{items}</ul></section>"
-    )
-
-
-def _missing(missing: Sequence[str]) -> str:
-    if not missing:
-        return ""
-    items = "".join(f'<li dir="auto">{_text(line)}</li>' for line in missing)
-    is_open = " open" if len(missing) <= 5 else ""
-    summary = f"{_count(len(missing), 'cell')} without results, left out of everything below"
-    return f'<details class="missing"{is_open}><summary>{summary}</summary><ul>{items}</ul></details>'
 
 
 # ---- pictures and tables ----
@@ -225,76 +248,45 @@ def _missing(missing: Sequence[str]) -> str:
 
 def _pictures(
     comparison: Comparison, means: Mapping[str, Mean | None], pictures: Mapping[str, tuple[Path, Path]]
-) -> str:
-    if not pictures:
-        return ""
+) -> list[Picture]:
     rated = [(mean.value, arm.label) for arm in comparison.arms if (mean := means[arm.label]) is not None]
     extremes = ""
     if rated:
         (low, worst), (high, best) = min(rated), max(rated)
         extremes = f" Success goes from {low:.3f} ({worst}) to {high:.3f} ({best}); the table of arms has all figures."
-    figures = []
+    shown = []
     for name, (_, svg) in pictures.items():
         alternative, caption = CAPTIONS.get(name, (name, name))
         if name == "methods" and verdict_arms(comparison):
             caption += " Of the many arms, those that the verdict rests on and what they are held against."
-        data = base64.b64encode(svg.read_bytes()).decode()
-        figures.append(
-            f'<figure><img alt="{_text(alternative + "." + extremes)}" src="data:image/svg+xml;base64,{data}">'
-            f"<figcaption>{_text(caption)}</figcaption></figure>"
-        )
-    return (
-        '<section id="pictures" aria-labelledby="pictures-title"><h2 id="pictures-title">Pictures</h2>'
-        f'<div class="pictures">{"".join(figures)}</div></section>'
-    )
-
-
-# A cell of a table: what it shows as HTML, and the value it sorts by (None: missing, always last).
-Cell = tuple[str, float | str | None]
+        shown.append(Picture(f"{alternative}.{extremes}", caption, base64.b64encode(svg.read_bytes()).decode()))
+    return shown
 
 
 def _figure_cell(value: float | None, form: str = ".3f") -> Cell:
-    return ("-", None) if value is None else (f"{value:{form}}", value)
+    return MISSING if value is None else Cell(f"{value:{form}}", value)
 
 
 def _name_cell(text: object) -> Cell:
-    return ("-", None) if text is None or text == "" else (_name(text), _clean(str(text)))
+    return MISSING if text is None or text == "" else Cell(str(text), str(text), is_name=True)
 
 
-def _table(id: str, title: str, note: str, heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Cell]]) -> str:
-    """A sortable table in a box of its own; `heads` are (name, is a figure)."""
-    head = "".join(
-        f'<th scope="col"{" class=number" if is_figure else ""}>{_text(name)}</th>' for name, is_figure in heads
-    )
-    body = []
-    for row in rows:
-        cells = []
-        for place, ((shown, value), (_, is_figure)) in enumerate(zip(row, heads, strict=True)):
-            tag = 'th scope="row"' if place == 0 else "td"
-            sort = "" if value is None else _text(value)
-            kind = " class=number" if is_figure else ""
-            cells.append(f'<{tag}{kind} data-sort="{sort}">{shown}</{tag.split()[0]}>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<section id="{id}" aria-labelledby="{id}-title"><h2 id="{id}-title">{title}</h2>'
-        f'<p class="note" id="{id}-note">{_text(note)}</p>'
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{id}-title">'
-        f'<table class="sortable" aria-labelledby="{id}-title" aria-describedby="{id}-note">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></section>"
-    )
+def _mean_cells(mean: Mean | None) -> list[Cell]:
+    """The mean, and its interval, which sorts by its lower end."""
+    interval = mean.ci95 if mean else None
+    return [_figure_cell(mean.value if mean else None), Cell(_interval(interval), interval[0] if interval else "")]
 
 
-CONTRAST_HEADS = (
-    ("difference", True),
-    ("adjusted interval", True),
-    ("p (Holm)", True),
-    ("against", False),
-)
+def _table(id: str, title: str, note: str, heads: Sequence[Head], rows: Iterable[Sequence[Cell]]) -> Table:
+    return Table(id, title, note, tuple(heads), tuple(tuple(zip(heads, row, strict=True)) for row in rows))
 
 
-def _arms_table(comparison: Comparison, means: Mapping[str, Mean | None]) -> str:
+CONTRAST_HEADS = (Head("difference"), Head("adjusted interval"), Head("p (Holm)"), Head("against", False))
+
+
+def _arms_table(comparison: Comparison, means: Mapping[str, Mean | None]) -> Table | None:
     if not comparison.arms:
-        return ""
+        return None
     contrasts = {contrast.treatment.label: contrast for contrast in comparison.contrasts}
     keys = list(dict.fromkeys(key for arm in comparison.arms for key in arm.setting))
     scores = {arm.label: arm_mean(arm, comparison.split, "score") for arm in comparison.arms}
@@ -303,8 +295,8 @@ def _arms_table(comparison: Comparison, means: Mapping[str, Mean | None]) -> str
         for label, score in scores.items()
     )
     heads = [
-        ("arm", False), ("success", True), ("95% interval", True), *[("mean score", True)] * graded, *CONTRAST_HEADS,
-        ("positives", True), ("negatives", True), *((key.rpartition(".")[2], False) for key in keys), ("seeds", True),
+        Head("arm", False), Head("success"), Head("95% interval"), *[Head("mean score")] * graded, *CONTRAST_HEADS,
+        Head("positives"), Head("negatives"), *(Head(key.rpartition(".")[2], False) for key in keys), Head("seeds"),
     ]  # fmt: skip
     rows = []
     for arm in comparison.arms:
@@ -312,8 +304,7 @@ def _arms_table(comparison: Comparison, means: Mapping[str, Mean | None]) -> str
         rows.append(
             [
                 _name_cell(arm.label),
-                _figure_cell(mean and mean.value),
-                (_interval(mean and mean.ci95), mean.ci95[0] if mean and mean.ci95 else None),
+                *_mean_cells(mean),
                 *[_figure_cell(score and score.value)] * graded,
                 *_contrast_cells(contrasts.get(arm.label)),
                 _figure_cell(arm.positives, "d"),
@@ -333,20 +324,19 @@ def _arms_table(comparison: Comparison, means: Mapping[str, Mean | None]) -> str
 
 def _contrast_cells(contrast: Contrast | None) -> list[Cell]:
     if contrast is None:
-        return [("-", None)] * 4
+        return [MISSING] * len(CONTRAST_HEADS)
     return [
         _figure_cell(contrast.difference.difference, "+.3f"),
-        (_interval(contrast.adjusted_ci, "+"), contrast.adjusted_ci[0]),
-        (_text(p_text(contrast.p_holm).lstrip("= ")), contrast.p_holm),
+        Cell(_interval(contrast.adjusted_ci, "+"), contrast.adjusted_ci[0]),
+        Cell(p_text(contrast.p_holm).lstrip("= "), contrast.p_holm),
         _name_cell(contrast.reference.label),
     ]
 
 
-def _environments_table(environments: Environments | None) -> str:
+def _environments_table(environments: Environments | None) -> Table | None:
     if environments is None:
-        return ""
-    heads = [("arm", False), *((name, True) for name in environments.names), ("mean", True)]
-    heads += [*CONTRAST_HEADS, ("seeds", True)]
+        return None
+    heads = [Head("arm", False), *map(Head, environments.names), Head("mean"), *CONTRAST_HEADS, Head("seeds")]
     rows = [
         [
             _name_cell(arm.label),
@@ -368,9 +358,9 @@ def _environments_table(environments: Environments | None) -> str:
     return _table("environments", "In each environment", note, heads, rows)
 
 
-def _texts_table(comparison: Comparison) -> str:
+def _texts_table(comparison: Comparison) -> Table | None:
     if not comparison.text_contrasts:
-        return ""
+        return None
     rows = [
         [_name_cell(contrast.treatment.label), _name_cell(contrast.treatment.strategy), *_contrast_cells(contrast)]
         for contrast in comparison.text_contrasts
@@ -379,16 +369,16 @@ def _texts_table(comparison: Comparison) -> str:
         "What the text adds: the difference to the same trajectories without one, adjusted over this table. It is "
         "exploratory and holds no verdict."
     )
-    return _table("texts", "Texts", note, [("arm", False), ("text", False), *CONTRAST_HEADS], rows)
+    return _table("texts", "Texts", note, [Head("arm", False), Head("text", False), *CONTRAST_HEADS], rows)
 
 
-def _runs_table(comparison: Comparison) -> str:
+def _runs_table(comparison: Comparison) -> Table | None:
     if not comparison.runs:
-        return ""
+        return None
     arms = {run.name: arm.label for arm in comparison.arms for run in arm.runs}
     heads = [
-        ("run", False), ("arm", False), ("seed", True), ("success", True), ("95% interval", True), ("questions", True),
-        ("mean turns", True), ("steps", True), ("trained tokens", True), ("seconds", True),
+        Head("run", False), Head("arm", False), Head("seed"), Head("success"), Head("95% interval"), Head("questions"),
+        Head("mean turns"), Head("steps"), Head("trained tokens"), Head("seconds"),
     ]  # fmt: skip
     rows = []
     for run in comparison.runs:
@@ -396,19 +386,18 @@ def _runs_table(comparison: Comparison) -> str:
         mean = arm_mean(
             Arm(run.name, run.method, run.strategy, run.positives, run.negatives, run.setting, (run,)), comparison.split
         )
-        timing = run.results.get("timing") or {}
+        timing = run.results.timing
         seconds = [timing[stage] for stage in ("training", "evaluation") if stage in timing]
         rows.append(
             [
                 _name_cell(run.name),
                 _name_cell(arms.get(run.name)),
                 _figure_cell(run.seed, "d"),
-                _figure_cell(mean and mean.value),
-                (_interval(mean and mean.ci95), mean.ci95[0] if mean and mean.ci95 else None),
+                *_mean_cells(mean),
                 _figure_cell(mean and mean.n_questions, "d"),
                 _figure_cell(_mean_turns(run, comparison.split), ".2f"),
-                _figure_cell(run.results.get("steps"), ",d"),
-                _figure_cell(run.results.get("trained_tokens"), ",d"),
+                _figure_cell(run.results.steps, ",d"),
+                _figure_cell(run.results.trained_tokens, ",d"),
                 _figure_cell(sum(seconds) if seconds else None, ".0f"),
             ]
         )
@@ -418,7 +407,8 @@ def _runs_table(comparison: Comparison) -> str:
 
 def _mean_turns(run: RunResult, split: str) -> float | None:
     turns = [answer.turns for answer in run.answers.get(split, {}).values() if answer.turns is not None]
-    return sum(turns) / len(turns) if turns else run.results.get("mean_turns")
+    own = run.results.inference
+    return sum(turns) / len(turns) if turns else own and own.mean_turns
 
 
 # ---- the roll-out browser ----
@@ -441,7 +431,7 @@ def browser_data(comparison: Comparison, n_questions: int) -> dict[str, Any] | N
     data: dict[str, Any] = {}
     for seeds_kept, longest, n_kept in _sizes(seeds, len(chosen)):
         data = _assembled(arms, read, chosen[:n_kept], seeds_kept, longest)
-        if len(_json(data).encode()) <= BROWSER_BYTES:
+        if len(script_json(data).encode()) <= BROWSER_BYTES:
             break
     return {**data, "shown": _arms_shown(comparison, [arm for arm, _ in arms])}
 
@@ -561,14 +551,8 @@ def _arms_shown(comparison: Comparison, arms: Sequence[Arm]) -> list[int]:
     return sorted(labels.index(label) for label in list(order)[:ARMS_SHOWN])
 
 
-def _rollouts_note(comparison: Comparison, browser: Mapping[str, Any] | None) -> str:
-    """What the browser holds, or why it holds nothing."""
-    if browser is None:
-        return (
-            '<p class="note">No episode can be shown: <code>rollouts.jsonl</code> of the runs are not here (committed '
-            "results leave them out), or no questions were asked for. <code>nat report</code> where the runs were made "
-            "shows them.</p>"
-        )
+def _rollouts_note(comparison: Comparison, browser: Mapping[str, Any]) -> str:
+    """What the browser holds."""
     n = len({question for run in comparison.runs for question in run.answers.get(comparison.split, {})})
     without = len(comparison.arms) - len(browser["arms"])
     sentences = [
@@ -577,8 +561,4 @@ def _rollouts_note(comparison: Comparison, browser: Mapping[str, Any] | None) ->
         "Of each arm, the first seed is kept." if browser["seeds"] == ["first of each arm"] else "",
         f"{_count(without, 'arm')} without roll-outs on disk: not listed." if without else "",
     ]
-    return (
-        f'<p class="note">{" ".join(filter(None, sentences))}</p>'
-        '<noscript><p class="note">Picking a question needs JavaScript; all of the above does not.</p></noscript>'
-        '<p class="note print-only">The browser of roll-outs is interactive and left out of the print.</p>'
-    )
+    return " ".join(filter(None, sentences))

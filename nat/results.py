@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nat.comparison import OF_THE_METHOD, Answer, RunResult
+from nat.comparison import OF_THE_METHOD, RunResult
 from nat.external import read_external
-from nat.questions import question_id
+from nat.runs import results as result_files
+from nat.runs.directory import RESULTS
+from nat.runs.outcomes import OUTCOMES, Answer, outcomes_of, read_outcomes, read_rollouts, rollouts_file
+from nat.runs.results import Results
 from nat.types import RequestError
 
 # Keys without effect on what a run's answers are worth, nor on which it gave.
@@ -29,7 +31,6 @@ OF_LITTLE_EFFECT = (
     *("method", "mixing.kind", "mixing.ratio", "mixing.positives", "mixing.negatives", "mixing.total", "mixing.tokens"),
 )
 OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no meaning for a run that trains nothing
-OUTCOME_COLUMNS = ("split", "asked_for", "question", "success", "score", "failure", "turns")  # of outcomes.csv
 PRUNED = ("wandb", "model", "checkpoints")  # folders of a run that hold no runs
 
 
@@ -51,7 +52,7 @@ class _Cell:
 
     @property
     def hash(self) -> str | None:
-        return self.run.results.get("cell")
+        return self.run.results.cell
 
 
 def read_runs(directory: Path, external: Sequence[Path] = ()) -> tuple[list[RunResult], list[str]]:
@@ -108,25 +109,26 @@ def _read_cells(directory: Path) -> tuple[list[_Cell], list[str]]:
     for path in _results_files(directory):
         name = path.parent.relative_to(directory).as_posix() if path.parent != directory else directory.resolve().name
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(tree, dict) or "status" not in tree:
+                if (path.parent / "config.yaml").exists():
+                    problems.append(f"{name}: {RESULTS} was not written by nat (it has no status)")
+                continue  # another program's file of the same name
+            if not {"method", "cell"} & tree.keys() and not (path.parent / "config.yaml").exists():
+                continue  # another program's, that has a status too
+            results = result_files.read(tree)
         except (ValueError, OSError) as error:
             reason = f"cannot be read ({str(error).splitlines()[0]})"
-            problems.append(f"{name}: results.json {reason}; delete the run, or run it again")
+            problems.append(f"{name}: {RESULTS} {reason}; delete the run, or run it again")
             continue
-        if not isinstance(results, dict) or "status" not in results:
-            if (path.parent / "config.yaml").exists():
-                problems.append(f"{name}: results.json was not written by nat (it has no status)")
-            continue  # another program's file of the same name
-        if not {"method", "cell"} & results.keys() and not (path.parent / "config.yaml").exists():
-            continue  # another program's, that has a status too
         cells.append(_read_cell(name, path.parent, results))
     return cells, problems
 
 
 def _results_files(directory: Path) -> Iterator[Path]:
     for folder, _, files in _folders(directory):
-        if "results.json" in files:
-            yield folder / "results.json"
+        if RESULTS in files:
+            yield folder / RESULTS
 
 
 def _folders(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -142,46 +144,41 @@ def _folders(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(folder), subfolders, files
 
 
-def _read_cell(name: str, directory: Path, results: dict[str, Any]) -> _Cell:
-    status = str(results["status"])
+def _read_cell(name: str, directory: Path, results: Results) -> _Cell:
     problem = None
-    answers: dict[str, dict[str, Answer]] = {}
-    if status == "completed":
+    given = Given({}, {})
+    if results.status == "completed":
         try:
-            answers = read_answers(directory, str(results.get("split") or "test"))
-            problem = None if answers else "completed without roll-outs"
+            given = read_answers(directory, results)
+            problem = None if any(given) else "completed without roll-outs"
         except RequestError as error:
             problem = str(error)
     else:
-        error = results.get("error")
-        message = str(error.get("message", "") if isinstance(error, dict) else error or "").splitlines()
-        status_words = {"running": "running, or killed", "planned": "not started"}.get(status, status)
-        problem = f"{status_words}{': ' + message[0] if message else ''}"
-    leaks = [*_leaks(results), *(leak for leak in _leaks(_json(directory / "manifest.json")))]
-    if leaks:
-        results = {**results, "leaks": list(dict.fromkeys(leaks))}
+        message = results.error.first_line if results.error is not None else ""
+        status_words = {"running": "running, or killed", "planned": "not started"}.get(results.status, results.status)
+        problem = f"{status_words}{': ' + message if message else ''}"
+    leaks = dict.fromkeys([*results.leaks, *_leaks_of_manifest(directory)])
+    place = results.coordinates
     run = RunResult(
         name=name,
         directory=directory,
-        status=status,
-        method=str(results.get("method") or "unknown"),
-        strategy=str(results.get("strategy") or "none"),
-        positives=_count(results.get("positives")),
-        negatives=_count(results.get("negatives")),
-        seed=_count(results.get("seed")) or 0,
+        status=results.status,
+        method=place.method if place else "unknown",
+        strategy=place.strategy if place else "none",
+        positives=place.positives if place else None,
+        negatives=place.negatives if place else None,
+        seed=place.seed if place else 0,
         setting={},
-        answers=answers,
-        results=results,
+        answers=given.own,
+        answers_in=given.elsewhere,
+        results=replace(results, leaks=tuple(leaks)),
     )
     return _Cell(run, _flat_config(directory / "config.yaml"), problem)
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _leaks(source: Any) -> list[str]:
-    leaks = source.get("leaks") if isinstance(source, Mapping) else None
+def _leaks_of_manifest(directory: Path) -> list[str]:
+    manifest = _json(directory / "manifest.json")
+    leaks = manifest.get("leaks") if isinstance(manifest, Mapping) else None
     return [str(leak) for leak in leaks] if isinstance(leaks, list) else []
 
 
@@ -192,57 +189,27 @@ def _json(path: Path) -> Any:
         return None
 
 
-def read_answers(directory: Path, split: str) -> dict[str, dict[str, Answer]]:
-    """Split to question to answer, asked for the inference class: of `outcomes.csv`, or of a cell's roll-outs.
+class Given(NamedTuple):
+    """The answers of a run, asked for the inference class: question to answer."""
 
-    Raises RequestError where a file cannot be understood.
-    """
-    path = directory / "outcomes.csv"
-    if path.exists():
-        return _answers_of_csv(path)
-    from nat.rollouts import read_rollouts  # not above: a report needs none of what it imports
-
-    answers: dict[str, dict[str, Answer]] = {}
-    for of_split, name in ((split, "rollouts.jsonl"), ("validation", "rollouts_validation.jsonl")):
-        if of_split not in answers and (directory / name).exists():
-            answers[of_split] = {
-                # By text: two worlds, or two files, may give different questions the same id.
-                question_id(rollout.question.text): Answer(
-                    rollout.outcome.success,
-                    rollout.outcome.score,
-                    rollout.outcome.failure,
-                    sum(message.role == "assistant" for message in rollout.messages),
-                )
-                for rollout in read_rollouts(directory / name)
-            }
-    return {of_split: given for of_split, given in answers.items() if given}
+    own: dict[str, dict[str, Answer]]  # by split
+    elsewhere: dict[str, dict[str, Answer]]  # by the further environment's name
 
 
-def _answers_of_csv(path: Path) -> dict[str, dict[str, Answer]]:
-    answers: dict[str, dict[str, Answer]] = {}
-    asked_for: str | None = None  # the inference class, which comes first in the file
-    same: dict[tuple[str, ...], Answer] = {}  # most rows say the same as another
-    number = 1
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            if (header := tuple(next(rows))) != OUTCOME_COLUMNS:
-                raise ValueError(f"its columns are {','.join(header)}")
-            for number, row in enumerate(rows, 2):  # noqa: B007 - the number is told where a row is wrong
-                split, class_name, question, *told = row
-                if asked_for is None:
-                    asked_for = class_name
-                if class_name != asked_for:
-                    continue
-                told = tuple(told)
-                if told not in same:
-                    success, score, failure, turns = told
-                    same[told] = Answer({"0": False, "1": True}[success], float(score), failure or None, int(turns))
-                answers.setdefault(split, {})[question] = same[told]
-    except (OSError, ValueError, KeyError, IndexError, StopIteration, csv.Error) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise RequestError(f"outcomes.csv cannot be read (line {number}, {reason}); run the cell again") from None
-    return answers
+def read_answers(directory: Path, results: Results) -> Given:
+    """Of `outcomes.csv`, or of a cell's roll-outs. Raises RequestError where a file cannot be understood."""
+    if (directory / OUTCOMES).exists():
+        passes = read_outcomes(directory / OUTCOMES)
+    else:
+        files = [(one, directory / rollouts_file(one)) for one in results.passes]
+        passes = [outcomes_of(one, read_rollouts(path)) for one, path in files if path.exists()]
+    given = Given({}, {})
+    for asked, answers in ((one.asked, dict(one.answers)) for one in passes if one.answers):
+        if asked.kind in ("inference", "validation"):
+            given.own[asked.split] = answers
+        elif asked.kind == "also_in":
+            given.elsewhere[str(asked.environment)] = answers
+    return given
 
 
 def _flat_config(path: Path) -> dict[str, str] | None:
@@ -291,9 +258,10 @@ def _once(cells: Sequence[_Cell]) -> tuple[list[_Cell], list[str]]:
 def _disagreements(run: RunResult, other: RunResult) -> int:
     """On how many questions two runs' outcomes differ, or only one has any."""
     return sum(
-        run.answers.get(split, {}).get(question) != other.answers.get(split, {}).get(question)
-        for split in {*run.answers, *other.answers}
-        for question in {**run.answers.get(split, {}), **other.answers.get(split, {})}
+        first.get(place, {}).get(question) != second.get(place, {}).get(question)
+        for first, second in ((run.answers, other.answers), (run.answers_in, other.answers_in))
+        for place in {*first, *second}
+        for question in {**first.get(place, {}), **second.get(place, {})}
     )
 
 
@@ -387,8 +355,7 @@ def _masked(cell: _Cell, config: Mapping[str, str]) -> dict[str, str]:
 
 
 def _overrides(run: RunResult) -> dict[str, str]:
-    overrides = run.results.get("overrides") or ()
-    pairs = (str(override).lstrip("+").partition("=") for override in overrides)
+    pairs = (override.lstrip("+").partition("=") for override in run.results.overrides)
     return {key: value.strip("'\"") for key, _, value in pairs}
 
 

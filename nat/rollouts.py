@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import os
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
 
 from nat.environments import failed, open_tools, take_turn
-from nat.files import write_text
-from nat.questions import question_id
 from nat.schema import STRICT
-from nat.statistics import wilson_interval
 from nat.tokenization import ChatFormat, encode_agent_turn, encode_observations, encode_prompt
-from nat.tools.replay import count_misses
-from nat.types import Environment, Message, Outcome, Question, RequestError, Rollout, Tool
+from nat.types import Environment, Message, Outcome, Question, Rollout, Tool
 
 if TYPE_CHECKING:
     from nat.decoding import Rows
@@ -268,86 +259,3 @@ def neutralise(format: ChatFormat, message: Message) -> Message:
         if special in content:
             content = content.replace(special, f"{special[0]} {special[1:]}")
     return message if content == message.content else replace(message, content=content)
-
-
-# ---- results ----
-
-
-def summarise(rollouts: Sequence[Rollout]) -> dict[str, Any]:
-    """Success rate with its 95% Wilson interval, failures by kind, mean turns and generated tokens per episode."""
-    n = len(rollouts)
-    if not n:
-        raise RequestError("evaluation: there are no roll-outs to summarise")
-    successes = sum(rollout.outcome.success for rollout in rollouts)
-    failures = Counter(rollout.outcome.failure for rollout in rollouts if rollout.outcome.failure)
-    turns = sum(message.role == "assistant" for rollout in rollouts for message in rollout.messages)
-    misses = sum(count_misses(rollout.messages) for rollout in rollouts)
-    return {
-        "success_rate": successes / n,
-        "ci95": list(wilson_interval(successes, n)),
-        "n_questions": n,
-        "mean_score": sum(rollout.outcome.score for rollout in rollouts) / n,
-        "failures": dict(sorted(failures.items())),
-        "mean_turns": turns / n,
-        "generated_tokens": sum(rollout.generated_tokens for rollout in rollouts),
-        **({"search_misses": misses} if misses else {}),
-    }
-
-
-def save_rollouts(path: Path, rollouts: Iterable[Rollout]) -> None:
-    """One JSON object a line; the file appears whole or not at all."""
-    lines = (json.dumps(asdict(rollout), ensure_ascii=False, default=dict) + "\n" for rollout in rollouts)
-    write_text(Path(path), "".join(lines))
-
-
-OUTCOME_COLUMNS: tuple[str, ...] = ("split", "asked_for", "question", "success", "score", "failure", "turns")
-
-
-def outcome_rows(rollouts: Iterable[Rollout], split: str, asked_for: str) -> list[dict[str, Any]]:
-    """What `outcomes.csv` keeps of each episode: enough for every statistic, small enough to be committed.
-
-    `question` is a hash of the normalised text (`nat.questions.question_id`), the same in all runs and files.
-    """
-    return [
-        {
-            "split": split,
-            "asked_for": asked_for,
-            "question": question_id(rollout.question.text),
-            "success": int(rollout.outcome.success),
-            "score": f"{rollout.outcome.score:.6g}",
-            "failure": rollout.outcome.failure or "",
-            "turns": sum(message.role == "assistant" for message in rollout.messages),
-        }
-        for rollout in rollouts
-    ]
-
-
-def save_outcomes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, OUTCOME_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def read_rollouts(path: Path) -> list[Rollout]:
-    """What `save_rollouts` wrote. Raises RequestError with file:line."""
-    rollouts = []
-    try:
-        lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rollouts.append(_rollout(json.loads(line)))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise RequestError(f"{path}:{number}: not a roll-out ({type(error).__name__}: {error})") from None
-    return rollouts
-
-
-def _rollout(row: dict[str, Any]) -> Rollout:
-    messages = tuple(
-        Message(**{**message, "tool_calls": tuple(message.get("tool_calls", ()))}) for message in row["messages"]
-    )
-    return Rollout(Question(**row["question"]), messages, Outcome(**row["outcome"]), row.get("generated_tokens", 0))

@@ -13,12 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nat import board, cells, composition
-from nat.config import CONF_DIR
+from nat.core.paths import CONF_DIR
 from nat.files import write_json
-from nat.training import Training
+from nat.runs.directory import RESULTS, read_results
+from nat.runs.results import Results
 from nat.types import RequestError
 
 if TYPE_CHECKING:
@@ -162,10 +163,10 @@ def _wait_for_jobs(left: Sequence[Cell]) -> None:
 def completed(directory: Path) -> dict[str, Path]:
     """The completed cells below a directory: hash to run directory, wherever below it they lie."""
     found = {}
-    for path in sorted(directory.glob("*/results.json")):
-        results = cells.read_results(path.parent)
-        if results.get("status") == "completed" and "cell" in results:
-            found.setdefault(results["cell"], path.parent)
+    for path in sorted(directory.glob(f"*/{RESULTS}")):
+        results = read_results(path.parent)
+        if results.status == "completed" and results.cell is not None:
+            found.setdefault(results.cell, path.parent)
     return found
 
 
@@ -175,11 +176,7 @@ def borrow(plan: Plan, done: Mapping[str, Path]) -> dict[str, Path]:
     Cells with one hash give the same results, so that experiments share them. Weights stay where they are: a cell that
     is to save its model is run here.
     """
-    left = {
-        cell.hash: cell
-        for cell in plan.cells
-        if cell.hash not in done and not (isinstance(cell.config.training, Training) and cell.config.training.save)
-    }
+    left = {cell.hash: cell for cell in plan.cells if cell.hash not in done and not cell.config.saves}
     found = dict(done)
     beside = sorted(path for path in plan.directory.parent.glob("*/") if path.name != plan.directory.name)
     for directory in beside if left else []:
@@ -213,7 +210,7 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
 
     done = completed(plan.directory)
     unfinished = [cell for cell in plan.cells if cell.hash not in done]
-    results = [cells.read_results(directory) for directory in done.values()]
+    results = [read_results(directory) for directory in done.values()]
     print()
     if results:
         try:
@@ -223,7 +220,7 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
             print(f"failed: no report ({str(error) or type(error).__name__})", file=sys.stderr)
             print(f"nat report {plan.directory} writes it again", file=sys.stderr)
         print("\n".join(_overhead(results)))
-    for line, number in Counter(line for one in results for line in one.get("warnings", ())).items():
+    for line, number in Counter(line for one in results for line in one.warnings).items():
         print(f"{line} ({number} cells)", file=sys.stderr)
     for cell in unfinished:
         reason = errors.get(cell.hash) or cells.unwritten.get(cell.hash) or _reason(cell)
@@ -238,16 +235,16 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
 
 
 def _reason(cell: Cell) -> str:
-    message = str((cells.read_results(cell.directory).get("error") or {}).get("message", ""))
-    return message.splitlines()[0] if message else ""
+    error = read_results(cell.directory).error
+    return error.first_line if error is not None else ""
 
 
-def _overhead(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _overhead(results: Sequence[Results]) -> Iterator[str]:
     """What a cell costs besides its training and its roll-outs."""
-    measured = [one for one in results if "seconds" in one and "timing" in one]
+    measured = [(one.seconds, one.timing) for one in results if one.seconds is not None and one.timing]
     if measured:
-        total = sum(one["seconds"] for one in measured)
-        useful = sum(one["timing"].get(stage, 0.0) for one in measured for stage in ("training", "evaluation"))
+        total = sum(seconds for seconds, _ in measured)
+        useful = sum(timing.get(stage, 0.0) for _, timing in measured for stage in ("training", "evaluation"))
         yield (
             f"{total / len(measured):.0f} s a cell (mean of {len(measured)}), "
             f"{max(0.0, 1 - useful / max(total, 1e-9)):.1%} of it outside training and evaluation"

@@ -16,13 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from os.path import commonprefix
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nat.types import Example, Message, RequestError, Role, Trajectory
 
 DropReason: TypeAlias = Literal["too_long", "special_token_in_text", "no_trained_turn", "template_mismatch"]
-ASSETS = Path(__file__).parent / "assets"
 MASKED = -100  # the label that PyTorch's and TRL's losses ignore
 
 # Some templates (Llama 3.2's) print today's date: a prompt must not change from one day to the next.

@@ -32,6 +32,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from nat.files import write_text
+from nat.runs.results import Results, by_key
 from nat.schema import STRICT
 from nat.types import Failure
 
@@ -93,19 +94,16 @@ class Tracker:
 
         self._with_run("log", log)
 
-    def summary(self, values: Mapping[str, Any]) -> None:
+    def summary(self, results: Results) -> None:
         """The run's results: what a table of runs shows. Nested mappings are W&B's `outer.inner`.
 
-        Every kind of failure gets its number, 0 too: W&B's mean over runs leaves out a run without a value. Numbers are
-        logged as well as summarised: W&B offers a bar chart the names that a run has logged.
+        Numbers are logged as well as summarised: W&B offers a bar chart the names that a run has logged.
         """
 
         def summarise(run: Any) -> None:
-            complete = dict(values)
-            if isinstance(values.get("failures"), Mapping):
-                complete["failures"] = {**dict.fromkeys(get_args(Failure), 0), **values["failures"]}
-            run.log(_numbers(complete))
-            run.summary.update(complete)
+            values = summary_of(results)
+            run.log(_numbers(values))
+            run.summary.update(values)
 
         self._with_run("summary", summarise)
 
@@ -177,6 +175,17 @@ class Tracker:
                 self.warn(f"tracking: {what} failed ({_one_line(error)}); the run goes on")
             return False
         return True
+
+
+def summary_of(results: Results) -> dict[str, Any]:
+    """What W&B shows of a run: `nat.runs.results.by_key` without the last metrics of the training, which were logged.
+
+    Every kind of failure gets its number, 0 too: W&B's mean over runs leaves out a run without a value.
+    """
+    values = {key: value for key, value in by_key(results).items() if key != "training"}
+    if results.inference is not None:
+        values["failures"] = {**dict.fromkeys(get_args(Failure), 0), **(results.inference.failures or {})}
+    return values
 
 
 @contextmanager

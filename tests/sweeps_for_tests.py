@@ -8,25 +8,56 @@ from typing import Any
 import numpy as np
 
 from nat.questions import question_id
-from nat.rollouts import save_outcomes
+from nat.runs.directory import write_results
+from nat.runs.outcomes import Answer, Outcomes, save_outcomes
+from nat.runs.results import Asked, Coordinates, Git, Pass, PassKind, Results
 
 STEPS = 300
 
 
-def outcome_lines(successes: Iterable[int | str], split: str, asked_for: str = "correct") -> list[dict[str, object]]:
-    """Rows of `outcomes.csv` from "10011": one digit a question."""
-    return [
-        {
-            "split": split,
-            "asked_for": asked_for,
-            "question": question_id(f"{split} question {place}"),
-            "success": int(success),
-            "score": int(success),
-            "failure": "" if int(success) else "wrong_answer",
-            "turns": 3,
-        }
+def outcomes(
+    successes: Iterable[int | str],
+    kind: PassKind = "inference",
+    asked_for: str = "correct",
+    split: str | None = None,
+    environment: str = "arithmetic",
+) -> Outcomes:
+    """A pass of `outcomes.csv` from "10011": one digit a question."""
+    split = split or ("validation" if kind == "validation" else "test")
+    asked = Asked(kind=kind, split=split, asked_for=asked_for, temperature=0.0, environment=environment)
+    asked_there = split if kind != "also_in" else environment  # other questions than the run's own
+    answers = (
+        (
+            question_id(f"{asked_there} question {place}"),
+            Answer(bool(int(success)), float(success), None if int(success) else "wrong_answer", 3),
+        )
         for place, success in enumerate(successes)
-    ]
+    )
+    return Outcomes(asked, tuple(answers))
+
+
+def passed(
+    success_rate: float, kind: PassKind = "inference", n_questions: int = 4, split: str | None = None, **figures: Any
+) -> Pass:
+    """A pass in `results.json`, of which most figures do not matter."""
+    values: dict[str, Any] = {
+        "asked_for": "correct",
+        "temperature": 0.0,
+        "environment": "arithmetic",
+        "ci95": (0.0, 1.0),
+        "mean_score": success_rate,
+        "failures": {},
+        "mean_turns": 3.0,
+        "generated_tokens": 100,
+        "search_misses": 0,
+    }
+    split = split or ("validation" if kind == "validation" else "test")
+    return Pass(kind=kind, split=split, success_rate=success_rate, n_questions=n_questions, **{**values, **figures})
+
+
+def _pass_of(given: Outcomes) -> Pass:
+    n, solved = len(given.answers), sum(answer.success for _, answer in given.answers)
+    return passed(solved / n, given.asked.kind, n, failures={"wrong_answer": n - solved})
 
 
 def write_cell(
@@ -39,34 +70,36 @@ def write_cell(
     negatives: int = 0,
     seed: int = 0,
     setting: Mapping[str, object] | None = None,
-    **results: object,
+    environment: str = "arithmetic",
+    **results: Any,
 ) -> Path:
     """A completed cell. `setting` is what its config.yaml says besides the seed, full keys (`training.max_steps`)."""
     directory.mkdir(parents=True)
-    strategy = strategy or ("suffix" if method in ("nat", "nat_graded") else "none")
-    rows = [*outcome_lines(test, "test"), *outcome_lines(validation, "validation")]
-    save_outcomes(directory / "outcomes.csv", rows)
-    successes = [int(row["success"]) for row in rows if row["split"] == "test"]  # type: ignore[call-overload]
-    values = {
-        "status": "completed",
+    own, validated = outcomes(test), outcomes(validation, "validation")
+    save_outcomes(directory / "outcomes.csv", [own, validated])
+    coordinates = Coordinates(
+        method=method,
+        environment=environment,
+        strategy=strategy or ("suffix" if method in ("nat", "nat_graded") else "none"),
+        ratio=None,
+        positives=positives,
+        negatives=negatives,
+        seed=seed,
+        model="tiny",
+        split="test",
+        manifest=None,
+    )
+    values: dict[str, Any] = {
         "cell": f"{directory.name:->16}"[-16:],
-        "overrides": [f"seed={seed}"],
-        "method": method,
-        "environment": "arithmetic",
-        "strategy": strategy,
-        "positives": positives,
-        "negatives": negatives,
-        "seed": seed,
-        "split": "test",
+        "overrides": (f"seed={seed}",),
         "steps": STEPS,
         "trained_tokens": 1000,
-        "success_rate": sum(successes) / max(1, len(successes)),
-        "failures": {"wrong_answer": len(successes) - sum(successes)},
+        "passes": tuple(_pass_of(one) for one in (own, validated) if one.answers),
         "timing": {"training": 1.5},
-        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "git": Git("0123456789abcdef", dirty=False),
         "versions": {"nat": "0.1.0"},
     }
-    (directory / "results.json").write_text(json.dumps({**values, **results}))
+    write_results(directory, Results(status="completed", coordinates=coordinates, **{**values, **results}))
     config: dict[str, object] = {"seed": seed, "sweep": {"name": directory.parent.name}}
     for key, value in {"training.objective": "none" if method == "base" else "sft", **(setting or {})}.items():
         node = config

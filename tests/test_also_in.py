@@ -5,11 +5,8 @@ import json
 
 import pytest
 
-from nat import cells, cli, composition
+from nat import cells, cli, composition, run
 from nat.cell_hash import cell_hash
-from nat.stages.environment import make_environment
-from nat.stages.pool import read_trajectories
-from nat.stages.questions import set_questions_apart
 from nat.types import RequestError
 
 LONGER = ("+environment@also_in.longer=arithmetic", "also_in.longer.steps={min: 5, max: 6}")
@@ -65,21 +62,17 @@ def test_nothing_is_trained_on_that_is_asked_elsewhere(tmp_path, monkeypatch):
     rows = [{"question": f"What is {n} + 1?", "messages": messages, "outcome": outcome} for n in range(40)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = ("+environment@also_in.other=svamp", "also_in.other.questions=other.jsonl", "also_in.other.on_bad_row=drop")
-    config = config_of(*HELD_OUT)
-    pool = read_trajectories(config)
-    alone = set_questions_apart(config, make_environment(config), pool)
+    alone = run.gather(config_of(*HELD_OUT)).apart
     taken = alone.kept[0].question
     (tmp_path / "other.jsonl").write_text(
         f'{{"question": "{taken.lower()}", "answer": "4"}}\n{{"question": "", "answer": "1"}}\n'
     )
-    both = config_of(*HELD_OUT, *asked)
-    apart = set_questions_apart(both, make_environment(both), pool)
-    assert [t.question for t in alone.kept if t not in apart.kept] == [taken]
-    assert [question.text for question in apart.elsewhere["other"].questions] == [taken.lower()]
-    assert len(apart.left_out) == 1  # the row without a question
+    both = run.gather(config_of(*HELD_OUT, *asked))
+    assert [t.question for t in alone.kept if t not in both.apart.kept] == [taken]
+    assert [question.text for question in both.elsewhere["other"].questions] == [taken.lower()]
+    assert len(both.left_out["questions_left_out"]) == 1  # the row without a question
     with pytest.raises(RequestError, match=r"^also_in\.other\.questions=other\.jsonl: 1 of 2 rows"):
-        wrong = config_of(*HELD_OUT, *asked[:2])
-        set_questions_apart(wrong, make_environment(wrong), pool)
+        run.gather(config_of(*HELD_OUT, *asked[:2]))
 
 
 @pytest.mark.slow
@@ -91,10 +84,11 @@ def test_a_run_asks_everywhere_and_keeps_each_answer(tmp_path, monkeypatch, caps
     )
     assert "in longer: 0." in capsys.readouterr().out
     results = json.loads((tmp_path / "r" / "results.json").read_text())
-    assert results["n_questions"] == 3 and results["also_in"]["longer"]["n_questions"] == 3
-    assert set(results["also_in"]["longer"]) == {"success_rate", "ci95", "mean_score", "n_questions"}
+    asked = [tuple(one[key] for key in ("kind", "split", "environment", "n_questions")) for one in results["passes"]]
+    assert asked == [("inference", "test", "arithmetic", 3), ("also_in", "test", "longer", 3)]
     with open(tmp_path / "r" / "outcomes.csv", newline="") as file:
-        assert [row["split"] for row in csv.DictReader(file)] == ["test"] * 3 + ["in_longer"] * 3
+        rows = [(row["kind"], row["split"], row["environment"]) for row in csv.DictReader(file)]
+    assert rows == [("inference", "test", "arithmetic")] * 3 + [("also_in", "test", "longer")] * 3
     with open(tmp_path / "r" / "rollouts_in_longer.jsonl") as file:
         steps = [len(json.loads(line)["question"]["metadata"]["steps"]) for line in file]
     assert len(steps) == 3 and set(steps) <= {5, 6}
@@ -102,9 +96,9 @@ def test_a_run_asks_everywhere_and_keeps_each_answer(tmp_path, monkeypatch, caps
 
 def test_failures_of_another_policy_leave_the_successes_as_they_are():
     numbers = ("trajectories.successes=5", "trajectories.failures=5")
-    usual = read_trajectories(config_of(*numbers, "mixing=all"))
-    worse = read_trajectories(config_of(*numbers, "mixing=all", "trajectories.failures_rate=0.6"))
-    same = read_trajectories(config_of(*numbers, "mixing=all", "trajectories.failures_rate=0.15"))
+    usual = run.trajectories_of(config_of(*numbers, "mixing=all"))
+    worse = run.trajectories_of(config_of(*numbers, "mixing=all", "trajectories.failures_rate=0.6"))
+    same = run.trajectories_of(config_of(*numbers, "mixing=all", "trajectories.failures_rate=0.15"))
     assert same == usual
     assert {t.id for t in worse if t.outcome.success} == {t.id for t in usual if t.outcome.success}
     failures = [t for t in worse if not t.outcome.success]

@@ -11,7 +11,7 @@ from nat.audit.page import page
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Message, Outcome, Trajectory
 from tests.sample_audits_for_tests import EMPTY, HOSTILE, LEAKED, TYPICAL, hostile
-from tests.test_report_page import MEASURE, Elements, in_browser, needs_chromium
+from tests.test_report_page import MARKUP, MEASURE, PLAIN, Elements, in_browser, needs_chromium, same_but_for
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +184,11 @@ def test_text_from_outside_is_text_and_what_cannot_be_seen_is_shown():
     assert '<span class="unseen">U+202E</span>אבג<span class="unseen">U+001B</span>[31m' in body
     # title, heading, ... : every field shows it
     assert body.count("&lt;/script&gt;&lt;script&gt;window.hacked") > 40
+
+
+def test_no_text_from_outside_changes_what_the_page_is_made_of():
+    pages = [Elements(page(hostile(text))) for text in (MARKUP, PLAIN)]
+    assert same_but_for(MARKUP, pages[0], PLAIN, pages[1]) == 77
 
 
 def test_lone_surrogates_do_not_break_the_file():

@@ -2,27 +2,31 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from nat import board, cells
 from nat.board import CellState, ending, look, summary
 from nat.composition import Cell
+from nat.runs.directory import write_results
+from nat.runs.results import Error, Results
+from tests.sweeps_for_tests import passed
 
 
-def cell(tmp_path: Path, hash: str = "a" * 16, **results: object) -> Cell:
+def cell(tmp_path: Path, hash: str = "a" * 16, **results: Any) -> Cell:
     directory = tmp_path / f"cell-{hash[:8]}"
     directory.mkdir(exist_ok=True)
     if results:
-        (directory / "results.json").write_text(json.dumps({"cell": hash, **results}))
+        write_results(directory, Results(**{"cell": hash, **results}))
     return Cell((), None, directory, hash)  # type: ignore[arg-type]
 
 
 def test_states_are_read_from_files(tmp_path):
     assert look(cell(tmp_path, "0" * 16)).state == "planned"
-    done = look(cell(tmp_path, "1" * 16, status="completed", success_rate=0.25, seconds=40.0))
+    done = look(cell(tmp_path, "1" * 16, status="completed", passes=(passed(0.25),), seconds=40.0))
     assert (done.state, done.rate, done.seconds) == ("completed", 0.25, 40.0)
-    validated = cell(tmp_path, "2" * 16, status="completed", success_rate=0.25, validation={"success_rate": 0.5})
+    validated = cell(tmp_path, "2" * 16, status="completed", passes=(passed(0.25), passed(0.5, "validation")))
     assert (look(validated).rate, look(validated).split) == (0.5, "validation")
-    failed = look(cell(tmp_path, "3" * 16, status="failed", error={"kind": "stage", "message": "loss is nan\nmore"}))
+    failed = look(cell(tmp_path, "3" * 16, status="failed", error=Error("stage", "loss is nan\nmore")))
     assert (failed.state, failed.error) == ("failed", "loss is nan")
 
 
@@ -75,8 +79,8 @@ def test_where_stderr_is_no_terminal_every_end_is_a_line(tmp_path, capsys, monke
     monkeypatch.setattr(board, "SECONDS_BETWEEN_LOOKS", 0.01)
     planned = [cell(tmp_path, "1" * 16), cell(tmp_path, "2" * 16)]
     with board.shown(planned):
-        cell(tmp_path, "1" * 16, status="completed", success_rate=0.5, seconds=3.0)
-        cell(tmp_path, "2" * 16, status="failed", error={"kind": "stage", "message": "no room"})
+        cell(tmp_path, "1" * 16, status="completed", passes=(passed(0.5),), seconds=3.0)
+        cell(tmp_path, "2" * 16, status="failed", error=Error("stage", "no room"))
     lines = capsys.readouterr().err.splitlines()
     assert "done    cell-11111111  success 0.500 on test  3 s" in lines
     assert "failed  cell-22222222: no room" in lines
@@ -86,7 +90,7 @@ def test_where_stderr_is_no_terminal_every_end_is_a_line(tmp_path, capsys, monke
 def test_a_cell_completed_before_counts_wherever_it_lies(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(board, "SECONDS_BETWEEN_LOOKS", 0.01)
     here = cell(tmp_path, "1" * 16)
-    other = cell(tmp_path, "2" * 16, status="completed", cell="1" * 16, success_rate=0.5, seconds=3.0)
+    other = cell(tmp_path, "2" * 16, status="completed", cell="1" * 16, passes=(passed(0.5),), seconds=3.0)
     with board.shown([here], {here.hash: other.directory}):
         pass
     (line,) = capsys.readouterr().err.splitlines()

@@ -75,7 +75,7 @@ def test_an_edited_source_file_changes_the_code_part_of_the_key(tmp_path, monkey
     cache._code.cache_clear()
     before = cache._code()
     (tmp_path / "cache.py").write_text("edited = True\n")
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path)
     cache._code.cache_clear()
     assert cache._code() != before
     cache._code.cache_clear()

@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 
 from nat.class_losses import losses, losses_under_marks
+from nat.runs.results import ClassLoss, GroupLosses
 from nat.strategy import StrategyConfig, prompt_messages
 from nat.tokenization import MASKED, chat_format
 from nat.types import Example
@@ -120,7 +121,7 @@ def test_every_group_is_measured_under_every_mark_and_the_difference_is_paired()
     trajectories = [make_trajectory("a"), make_trajectory("b", success=False), make_trajectory("cc", success=False)]
     found, model = measure(trajectories)
     assert list(found) == ["successes", "failures"]
-    assert list(found["failures"]) == ["correct", "incorrect"]
+    assert list(found["failures"].by_class) == ["correct", "incorrect"]
     per_token = {}  # by class, of both failures: a plain forward pass over what the chat template renders
     for name, mark in (("correct", "[Yes]"), ("incorrect", "[No]")):
         totals = []
@@ -142,39 +143,38 @@ def test_every_group_is_measured_under_every_mark_and_the_difference_is_paired()
         per_token[name] = [total / count for total, count in totals]
         # 36 bytes and the end of the turn, 32 and the end of the turn
         assert [count for _, count in totals] == [70, 70]
-        assert found["failures"][name]["tokens"] == 140
-        assert found["failures"][name]["trajectories"] == 2
-        assert found["failures"][name]["loss"] == pytest.approx(sum(t for t, _ in totals) / 140, abs=1e-5)
+        measured = found["failures"].by_class[name]
+        assert (measured.tokens, measured.trajectories) == (140, 2)
+        assert measured.loss == pytest.approx(sum(t for t, _ in totals) / 140, abs=1e-5)
     first, second = (b - a for a, b in zip(per_token["correct"], per_token["incorrect"], strict=True))
-    incorrect = found["failures"]["incorrect"]
-    assert incorrect["difference"] == pytest.approx((first + second) / 2, abs=1e-5)
+    incorrect = found["failures"].by_class["incorrect"]
+    assert incorrect.difference == pytest.approx((first + second) / 2, abs=1e-5)
     # Of two values the standard deviation is |a - b| / sqrt 2, so the error of their mean is |a - b| / 2.
-    assert incorrect["standard_error"] == pytest.approx(abs(first - second) / 2, abs=1e-5)
-    assert abs(incorrect["difference"]) > 1e-4  # even a random model reads the mark
-    assert "difference" not in found["failures"]["correct"]
-    assert found["successes"]["incorrect"]["standard_error"] is None  # of one trajectory
+    assert incorrect.standard_error == pytest.approx(abs(first - second) / 2, abs=1e-5)
+    assert incorrect.difference is not None and abs(incorrect.difference) > 1e-4  # even a random model reads the mark
+    assert found["failures"].by_class["correct"].difference is None
+    assert found["successes"].by_class["incorrect"].difference is not None
+    assert found["successes"].by_class["incorrect"].standard_error is None  # of one trajectory
 
 
 def test_without_marks_there_is_no_difference():
     found, _ = measure([make_trajectory(id) for id in "abc"], strategy=UNMARKED)
-    assert found["failures"]["incorrect"]["difference"] == 0
-    assert found["failures"]["incorrect"]["standard_error"] == 0
-    assert found["failures"]["incorrect"]["loss"] == found["failures"]["correct"]["loss"]
+    correct, incorrect = (found["failures"].by_class[name] for name in ("correct", "incorrect"))
+    assert (incorrect.difference, incorrect.standard_error) == (0, 0)
+    assert incorrect.loss == correct.loss
 
 
 def test_what_is_too_long_under_one_mark_is_left_out_under_all():
     trajectories = [make_trajectory(id) for id in "abc"]
     whole, _ = measure(trajectories)
-    assert "left_out" not in whole["failures"]
+    assert whole["failures"].left_out == {}
     # [Yes] is one byte longer than [No], so at this length the example fits under [No] alone.
     length = len(FORMAT.tokenizer("<|im_start|>user\n[No]\nUse tools.\nquestion of b<|im_end|>\n")["input_ids"])
     length += len(FORMAT.tokenizer("<|im_start|>assistant\n")["input_ids"]) * 2 + 70
     length += len(FORMAT.tokenizer("\n<|im_start|>tool\n7<|im_end|>\n")["input_ids"])
     found, _ = measure(trajectories, max_length=length)
-    nothing = {"loss": None, "tokens": 0, "trajectories": 0}
-    assert found["failures"] == {
-        "correct": nothing,
-        "incorrect": {**nothing, "difference": None, "standard_error": None},
-        "left_out": {"too_long": 2},
-    }
+    nothing = ClassLoss(loss=None, tokens=0, trajectories=0)
+    assert found["failures"] == GroupLosses(
+        by_class={"correct": nothing, "incorrect": nothing}, left_out={"too_long": 2}
+    )
     assert measure(trajectories, max_length=length + 1)[0]["failures"] == whole["failures"]

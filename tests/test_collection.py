@@ -235,8 +235,8 @@ def with_broken_tool(monkeypatch, breaks: Any, error: Exception | None = None) -
     """The calculator of the arithmetic world fails where `breaks(number of calls)` says so; by default, it is gone."""
     make, calls = make_environment, [0]
 
-    def broken(config: Config, left_out: object) -> Environment:
-        environment = make(config)
+    def broken(*given: Any) -> Environment:
+        environment = make(*given)
         [tool] = environment.tools
 
         def use(text: str) -> str:
@@ -292,9 +292,13 @@ def test_a_tool_that_says_the_request_is_wrong_ends_the_collection(tmp_path, mon
 # ---- what is asked ----
 
 
+def made(config: Config) -> Environment:
+    return make_environment(config.environment, config.agent, config.search)
+
+
 def asked(*overrides: str) -> list[Question]:
     config = config_of(*overrides)
-    return collection.questions_to_ask(config, make_environment(config), [])
+    return collection.questions_to_ask(config, made(config), [])
 
 
 def test_questions_of_a_world_by_split_and_place():
@@ -322,7 +326,7 @@ def test_questions_of_a_file(tmp_path):
         file.write('{"question": "5+1?", "answer": "six"}\n{"question": "6+1?"}\n')
     left_out: list[DroppedRow] = []
     config = config_of(*gsm8k, "environment.on_bad_row=drop")
-    assert len(collection.questions_to_ask(config, make_environment(config), left_out)) == 6
+    assert len(collection.questions_to_ask(config, made(config), left_out)) == 6
     assert [(row.where, row.reason) for row in left_out] == [
         (f"{path}:6", "missing_value"),
         (f"{path}:8", "missing_value"),
@@ -439,7 +443,7 @@ def test_episodes_are_told_apart_by_question_policy_temperature_and_sample(tmp_p
 )  # fmt: skip
 def test_the_prompt(overrides, expected):
     config = config_of("environment=arithmetic", "environment.instructions=Solve.", "collect=model", *overrides)
-    [message] = collection.prompt_maker(config, make_environment(config))("1+1?")
+    [message] = collection.prompt_maker(config, made(config))("1+1?")
     texts = {class_.name: class_.text for class_ in config.strategy.classes}
     assert (message.role, message.content) == ("user", expected.format(**texts))
 
@@ -447,7 +451,7 @@ def test_the_prompt(overrides, expected):
 def test_an_unknown_class_is_refused():
     config = config_of("strategy=suffix", "collect=model", "collect.as_class=best")
     with pytest.raises(RequestError, match="has no class 'best'"):
-        collection.prompt_maker(config, make_environment(config))
+        collection.prompt_maker(config, made(config))
 
 
 @pytest.mark.parametrize(

@@ -408,10 +408,10 @@ def test_a_tree_with_a_missing_group_is_refused():
         load(tree)
 
 
-def test_configuration_is_checked_without_torch():
+def test_configuration_is_checked_without_torch_and_templates():
     code = (
         "import sys; from nat import composition; composition.plan(['mixing.ratio=1:2']);"
-        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy'} & set(sys.modules);"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy', 'jinja2'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from nat import dashboard
+from nat.runs.directory import write_results
+from nat.runs.results import Coordinates, Results
 from nat.tracking import WandbTracking, track
 from nat.types import RequestError, StageError
+from tests.sweeps_for_tests import passed
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None,
@@ -25,17 +29,26 @@ CONFIG = {
     "tracking": {"kind": "wandb", "project": "agents", "entity": "us", "group": None},
     "sweep": {"name": "ratio_sweep"},
 }
-RESULTS = {
-    "status": "completed",
-    "tracking_id": "0123456789abcdef-11111111",
-    "method": "nat",
-    "success_rate": 0.5,
-    "mean_score": 0.625,
-    "failures": {"wrong_answer": 3},
-    "validation": {"success_rate": 0.25},
-    "steps": 20,
-    "timing": {"training": 12.5},
-}
+COORDINATES = Coordinates(
+    method="nat",
+    environment="arithmetic",
+    strategy="suffix",
+    ratio="1:2",
+    positives=20,
+    negatives=40,
+    seed=0,
+    model="tiny",
+    split="test",
+    manifest="abc",
+)
+RESULTS = Results(
+    status="completed",
+    tracking_id="0123456789abcdef-11111111",
+    coordinates=COORDINATES,
+    passes=(passed(0.5, mean_score=0.625, failures={"wrong_answer": 3}), passed(0.25, "validation")),
+    steps=20,
+    timing={"training": 12.5},
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,10 +61,11 @@ def logged_out(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
 
 
-def make_cell(directory: Path, config=None, **results) -> Path:
+def make_cell(directory: Path, config=None, method: str = "nat", **results) -> Path:
     directory.mkdir(parents=True)
     (directory / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(CONFIG, config or {})))
-    (directory / "results.json").write_text(json.dumps({**RESULTS, **results}))
+    place = replace(COORDINATES, method=method)
+    write_results(directory, replace(RESULTS, coordinates=place, **results))
     return directory
 
 

@@ -1,5 +1,4 @@
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from nat.comparison import Comparison, Contrast, split_of
 from nat.pictures import draw
 from nat.questions import question_id
 from nat.report_page import page
-from nat.rollouts import save_outcomes
+from nat.runs.directory import load_results, write_results
+from nat.runs.outcomes import Outcomes, save_outcomes
 from nat.statistics import crossed_difference
-from tests.sweeps_for_tests import outcome_lines, write_cell
+from tests.sweeps_for_tests import outcomes, write_cell
 
 
 def cell(
@@ -28,21 +28,21 @@ def cell(
 ) -> Path:
     """A cell whose answers are written as "1100": one digit a question, those elsewhere by the environment's name."""
     asked = {**(asked or {}), **also_asked}
-    also = {name: {"success_rate": given.count("1") / len(given)} for name, given in asked.items()}
     setting = {f"also_in.{name}.seed": seed for name in asked}  # no setting of an arm
-    written = write_cell(directory, method, own, negatives=negatives, seed=seed, setting=setting, also_in=also)
-    rows = outcome_lines(own, "test")
+    written = write_cell(directory, method, own, negatives=negatives, seed=seed, setting=setting)
+    passes = [outcomes(own)]
     for name, given in asked.items():
+        there = outcomes(given, "also_in", environment=name)
         # The first question everywhere is the same one.
-        rows += [
-            {
-                **row,
-                "question": question_id("test question 0") if place == 0 else row["question"],
-                "failure": row["failure"] and failure,
-            }
-            for place, row in enumerate(outcome_lines(given, f"in_{name}"))
+        answers = [
+            (
+                question_id("test question 0") if place == 0 else question,
+                replace(answer, failure=answer.failure and failure),
+            )
+            for place, (question, answer) in enumerate(there.answers)
         ]
-    save_outcomes(written / "outcomes.csv", rows)
+        passes.append(Outcomes(there.asked, tuple(answers)))
+    save_outcomes(written / "outcomes.csv", passes)
     return written
 
 
@@ -109,7 +109,7 @@ def test_the_page_has_the_table_and_the_picture(tmp_path):
     assert list(drawn) == ["environments"]
     text = page(comparison, drawn, 0)
     assert '<a href="#environments">Environments</a>' in text
-    assert '<td class=number data-sort="0.625">0.625</td>' in text
+    assert '<td class="number" data-sort="0.625">0.625</td>' in text
     assert "Success in each environment that the models were asked in" in text
     picture = drawn["environments"][1].read_text()
     for words in ("arithmetic", "larger", "nat suffix 1:4, 100 positives", "4 questions, 2 seeds"):
@@ -223,8 +223,8 @@ def test_answers_given_elsewhere_change_nothing_else(tmp_path):
 
 def test_the_own_split_is_never_one_of_elsewhere(tmp_path):
     written = cell(tmp_path / "n", "nat", "11", negatives=400, larger="10")
-    rows = [*outcome_lines("10", "in_larger"), *outcome_lines("1010", "validation")]
-    save_outcomes(written / "outcomes.csv", rows)
+    passes = [outcomes("10", "also_in", environment="larger"), outcomes("1010", "validation")]
+    save_outcomes(written / "outcomes.csv", passes)
     assert split_of(compare(tmp_path).arms) == "validation"
 
 
@@ -292,9 +292,11 @@ def test_the_own_environment_is_told_from_another_of_its_name(tmp_path):
     environments = compare(tmp_path).environments
     assert environments is not None
     assert environments.names == ("arithmetic (own)", "arithmetic")
-    results = json.loads((written / "results.json").read_text())
+    results = load_results(written)
+    assert results.coordinates is not None
+    elsewhere = replace(results.coordinates, environment="gsm8k")
     other = cell(tmp_path / "n", "nat", "1100", negatives=400, arithmetic="1000")
-    (other / "results.json").write_text(json.dumps({**results, "cell": "f" * 16, "environment": "gsm8k"}))
+    write_results(other, replace(results, cell="f" * 16, coordinates=elsewhere))
     environments = compare(tmp_path).environments
     assert environments is not None
     assert environments.names == ("own", "arithmetic")

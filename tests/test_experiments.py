@@ -16,10 +16,11 @@ import yaml
 
 from nat import composition, report, sweep
 from nat.cell_hash import cell_hash
-from nat.comparison import Answer, Arm, RunResult
+from nat.comparison import Arm, RunResult
 from nat.config import load
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
+from nat.runs.outcomes import Answer, read_outcomes
 from nat.sweeps.former_cells import former_configuration
 from tests.conftest import ROOT
 
@@ -169,8 +170,8 @@ def test_models_that_stop_early_are_counted_from_their_outcomes():
     """Five or six calculations and a finish take six turns or more."""
     early = []
     for cell in sorted((EXPERIMENTS / "methods_by_benchmark").glob("method=nat,*")):
-        with open(cell / "outcomes.csv", newline="") as file:
-            turns = [int(row["turns"]) for row in csv.DictReader(file) if row["split"] == "in_longer"]
+        (longer,) = (one for one in read_outcomes(cell / "outcomes.csv") if one.asked.environment == "longer")
+        turns = [answer.turns or 0 for _, answer in longer.answers]
         assert len(turns) == 300
         early.append(sum(number <= 5 for number in turns))
     said = f"end {early[0]}, {early[1]} and {early[2]} after at most four"
@@ -211,11 +212,3 @@ def test_the_advice_before_a_sweep_assumes_what_our_arms_show(tmp_path, monkeypa
     everything = committed["all arms"]
     assert assumed.seed_sd == round(everything["seed_sd"], 3)
     assert assumed.disagreement == round(everything["disagreement"], 2)
-    page = (folder / "README.md").read_text()
-    for name, group in committed.items():
-        if name == "arms_at_the_floor":
-            continue
-        sds = f"{100 * group['sd_of_the_success_rate']:.1f} | {100 * group['seed_sd']:.1f}"
-        least, largest = (f"{100 * group[f'{end}_disagreement']:.0f}" for end in ("least", "largest"))
-        row = f"| {name} | {group['arms']} | {sds} | {group['disagreement']:.0%} ({least} to {largest}) |"
-        assert row in page, row

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nat.comparison import Answer, Arm, Comparison, Contrast, ReportConfig, RunResult, arms_of
+from nat.comparison import Arm, Comparison, Contrast, ReportConfig, RunResult, arms_of
 from nat.findings import _why, choose, choosing_half, findings_of, interval_note
 from nat.questions import question_id
 from nat.report import compare, standard
+from nat.runs.outcomes import Answer
+from nat.runs.results import Git
 from tests.sweeps_for_tests import plan, planted, write_cell, write_sweep
 
 CONFIG: ReportConfig = standard()
@@ -570,10 +572,10 @@ def two_arms(directory: Path, **of_second: object) -> Comparison:
     ("changed", "caveat"),
     [
         ({}, None),
-        ({"leaks": ["12 questions are in both"]}, "Leak in the data: 12 questions are in both (1 of 6 runs)"),
-        ({"git": {"commit": "fedcba9876", "dirty": False}}, "The runs were made at 2 commits (0123456, fedcba9)."),
+        ({"leaks": ("12 questions are in both",)}, "Leak in the data: 12 questions are in both (1 of 6 runs)"),
+        ({"git": Git("fedcba9876", dirty=False)}, "The runs were made at 2 commits (0123456, fedcba9)."),
         (
-            {"git": {"commit": "0123456789abcdef", "dirty": True}},
+            {"git": Git("0123456789abcdef", dirty=True)},
             "1 of 6 runs were made with uncommitted changes in the working directory.",
         ),
         ({"versions": {"nat": "0.2.0"}}, "The runs used different versions of nat: 0.1.0, 0.2.0."),

@@ -6,6 +6,7 @@ from nat.model import load_tokenizer
 from nat.tokenization import chat_format
 from nat.types import Example
 from tests.test_config import compose
+from tests.test_report_page import Elements
 
 EXAMPLES = [
     Example([1, 2, 3, 4], [-100, -100, 3, 4], "correct", "a"),
@@ -30,14 +31,37 @@ def test_spans_are_runs_of_trained_and_of_masked_tokens():
     ]
 
 
-def test_html_escapes_what_it_shows():
+def as_page(text: str) -> str:
+    """A page of one example whose class, id and text, trained and masked, are all `text`."""
     format = chat_format(load_tokenizer(compose().model))
-    ids = format.tokenizer.encode("<b>&", add_special_tokens=False)
-    page = as_html([("correct", 1, 1, 0)], [("correct", [Example(ids, ids, "correct", "<a>")])], format)
-    assert "<span class=trained title=" in page
-    assert "&lt;b&gt;&amp;" in page
-    assert "<b>" not in page
-    assert "<a>" not in page
+    ids = format.tokenizer.encode(text, add_special_tokens=False)
+    example = Example([*ids, *ids], [*ids, *[-100] * len(ids)], text, text)
+    return as_html([(text, 1, len(ids), len(ids))], [(text, [example])], format)
+
+
+def test_the_page_shows_counts_and_texts():
+    elements = Elements(as_page("ab"))
+    assert elements.inside("td") == ["ab", "1", "2", "2"]
+    assert elements.inside("h2") == ["ab · ab · 4 tokens"]
+    spans = [attributes for tag, attributes in elements.all if tag == "span"]
+    assert spans[2:] == [{"class": "trained", "title": "2 tokens"}, {"class": "masked", "title": "2 tokens"}]
+    assert elements.inside("span")[2:] == ["ab", "ab"]
+
+
+def test_what_examples_hold_is_text():
+    text = "</pre></style><script>alert(1)</script><b title='x' class=\"y\">&amp;"
+    elements = Elements(as_page(text))
+    assert [tag for tag, _ in elements.all] == [tag for tag, _ in Elements(as_page("ab")).all]
+    assert elements.inside("td")[0] == text
+    assert elements.inside("span")[2:] == [text, text]
+    assert elements.inside("h2")[0].startswith(f"{text} · {text} · ")
+
+
+def test_a_lone_surrogate_in_an_id_can_be_written():
+    example = Example([1], [1], "correct", "a\ud800b")
+    page = as_html([("correct", 1, 1, 0)], [("correct", [example])], chat_format(load_tokenizer(compose().model)))
+    assert "a\N{REPLACEMENT CHARACTER}b" in page
+    page.encode()
 
 
 @pytest.mark.slow

@@ -4,13 +4,10 @@ import json
 
 import pytest
 
-from nat import composition
+from nat import composition, run
 from nat import leaks as leaks_module
 from nat.leaks import leaks
 from nat.questions import normalise, question_id
-from nat.stages.environment import make_environment
-from nat.stages.pool import read_trajectories
-from nat.stages.questions import set_questions_apart
 from nat.trajectories import gsm8k_solutions
 from nat.types import Message, Outcome, Question, Trajectory
 
@@ -176,7 +173,7 @@ def test_the_built_in_world_gives_no_alarm():
     arguments = ["trajectories.successes=100", "trajectories.failures=300", "evaluation.n_questions=100"]
     for rate in (0.15, 0.6):
         config = composition.plan([*arguments, f"environment.failure_rate={rate}"]).cells[0].config
-        apart = set_questions_apart(config, make_environment(config), read_trajectories(config))
+        apart = run.gather(config).apart
         assert leaks(apart.kept, apart.questions) == []
 
 

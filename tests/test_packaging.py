@@ -33,10 +33,13 @@ def test_the_wheel_holds_configuration_model_and_templates(wheel):
         "nat/conf/config.yaml",
         "nat/assets/tiny/model.safetensors",
         "nat/assets/plain.jinja",
-        "nat/assets/report.html",
+        "nat/assets/report.css",
     } <= names
     in_repository = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert {name.removeprefix("nat/") for name in names if name.startswith("nat/conf/")} == in_repository
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nat" / "assets").glob("*.html.jinja")}
+    assert len(templates) == 5
+    assert templates <= names
     assert not [name for name in names if name.startswith(("tests/", "experiments/", "conf/"))]
 
 
@@ -70,6 +73,6 @@ def test_versions_are_pinned_once():
         if "==" in line
     }
     block = project.split("dependencies = [", 1)[1].split("]\n", 1)[0]
-    required = re.findall(r'"([a-z-]+)[><=]', block)
+    required = re.findall(r'"([a-z0-9-]+)[><=]', block)
     assert len(required) >= 12
     assert set(required) <= pinned

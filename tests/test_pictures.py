@@ -3,17 +3,20 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from nat.arm_means import arm_mean, outcome_shares
-from nat.comparison import Answer, Arm, Comparison, Contrast, Finding, RunResult
+from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
 from nat.pictures import draw, read_losses, series_looks, verdict_arms
 from nat.questions import question_id
-from nat.rollouts import save_rollouts
+from nat.runs.outcomes import Answer, save_rollouts
+from nat.runs.results import Results
 from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout
+from tests.sweeps_for_tests import passed
 
 FAILURES = ("wrong_answer", "wrong_answer", "wrong_answer", "tool_error", "out_of_turns", "unparsed_action")
 
@@ -28,7 +31,7 @@ def make_run(
     directory: Path | None = None,
     name: str | None = None,
     setting: Mapping[str, str] | None = None,
-    **results: object,
+    **results: Any,
 ) -> RunResult:
     return RunResult(
         name=name or f"{method}-{strategy}-{positives}-{negatives}-{seed}",
@@ -41,7 +44,7 @@ def make_run(
         seed=seed,
         setting=setting or {},
         answers={"test": answers} if answers else {},
-        results=results,
+        results=Results(status="completed", **results),
     )
 
 
@@ -254,11 +257,11 @@ def test_graded_scores_are_a_measure_of_their_own():
 
 
 def test_runs_without_single_answers_are_told_by_their_results():
-    one = make_run(success_rate=0.25, n_questions=4, split="test", failures={"abstained": 3})
+    one = make_run(passes=(passed(0.25, failures={"abstained": 3}),))
     assert arm_mean(make_arm(one), "test").value == 0.25
     assert arm_mean(make_arm(one), "validation") is None
     assert outcome_shares(make_arm(one), "test") == {"success": 0.25, "abstained": 0.75}
-    two = make_run(success_rate=0.75, n_questions=4, split="test", seed=1)
+    two = make_run(passes=(passed(0.75),), seed=1)
     mean = arm_mean(make_arm(one, two), "test")
     # Student's over two seeds: 12.706 * 0.3536 / sqrt(2) is more than 1 on either side.
     assert (mean.value, mean.ci95) == (0.5, (0.0, 1.0))

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nat import quality
 from nat.checks import CheckSettings, Mark
-from nat.config import CONF_DIR
+from nat.core.paths import CONF_DIR
 from nat.quality import KEPT, RULES, Applies, QualityConfig, collection_verdicts, control, row_of, rule_of
 from nat.types import Message, Outcome, Trajectory
 

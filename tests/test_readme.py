@@ -1,4 +1,4 @@
-"""Every `nat` command in the README runs, shrunk by overrides; every `make` target that it names exists."""
+"""README.md, docs/ and CONTRIBUTING.md: every `nat` command composes, and runs shrunk; links and facts hold."""
 
 import dataclasses
 import gzip
@@ -6,38 +6,161 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
-from nat import cli
+from nat import cli, composition
+from nat.config import Config, field_names, load
 from nat.trajectories import native
+from nat.trajectories.detection import FORMATS
 from tests.conftest import ROOT, make_trajectory
 from tests.openai_server_for_tests import KEY, MODEL, serving
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-NAT = [command for command in COMMANDS if command.startswith("nat ")]
+MANUAL = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md")
+TEXT = {page.name if page.parent == ROOT else f"docs/{page.name}": page.read_text(encoding="utf-8") for page in MANUAL}
+
+
+def blocks(language: str, text: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [block for of, block in found if of == language]
+
+
+def commands(text: str) -> list[str]:
+    lines = [line for block in blocks("bash", text) for line in block.splitlines() if line.strip()]
+    return [re.sub(r"\s+# .*", "", line).strip() for line in lines]
+
+
+NAT = list(dict.fromkeys(c for text in TEXT.values() for c in commands(text) if c.startswith("nat ")))
 SMALL = ("training.max_steps=1", "evaluation.n_questions=2", "evaluation.decoding.max_new_tokens=8", "tracking=none")
 
 
-def test_the_first_screen_says_what_it_is_and_holds_the_two_commands_and_the_picture():
-    screen = "\n".join(README.splitlines()[:45])
-    assert "Negative-Aware Training" in screen
-    assert "make demo" in screen
-    assert "make test" in screen
-    assert "positive_only" in screen
-    assert "95% interval" in screen
+def table(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    below = f"\n{TEXT[page]}".split(f"\n{heading}\n", 1)[1]
+    rows = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert rows, heading
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[0].splitlines()[2:]]
+
+
+def first_words(page: str, heading: str) -> set[str]:
+    """What stands in code in the first column of a table."""
+    return {word for row in table(page, heading) for word in code(row[0])}
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+# ---- what the pages say ----
+
+
+def test_the_first_screen_holds_the_two_commands_and_the_picture():
+    screen = "\n".join(TEXT["README.md"].splitlines()[:30])
+    assert commands(screen) == ["make demo", "make test"]
+    assert len(re.findall(r"!\[.*\]\(.*\.svg\)", screen)) == 1
 
 
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z-]+)", README))
-    assert {"demo", "test"} <= named <= targets
+    said = [line for text in TEXT.values() for line in (*code(text), *commands(text)) if line.startswith("make ")]
+    named = {line.split()[1] for line in said}
+    assert {"demo", "test", "lint"} <= named <= targets
 
 
-PAGES = [path for path in (*ROOT.glob("*.md"), *(ROOT / "experiments").rglob("*.md")) if "model" not in path.parts]
+def test_the_figures_of_the_readme_are_those_of_the_report():
+    report = (ROOT / "experiments" / "ratio_sweep" / "report.md").read_text(encoding="utf-8")
+    lines = report.split("\n## Arms\n", 1)[1].split("\n## ", 1)[0].splitlines()
+    arms = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    found = {tuple(arm[:4]): arm[4:] for arm in arms}
+    assert sum(int(arm[4]) for arm in arms) == 60
+    seeds, with_failures, difference, *_ = found["nat", "suffix", "50", "400"]
+    assert (seeds, with_failures, difference) == ("3", "0.369", "+30.4 [+23.5, +37.0]")
+    alone = [float(rest[1]) for arm, rest in found.items() if arm[0] == "positive_only" and arm[2] == "50"]
+    assert any(round(success, 2) == 0.07 for success in alone)
+    said = " ".join(TEXT["README.md"].split())
+    assert "60 cells" in said
+    assert "from 0.07 (`positive_only`) to 0.37, by 30 points [23.5, 37.0]" in said
+
+
+def test_the_commands_of_the_readme_are_all_that_there_are(capsys):
+    assert cli.run(["--help"]) == 0
+    there = set(re.findall(r"^  nat ([a-z]+) +(?!method|-)\S", capsys.readouterr().out, re.MULTILINE))
+    listed = {code(row[0])[0].split()[1] for row in table("README.md", "## Commands")}
+    assert listed == there
+    assert {command.split()[1] for command in NAT} == there
+
+
+def test_formats_that_are_listed_exist():
+    listed = {code(row[0])[0] for row in table("docs/trajectories.md", "## What can be read")}
+    assert {"jsonl", "react", "chat"} <= listed <= {format.name for format in FORMATS}
+
+
+def test_options_that_are_listed_exist():
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from nat.config import CONF_DIR
+
+    rows = table("docs/configuration.md", "## Groups")
+    assert {"trajectories", "mixing", "training"} <= {code(row[0])[0] for row in rows}
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        for group, options, *_ in rows:
+            there = loader.get_group_options(code(group)[0])
+            assert set(code(options)) <= set(there), group
+
+
+@pytest.mark.parametrize(
+    ("heading", "group"),
+    [("# Mixing, marks and training", "method"), ("## Mixing", "mixing")],
+    ids=["method", "mixing"],
+)
+def test_options_of_the_page_on_objectives(heading, group):
+    listed = {code(row[0])[0] for row in table("docs/objectives.md", heading)}
+    assert listed <= {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+
+
+def test_methods_set_what_the_page_says():
+    for method, mixing, strategy, _ in table("docs/objectives.md", "# Mixing, marks and training"):
+        config = composition.plan([f"method={code(method)[0]}", "mixing.positives=50"]).cells[0].config
+        assert [config.mixing.kind, config.strategy.name] == [code(mixing)[0], code(strategy)[0]]
+
+
+def test_extras_and_versions_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [code(row[0])[0] for row in table("docs/configuration.md", "## Extras")] == [
+        *project["optional-dependencies"]
+    ]
+    (version,) = set(re.findall(r"Python (3\.\d+) or newer", TEXT["README.md"] + TEXT["docs/configuration.md"]))
+    assert project["requires-python"] == f">={version}"
+
+
+def test_keys_that_are_named_exist():
+    """Every `GROUP.KEY` or `GROUP.KEY=VALUE` in running text."""
+    groups = {field.name for field in dataclasses.fields(Config)}
+    found = set()
+    for text in TEXT.values():
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        for word in (word for span in code(prose) for word in span.split()):
+            group, *path = word.lstrip("+").partition("=")[0].split(".")
+            names_file = path and path[-1] in ("py", "md", "html", "json")
+            if group in groups and path and not names_file and not path[-1].isupper() and path[0] != "sft":
+                assert path[-1] in field_names([group, *path[:-1]]), word
+                found.add(word)
+    assert len(found) > 40
+
+
+PAGES = [
+    *(path for path in ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(path for path in (ROOT / "experiments").rglob("*.md") if "model" not in path.parts),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -54,13 +177,34 @@ def test_links_lead_to_files_and_headings_that_exist(page):
             assert anchor in slugs, link
 
 
-def test_the_record_in_the_readme_is_one_that_nat_reads(tmp_path):
-    (record,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+def test_every_page_of_the_manual_is_linked_from_its_index_and_the_readme():
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\((\w+\.md)\)", TEXT["docs/README.md"])) == pages
+    assert set(re.findall(r"\]\(docs/(\w+\.md)\)", TEXT["README.md"])) == pages
+
+
+def test_the_record_in_the_manual_is_one_that_nat_reads(tmp_path):
+    (record,) = blocks("json", TEXT["docs/trajectories.md"])
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(json.loads(record)) + "\n")
     ((_, trajectory),) = native.read(path)
     assert trajectory.outcome.success
     assert len(trajectory.messages) == 3
+
+
+def test_the_options_of_ones_own_in_the_manual_compose(tmp_path):
+    (strategy,) = blocks("yaml", TEXT["docs/objectives.md"])
+    (mixing,) = (text for text in blocks("text", TEXT["docs/configuration.md"]) if "mixing" in text)
+    for group, text in (("strategy", strategy), ("mixing", mixing)):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    planned = composition.plan(["strategy=mine", "mixing=mine"], config_dir=str(tmp_path))
+    config = planned.cells[0].config
+    assert [class_.text for class_ in config.strategy.classes] == ["[Right]", "[Wrong]"]
+    assert (config.mixing.ratio, config.mixing.hold) == ("1:4", "positives")
+
+
+# ---- the files that the commands name ----
 
 
 def _write_lines(name: str, rows: list[dict[str, object]]) -> None:
@@ -96,7 +240,7 @@ def _nat_row(i: int, reward: bool) -> dict[str, object]:
 
 
 @pytest.fixture
-def files_of_the_readme(tmp_path, monkeypatch):
+def files_of_the_manual(tmp_path, monkeypatch):
     """The files that the commands name, small, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     pool = [make_trajectory(f"{i}/{s}", bool(s), question=f"What is {i}+7?") for i in range(60) for s in (0, 1)]
@@ -131,6 +275,20 @@ def files_of_the_readme(tmp_path, monkeypatch):
     own = [make_trajectory(f"multihop-0-train-{i}", i < 100, question=f"Who ran {i}?") for i in range(300)]
     Path("outputs/collected").mkdir(parents=True)
     native.write(Path("outputs/collected/own.jsonl"), own)
+    theirs = [{"method": method, "seed": seed} for method in ("positive_only", "nat") for seed in (0, 1)]
+    counts = {"positive_only": {"positives": 5, "negatives": 0}, "nat": {"positives": 5, "negatives": 10}}
+    answers = [
+        {
+            "run": f"{run['method']}-{run['seed']}",
+            **run,
+            **counts[run["method"]],
+            "question": f"Is {i} odd?",
+            "success": i % 3 > 0,
+        }
+        for run in theirs
+        for i in range(9)
+    ]
+    _write_lines("theirs.jsonl", answers)
     Path("my_conf/strategy").mkdir(parents=True)
     original = (ROOT / "conf" / "strategy" / "prefix_correct.yaml").read_text()
     Path("my_conf/strategy/mine.yaml").write_text(original.replace("name: prefix_correct", "name: mine"))
@@ -156,15 +314,35 @@ def _trained(folder: Path, *arguments: str) -> Path:
     return folder / "outputs"
 
 
-def test_there_are_commands_of_every_verb():
-    assert {command.split()[1] for command in NAT} >= {"train", "audit", "inspect", "report", "evaluate", "collect"}
+# ---- the commands ----
+
+
+def configurations(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[Config]:
+    """The checked configurations that a command line asks for; nothing is run."""
+    if arguments[0] == "train" and "--cfg" not in arguments:
+        request = cli.parse(arguments[1:])
+        planned = composition.plan(request.overrides, request.multirun, request.config_dir)
+        yield from (cell.config for cell in planned.cells)
+        return
+    shown = [] if "--cfg" in arguments else ["--cfg=job"]
+    assert cli.run([*arguments, *shown]) == 0, capsys.readouterr().err
+    yield load(yaml.safe_load(capsys.readouterr().out), arguments[1:], inputs=False)
+
+
+@pytest.mark.parametrize("command", [c for c in NAT if not c.startswith("nat dashboard") and "--help" not in c])
+def test_a_command_composes(command, files_of_the_manual, capsys):
+    Path("outputs/runs/NAME/model/conf").mkdir(parents=True)
+    Path("outputs/runs/NAME/model/config.json").write_text("{}")
+    shutil.copytree("outputs/runs/NAME", "outputs/runs/first")
+    arguments = shlex.split(command)[1:]
+    assert list(configurations(arguments, capsys))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", NAT)
-def test_a_command_of_the_readme_runs(command, files_of_the_readme, request, capsys, monkeypatch):
+@pytest.mark.parametrize("command", [command for command in NAT if "--cfg" not in command])  # those ran above
+def test_a_command_runs(command, files_of_the_manual, request, capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    arguments = shlex.split(command, comments=True)[1:]
+    arguments = shlex.split(command)[1:]
     if arguments[0] == "dashboard":  # of a tracked sweep; the tests have no login
         assert cli.run(["train", "-m", "seed=0,1", "sweep.name=demo", *SMALL[:-1]]) == 0
         pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
@@ -178,12 +356,23 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, request, cap
     if arguments[0] == "audit":
         assert cli.run(arguments) == 0, capsys.readouterr()
         assert json.loads(Path("outputs/audit/audit.json").read_text())["trajectories"]["clean"] > 0
+        assert {path.name for path in Path("outputs/audit").iterdir()} == first_words(
+            "docs/trajectories.md", "## Audit"
+        )
         return
-    # One training seed of three, in place of the printed ones or of the experiment's own.
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as ended:  # Hydra's own end
+            cli.run(arguments)
+        assert not ended.value.code
+        assert "trajectories" in capsys.readouterr().out
+        return
+    # One training seed of three, the first and the last ratio, in place of the printed or the experiment's own ones.
     arguments = ["seed=0" if argument == "seed=0,1,2" else argument for argument in arguments]
+    arguments = [re.sub(r"^(mixing.ratio=[^,]+),.*,", r"\1,", argument) for argument in arguments]
     if "experiment=self_improvement" in arguments:
         arguments = [*arguments, "seed=0"]
-    if arguments[0] in ("report", "evaluate"):  # they come after a run or a sweep
+    # They come after a run or a sweep.
+    if arguments[0] in ("report", "evaluate") and not arguments[1].endswith(".jsonl"):
         before = "sweep" if arguments[0] == "report" else "run"
         outputs = request.getfixturevalue(f"outputs_of_a_{before}")
         shutil.copytree(outputs, "outputs", dirs_exist_ok=True)
@@ -195,6 +384,45 @@ def test_a_command_of_the_readme_runs(command, files_of_the_readme, request, cap
     if arguments[0] == "evaluate":
         small = tuple(override for override in small if not override.startswith("training"))
     assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err
+
+
+def _unlisted(folder: Path, listed: set[str]) -> set[str]:
+    """Files of a folder that no name of a table stands for; a word in capitals is whatever it names."""
+    patterns = [re.sub("[A-Z]{2,}", "*", name.rstrip("/")) for name in listed]
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return {name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+@pytest.mark.slow
+def test_the_files_of_a_run_are_those_of_the_manual(outputs_of_a_run):
+    listed = first_words("docs/sweeps.md", "## One run")
+    run = outputs_of_a_run / "runs" / "NAME"
+    assert _unlisted(run, listed) == set()
+    always = {
+        "config.yaml",
+        "manifest.json",
+        "metrics.jsonl",
+        "rollouts.jsonl",
+        "outcomes.csv",
+        "results.json",
+        "model/",
+    }
+    assert always <= listed
+    assert all((run / name).exists() for name in always)
+    described = first_words("docs/models.md", "## A saved model")
+    assert described == {"README.md", "inference.json", "nat.json", "conf/"}
+    assert all((run / "model" / name).exists() for name in described)
+
+
+@pytest.mark.slow
+def test_the_files_of_a_report_are_those_of_the_manual(outputs_of_a_sweep):
+    sweep = outputs_of_a_sweep / "sweeps" / "demo"
+    listed = first_words("docs/sweeps.md", "## The report")
+    files = {name for name in listed if "." in name}
+    pictures = {f"{name}{suffix}" for name in listed - files for suffix in (".png", ".svg")}
+    cells = {path.name for path in sweep.iterdir() if path.is_dir()}
+    assert _unlisted(sweep, files | pictures | cells) == {"sweep.json"}
+    assert all((sweep / name).exists() for name in files)
 
 
 def _collects(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,17 +438,3 @@ def _collects(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             small += [f"collect.endpoint.base_url={server.url}", f"collect.endpoint.model={MODEL}"]
         assert cli.run([*arguments, *small]) == 0, capsys.readouterr().err
     assert "success" in capsys.readouterr().out
-
-
-def test_the_strategy_in_the_readme_composes(tmp_path):
-    from nat import composition
-
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "strategy").mkdir()
-    (tmp_path / "strategy" / "mine.yaml").write_text(text)
-    (tmp_path / "mixing").mkdir()
-    (tmp_path / "mixing" / "mine.yaml").write_text("defaults: [ratio, _self_]\nratio: '1:4'\n")
-    planned = composition.plan(["strategy=mine", "mixing=mine"], config_dir=str(tmp_path))
-    config = planned.cells[0].config
-    assert [class_.text for class_ in config.strategy.classes] == ["[Right]", "[Wrong]"]
-    assert (config.mixing.ratio, config.mixing.hold) == ("1:4", "positives")

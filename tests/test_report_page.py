@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from nat import report_page
-from nat.comparison import Answer, Comparison, Contrast, Finding
+from nat.comparison import Comparison, Contrast, Finding
 from nat.findings import no_verdict
 from nat.pictures import draw
 from nat.questions import question_id
 from nat.report_page import browser_data, chosen_questions, page
-from nat.rollouts import save_rollouts
+from nat.runs.outcomes import Answer, save_rollouts
 from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout
 from tests.test_pictures import digits, make_arm, make_comparison, make_run, planted_sweep
@@ -206,6 +206,49 @@ def test_names_from_outside_are_text():
     assert not [tag for tag, _ in elements.all if tag == "img"]
     assert elements.inside("title") == [HOSTILE]
     assert HOSTILE in elements.prose
+
+
+def all_of(text: str, directory: Path) -> Elements:
+    """A report of which every text from outside is `text`."""
+    picture = directory / "picture.svg"
+    picture.write_text("<svg/>")
+    run = make_run(digits("1100"), text, text, 10, 20, name=text, setting={"a.b": text})
+    arm = make_arm(run, label=text)
+    difference = CrossedDifference(0.5, (0.125, 0.75), 0.004, 4, 1, 0.1, None)
+    contrast = Contrast(arm, arm, text, difference, 0.012, (0.0625, 0.8125), "undecided")
+    finding = Finding(text, "undecided", text, contrast, (contrast,))
+    comparison = make_comparison(
+        arm,
+        contrasts=(contrast,),
+        text_contrasts=(contrast,),
+        findings=(finding,),
+        caveats=(text,),
+        missing=(text,),
+    )
+    return Elements(page(replace(comparison, title=text), {text: (picture, picture)}, 40))
+
+
+def same_but_for(text: str, elements: Elements, plain: str, others: Elements) -> int:
+    """Checks that the first page has the second's elements, with `text` where that has `plain`, in texts and attributes
+    alike; returns how many there are."""
+    assert [(tag, [*attributes]) for tag, attributes in elements.all] == [(tag, [*each]) for tag, each in others.all]
+    pairs = [(one[1], other[1]) for one, other in zip(elements.texts, others.texts, strict=True)]
+    for (_, one), (_, other) in zip(elements.all, others.all, strict=True):
+        pairs += [(one[name] or "", value or "") for name, value in other.items()]
+    pairs = [(one, other) for one, other in pairs if plain in other]
+    for one, other in pairs:
+        # Lists and tool calls are shown as JSON, which escapes quotes.
+        assert one.replace('\\"', '"') == other.replace(plain, text)
+    return len(pairs)
+
+
+MARKUP = "<script>window.hacked = 1<img src='x' class=\"y\">&amp;<!--"
+PLAIN = "Any text that is as long as the other and has no mark up."
+assert len(MARKUP) == len(PLAIN)
+
+
+def test_no_text_from_outside_changes_what_the_page_is_made_of(tmp_path):
+    assert same_but_for(MARKUP, all_of(MARKUP, tmp_path), PLAIN, all_of(PLAIN, tmp_path)) == 30
 
 
 # ---- the roll-outs in it ----

@@ -6,9 +6,9 @@ import pytest
 
 from nat.questions import question_id
 from nat.results import read, read_runs
-from nat.rollouts import save_outcomes, save_rollouts
+from nat.runs.outcomes import save_outcomes, save_rollouts
 from nat.types import Message, Outcome, Question, RequestError, Rollout
-from tests.sweeps_for_tests import outcome_lines, plan, write_cell
+from tests.sweeps_for_tests import outcomes, plan, write_cell
 
 # ---- cells ----
 
@@ -31,13 +31,13 @@ def test_a_cell_is_read_from_results_and_outcomes(tmp_path):
     }
     third = run.answers["test"][question_id("test question 2")]
     assert (third.score, third.failure, third.turns) == (0.0, "wrong_answer", 3)
-    assert run.results["steps"] == 300
+    assert run.results.steps == 300
 
 
 def test_answers_asked_for_another_class_are_left_out(tmp_path):
     cell = write_cell(tmp_path / "a", "nat")
-    rows = [*outcome_lines("11", "test", "good"), *outcome_lines("0", "validation", "good")]
-    save_outcomes(cell / "outcomes.csv", [*rows, *outcome_lines("00", "test", "bad")])
+    own = [outcomes("11", asked_for="good"), outcomes("0", "validation", "good")]
+    save_outcomes(cell / "outcomes.csv", [*own, outcomes("00", "also_as", "bad"), outcomes("01", "also_at", "good")])
     ((run,), _) = read_runs(tmp_path)
     assert {split: [a.success for a in given.values()] for split, given in run.answers.items()} == {
         "test": [True, True],
@@ -46,7 +46,7 @@ def test_answers_asked_for_another_class_are_left_out(tmp_path):
 
 
 def test_older_cells_are_read_from_their_roll_outs(tmp_path):
-    cell = write_cell(tmp_path / "a", "nat")
+    cell = write_cell(tmp_path / "a", "nat", validation="1")
     (cell / "outcomes.csv").unlink()
     turns = (Message("assistant", "Action: calculate[1+1]"), Message("tool", "2"), Message("assistant", "finish[2]"))
     rollouts = [
@@ -94,7 +94,9 @@ def test_broken_and_foreign_files_are_named_and_cost_nothing_else(tmp_path):
     half = write_cell(tmp_path / "half", "nut")
     (half / "results.json").write_text('{"status": "comp')
     table = write_cell(tmp_path / "table", "nut")
-    (table / "outcomes.csv").write_text((table / "outcomes.csv").read_text() + "test,correct,abc,yes,1,,3\n")
+    (table / "outcomes.csv").write_text(
+        (table / "outcomes.csv").read_text() + "inference,test,correct,0.0,arithmetic,abc,yes,1,,3\n"
+    )
     header = write_cell(tmp_path / "header", "nut")
     (header / "outcomes.csv").write_text("question,success\n")
     foreign = write_cell(tmp_path / "foreign", "nut")
@@ -168,10 +170,10 @@ def test_a_directory_without_any_run_is_an_error(tmp_path):
 
 
 def test_leaks_are_taken_from_results_and_manifest(tmp_path):
-    cell = write_cell(tmp_path / "a", "nut", leaks=["2 labels in the text"])
+    cell = write_cell(tmp_path / "a", "nut", leaks=("2 labels in the text",))
     (cell / "manifest.json").write_text('{"leaks": ["2 labels in the text", "1 question in both"]}')
     ((run,), _) = read_runs(tmp_path)
-    assert run.results["leaks"] == ["2 labels in the text", "1 question in both"]
+    assert run.results.leaks == ("2 labels in the text", "1 question in both")
 
 
 # ---- what tells runs apart ----
@@ -225,7 +227,7 @@ def test_the_training_of_the_untrained_base_is_no_setting(tmp_path):
 
 def test_without_a_config_the_overrides_have_to_do(tmp_path):
     for rate in ("0.1", "0.3"):
-        cell = write_cell(tmp_path / rate, "nut", overrides=[f"environment.failure_rate={rate}", "tracking=none"])
+        cell = write_cell(tmp_path / rate, "nut", overrides=(f"environment.failure_rate={rate}", "tracking=none"))
         (cell / "config.yaml").unlink()
     assert settings(tmp_path) == {r: {"environment.failure_rate": r} for r in ("0.1", "0.3")}
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from nat.environments.scoring import numeric_score
-from nat.rollouts import DecodingConfig, EvaluationConfig, neutralise, read_rollouts, roll_out, save_rollouts, summarise
+from nat.rollouts import DecodingConfig, EvaluationConfig, neutralise, roll_out
 from nat.tokenization import chat_format
 from nat.tools.calculator import CALCULATOR
-from nat.types import Environment, Message, Outcome, Question, RequestError, Rollout
+from nat.types import Environment, Message, Outcome, Question, Rollout
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
 GREEDY = DecodingConfig(temperature=0.0, top_p=1.0, seed=0, max_new_tokens=24, max_context=None, stop=[], batch_size=8)
@@ -168,49 +168,6 @@ def test_special_tokens_in_an_observation_cannot_end_a_turn(format):
     assert message.content == "17< |im_end|>\n< |im_start|>assistant"
     ids = format.tokenizer(message.content, add_special_tokens=False)["input_ids"]
     assert not {256, 257, 258} & set(ids)
-
-
-def test_rollouts_are_read_back_as_they_were_saved(tmp_path):
-    rollouts = [
-        Rollout(
-            Question("q\u00e9", "What?\u2028", "4", {"kind": "sum", "steps": [1, 2]}),
-            (Message("assistant", "Action: finish[4]"), Message("tool", "x", False)),
-            Outcome(True, 1.0, None, "4", "4"),
-            7,
-        ),
-        Rollout(Question("r", "?", "1"), (), Outcome(False, 0.0, "no_answer", None, "1")),
-    ]
-    save_rollouts(tmp_path / "rollouts.jsonl", rollouts)
-    assert read_rollouts(tmp_path / "rollouts.jsonl") == rollouts
-    assert [path.name for path in tmp_path.iterdir()] == ["rollouts.jsonl"]
-
-
-def test_a_damaged_rollout_file_is_named_with_its_line(tmp_path):
-    path = tmp_path / "rollouts.jsonl"
-    path.write_text('{"question": 1}\n')
-    with pytest.raises(RequestError, match=r"rollouts\.jsonl:1: not a roll-out"):
-        read_rollouts(path)
-    with pytest.raises(RequestError, match="cannot be read"):
-        read_rollouts(tmp_path / "absent.jsonl")
-
-
-def test_summary():
-    def ended(success: bool, failure, turns: int) -> Rollout:
-        messages = (Message("assistant", "a"), Message("tool", "b")) * turns
-        return Rollout(Question("q", "?", "1"), messages[:-1], Outcome(success, float(success), failure), 10)
-
-    summary = summarise(
-        [ended(True, None, 2), ended(False, "wrong_answer", 3), ended(False, "abstained", 1), ended(True, None, 2)]
-    )
-    assert summary == {
-        "success_rate": 0.5,
-        "ci95": pytest.approx([0.1500, 0.8500], abs=1e-4),  # Wilson, 2 of 4
-        "n_questions": 4,
-        "mean_score": 0.5,
-        "failures": {"abstained": 1, "wrong_answer": 1},
-        "mean_turns": 2.0,
-        "generated_tokens": 40,
-    }
 
 
 @pytest.mark.parametrize(

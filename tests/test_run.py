@@ -16,14 +16,12 @@ import yaml
 from nat import cache, cli, composition, run
 from nat import questions as question_sets
 from nat.environments import earning
-from nat.stages import examples
+from nat.stages import evaluation, examples
 from nat.stages.environment import make_environment
-from nat.stages.evaluation import evaluate
-from nat.stages.examples import prompt_of
+from nat.stages.evaluation import evaluate, passes_of
 from nat.stages.manifest import Prepared, describe
-from nat.stages.pool import read_trajectories
-from nat.stages.questions import set_questions_apart
-from nat.stages.saving import save_configuration
+from nat.stages.questions import SetApart
+from nat.stages.saving import coordinates, save_configuration
 from nat.trajectories import native
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Message, Outcome, Question, RequestError, Rollout
@@ -75,7 +73,10 @@ def test_a_run_leaves_every_file_of_its_directory(here):
     assert (found["status"], found["method"], found["positives"], found["negatives"]) == ("completed", "nat", 20, 40)
     assert found["n_questions"] == 6
     assert found["ci95"][0] <= found["success_rate"] <= found["ci95"][1]
-    assert 0 <= found["success_rate_as_incorrect"] <= 1
+    own, other = found["passes"]
+    assert (own["kind"], own["asked_for"], own["success_rate"]) == ("inference", "correct", found["success_rate"])
+    assert (other["kind"], other["asked_for"]) == ("also_as", "incorrect")
+    assert 0 <= other["success_rate"] <= 1
     assert sum(found["failures"].values()) == round(6 * (1 - found["success_rate"]))
     assert {"prepare", "load_model", "training", "evaluation"} <= found["timing"].keys()
     assert {"nat", "torch", "transformers", "trl"} <= found["versions"].keys()
@@ -221,14 +222,12 @@ def test_held_out_questions_take_all_their_trajectories_with_them(here):
     write_pile(here / "mine.jsonl", n=60)
     planned = composition.plan([*MINE, "mixing=all"])
     config = planned.cells[0].config
-    pool = read_trajectories(config)
-    environment = make_environment(config)
-    questions, _, kept, held_out, *_ = set_questions_apart(config, environment, pool)
+    questions, _, kept, held_out, _ = run.gather(config).apart
     assert len(kept) + len(held_out) == 120
     assert {q.text for q in questions} <= {t.question for t in held_out}
     assert not {t.question for t in kept} & {t.question for t in held_out}
     validation = composition.plan([*MINE, "mixing=all", "evaluation.split=validation"]).cells[0].config
-    others, _, kept_too, *_ = set_questions_apart(validation, environment, pool)
+    others, _, kept_too, *_ = run.gather(validation).apart
     assert not {q.text for q in others} & {q.text for q in questions}
     assert kept_too == kept
 
@@ -237,8 +236,7 @@ def test_questions_of_a_file_are_kept_out_of_training(here):
     write_pile(here / "mine.jsonl", n=10)
     (here / "test.jsonl").write_text(json.dumps({"question": "what IS  3+7?", "answer": "#### 10"}) + "\n")
     config = composition.plan([*MINE, "environment.questions=test.jsonl"]).cells[0].config
-    environment = make_environment(config)
-    questions, _, kept, held_out, *_ = set_questions_apart(config, environment, read_trajectories(config))
+    questions, _, kept, held_out, _ = run.gather(config).apart
     assert [q.text for q in questions] == ["what IS  3+7?"]
     assert {t.id for t in held_out} == {"p3", "n3"}
     assert len(kept) == 18
@@ -302,15 +300,23 @@ def attempt(number: int, success: bool, failure: str | None = None) -> dict:
     return {"id": f"t{number}", "question": f"question {number}?", "messages": [message], "outcome": outcome}
 
 
+def prepared(environment: Any = None, questions: list[Question] | None = None) -> Prepared:
+    """Of a run that trains nothing."""
+    nothing: Any = None
+    apart = SetApart(questions or [], [], [], [], [])
+    return Prepared(environment, {}, apart, nothing, nothing, None, {"hash": None}, {})
+
+
 def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):
     write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False))
     write_lines(here / "q.jsonl", {"question": "Why?", "answer": "1"})
     (here / "r.json").write_text("{}")
     files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "tracking=none")
-    save_configuration(configured(*files, "environment.questions=q.jsonl"), {}, here / "a")
-    save_configuration(configured(*files), {}, here / "b")
+    place = coordinates(configured(*files), prepared())
+    save_configuration(configured(*files, "environment.questions=q.jsonl"), place, here / "a")
+    save_configuration(configured(*files), place, here / "b")
     recorded = ("environment=hotpotqa", "search=replay", "search.path=t.jsonl", "search.questions=r.json")
-    save_configuration(configured(*files, *recorded, "search.format=nat"), {}, here / "c")
+    save_configuration(configured(*files, *recorded, "search.format=nat"), place, here / "c")
 
     def saved(name: str, group: str) -> dict:
         return yaml.safe_load((here / name / "conf" / group / "saved.yaml").read_text())
@@ -346,7 +352,7 @@ def test_episodes_that_broke_train_nothing_and_are_counted(here):
     write_lines(here / "t.jsonl", attempt(1, True), attempt(2, False, "infrastructure"), attempt(3, False))
     dropped: list[DroppedRow] = []
     config = configured("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl")
-    assert [trajectory.id for trajectory in read_trajectories(config, dropped)] == ["t1", "t3"]
+    assert [trajectory.id for trajectory in run.trajectories_of(config, dropped)] == ["t1", "t3"]
     assert [(row.where, row.reason) for row in dropped] == [("t.jsonl:2", "infrastructure")]
 
 
@@ -356,7 +362,7 @@ def test_quality_drops_are_counted_and_listed_and_evaluation_stays_as_it_is(here
     files = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=t.jsonl", "environment.held_out=0.3")
     controlled = run.prepare(configured(*files, "method=positive_only", "mixing=all"))
     all_of_them = run.prepare(configured(*files, "method=positive_only", "mixing=all", "quality=none"))
-    assert controlled.questions == all_of_them.questions
+    assert controlled.apart.questions == all_of_them.apart.questions
     manifest = controlled.manifest
     n = manifest["selected"]["positives"]
     assert 10 < n < 30
@@ -377,14 +383,13 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
         Rollout(question, (), Outcome(failure is None, float(failure is None), failure))
         for question, failure in zip(questions, failures, strict=True)
     ]
-    monkeypatch.setattr("nat.rollouts.roll_out", lambda *given: rollouts)
+    monkeypatch.setattr(evaluation, "roll_out", lambda *given: rollouts)
     config = configured("evaluation.also_as=[]")
-    environment = make_environment(config)
-    nothing: Any = None
-    prepared = Prepared(environment, questions, [], nothing, None, [], {}, {}, {})
+    ready = prepared(make_environment(config.environment, config.agent), questions)
+    asked = passes_of(ready, config.evaluation, config.strategy, "arithmetic")
     said: list[str] = []
-    found = evaluate(config, prepared, None, here, said.append, lambda path, rollouts: None)
-    assert found["failures"] == {"infrastructure": 1, "wrong_answer": 1}
+    (found,) = evaluate(ready, None, asked, here, said.append)
+    assert found.failures == {"infrastructure": 1, "wrong_answer": 1}
     assert [line for line in said if line.startswith("warning: ")] == [
         "warning: evaluating: 1 of 3 episodes broke (infrastructure); they count as no success, though the model is "
         "not to blame"
@@ -394,9 +399,7 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
 @pytest.mark.parametrize(("strategy", "is_warned_of"), [("suffix", True), ("inverse", True), ("prefix_correct", False)])
 def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
     config = configured("agent=cot", f"strategy={strategy}")
-    nothing: Any = None
-    prepared = Prepared(nothing, [], [], nothing, None, [], {}, {}, {})
-    lines = [line for line in describe(config, prepared) if "Action" in line or "prefix_correct" in line]
+    lines = [line for line in describe(config, prepared()) if "Action" in line or "prefix_correct" in line]
     assert (
         lines
         == [
@@ -406,7 +409,7 @@ def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strateg
         * is_warned_of
     )
     unmarked = configured(f"strategy={strategy}")
-    assert not any("Action" in line for line in describe(unmarked, prepared))
+    assert not any("Action" in line for line in describe(unmarked, prepared()))
 
 
 @pytest.mark.slow
@@ -425,8 +428,8 @@ def test_trained_tokens_are_the_agents_turns_and_both_prompts_are_the_same_token
     small = ("mixing.positives=8", "trajectories.successes=8", "trajectories.failures=8", "evaluation.n_questions=1")
     config = composition.plan([f"strategy={strategy}", *small]).cells[0].config
     prepared = run.prepare(config)
-    assert prepared.mixed is not None
-    trajectories = {trajectory.id: trajectory for trajectory in prepared.mixed.selected}
+    assert prepared.made is not None
+    trajectories = {trajectory.id: trajectory for trajectory in prepared.made.mixed.selected}
     decode = prepared.format.tokenizer.decode
     for example in prepared.examples:
         trajectory = trajectories[example.trajectory_id]
@@ -469,7 +472,7 @@ def rolled_out_prompt(config, prepared, question, class_name) -> list[int]:
             prepared.format,
             prepared.environment,
             [question],
-            lambda question: prompt_of(config, prepared.environment, question.text, class_name),
+            lambda question: prepared.prompt(prepared.environment, question.text, class_name),
             settings,
         )
     return caught[0]
@@ -548,9 +551,9 @@ def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_othe
 
 def test_trajectories_are_earned_until_both_numbers_are_there():
     config = composition.plan(["trajectories.successes=7", "trajectories.failures=11"]).cells[0].config
-    pool = read_trajectories(config)
+    pool = run.trajectories_of(config)
     assert [sum(t.outcome.success for t in pool), sum(not t.outcome.success for t in pool)] == [7, 11]
-    assert pool == read_trajectories(config)
+    assert pool == run.trajectories_of(config)
 
 
 @pytest.mark.slow
@@ -613,7 +616,7 @@ def test_prepared_cells_are_the_same_with_and_without_a_cache(shared_work, monke
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         made = run.prepare(config)
-        return made.manifest, made.examples, made.mixed, made.questions, made.validation
+        return made.manifest, made.made, made.apart
 
     computed = prepared(NAT_CACHE="off")
     written = prepared(NAT_CACHE=str(shared_work))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nat.core.paths import ASSETS
 from nat.tokenization import (
-    ASSETS,
     MASKED,
     Dropped,
     Untrainable,

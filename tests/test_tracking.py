@@ -10,9 +10,12 @@ import pytest
 import wandb
 
 from nat import tracking
-from nat.tracking import NoTracking, Tracker, WandbTracking, track, tracking_id, wandb_mode
+from nat.runs.results import Results
+from nat.tracking import NoTracking, Tracker, WandbTracking, summary_of, track, tracking_id, wandb_mode
+from tests.sweeps_for_tests import passed
 
 ROOT = Path(__file__).parent.parent
+RESULTS = Results(status="completed", passes=(passed(0.46, ci95=(0.4, 0.5), failures={"wrong_answer": 7}),))
 
 OFFLINE = WandbTracking(kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=["mine"], rollouts=5)
 NONE = NoTracking(kind="none")
@@ -52,7 +55,7 @@ def test_offline_run_reads_back_with_config_group_class_losses_and_summary(tmp_p
     with tracked(OFFLINE, tmp_path, tags=("nat",)) as tracker:
         tracker.log({"loss": 1.5, "loss/correct": 1.0, "loss/incorrect": 2.0, "token_accuracy": 0.5}, step=10)
         tracker.log({"loss": 0.5, "loss/correct": 0.25, "loss/incorrect": 0.75, "token_accuracy": 0.75}, step=20)
-        tracker.summary({"success_rate": 0.46, "ci95": [0.4, 0.5], "failures": {"wrong_answer": 7}})
+        tracker.summary(RESULTS)
         tracker.rollouts([{"question": "2 + 3?", "success": True, "turns": ["a", "b"]}])
         tracker.artifact(manifest, "manifest")
     out, err = capfd.readouterr()
@@ -127,11 +130,37 @@ def test_given_run_id_and_group_of_the_config_are_used(tmp_path):
     assert run["run_group"] == "mine"
 
 
+def test_the_summary_of_a_run_has_the_names_that_dashboards_ask_for():
+    found = Results(
+        status="completed",
+        steps=20,
+        training={"loss": 0.5},
+        passes=(
+            passed(0.5, failures={"wrong_answer": 2}),
+            passed(0.75, "validation"),
+            passed(0.25, "also_as", asked_for="incorrect"),
+            passed(0.125, "also_at", temperature=0.7),
+            passed(0.0, "also_in", environment="larger"),
+        ),
+        timing={"training": 12.5},
+    )
+    summary = summary_of(found)
+    few = {"ci95": [0.0, 1.0], "n_questions": 4}
+    assert summary["success_rate"] == 0.5 and summary["n_questions"] == 4 and summary["mean_turns"] == 3.0
+    assert summary["failures"]["wrong_answer"] == 2 and summary["failures"]["no_answer"] == 0
+    assert summary["validation"] == {"success_rate": 0.75, "mean_score": 0.75, **few}
+    assert (summary["success_rate_as_incorrect"], summary["success_rate_at_0.7"]) == (0.25, 0.125)
+    assert summary["also_in"] == {"larger": {"success_rate": 0.0, "mean_score": 0.0, **few}}
+    assert (summary["steps"], summary["timing"]) == (20, {"training": 12.5})
+    assert "training" not in summary  # logged step by step
+    assert "failures" not in summary_of(Results(status="completed"))  # nothing was asked
+
+
 def test_without_wandb_only_the_metrics_file_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # importing it would fail
     with tracked(NONE, tmp_path) as tracker:
         tracker.log({"loss": 1.0}, step=1)
-        tracker.summary({"a": 1})
+        tracker.summary(RESULTS)
         tracker.rollouts([{"a": 1}])
         tracker.artifact(tmp_path / "metrics.jsonl", "x")
     assert metrics(tmp_path) == [{"step": 1, "loss": 1.0}]
@@ -173,7 +202,7 @@ def test_wandb_that_breaks_on_the_way_warns_once_for_each_kind_and_never_fails(t
     with tracked(OFFLINE, tmp_path) as tracker:
         tracker.log({"loss": 1.0}, step=1)
         tracker.log({"loss": 0.5}, step=2)
-        tracker.summary({"a": 1})
+        tracker.summary(RESULTS)
         tracker.rollouts([{"a": 1}])
         tracker.artifact(tmp_path / "metrics.jsonl", "x")
     assert [line["loss"] for line in metrics(tmp_path)] == [1.0, 0.5]
@@ -195,7 +224,7 @@ def test_the_process_beside_ours_that_has_ended_is_one_warning(tmp_path, monkeyp
     with tracked(OFFLINE, tmp_path) as tracker:
         tracker.log({"loss": 1.0}, step=1)
         tracker.log({"loss": 0.5}, step=2)
-        tracker.summary({"a": 1})
+        tracker.summary(RESULTS)
     assert [line["loss"] for line in metrics(tmp_path)] == [1.0, 0.5]
     assert capsys.readouterr().err.splitlines() == [
         "warning: tracking: W&B log failed (ConnectionResetError: lost); the run goes on"
@@ -225,6 +254,8 @@ def run_cells(directory, mode, seconds, during="", **environment):
 import sys
 from pathlib import Path
 from nat import tracking
+from nat.runs.results import Results
+from tests.sweeps_for_tests import passed
 tracking.START_SECONDS = {seconds}
 config = tracking.WandbTracking(
     kind="wandb", mode="{mode}", project="nat", entity="me", group=None, tags=[], rollouts=5
@@ -236,7 +267,7 @@ for name in ("a", "b"):
         tracker.log({{"loss": 1.0}}, step=10)
         {during}
         tracker.log({{"loss": 0.5}}, step=20)
-        tracker.summary({{"success_rate": 0.5}})
+        tracker.summary(Results(status="completed", passes=(passed(0.5),)))
         tracker.rollouts([{{"question": "2 + 3?"}}])
 """
     process = subprocess.run(

@@ -335,7 +335,7 @@ def test_any_sft_field_gets_through(tmp_path):
 def test_shipped_presets_are_what_trl_takes(tmp_path):
     import yaml
 
-    from nat.config import CONF_DIR
+    from nat.core.paths import CONF_DIR
 
     for path in sorted((CONF_DIR / "training").glob("*.yaml")):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

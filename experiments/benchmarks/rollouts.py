@@ -42,7 +42,9 @@ def main() -> None:
 
     from experiments.benchmarks.generate_loop import generate_loop
     from nat.environments.worlds import make_environment, make_questions
-    from nat.rollouts import DecodingConfig, roll_out, summarise
+    from nat.rollouts import DecodingConfig, roll_out
+    from nat.runs.outcomes import summarise
+    from nat.runs.results import Asked
     from nat.tokenization import chat_format
     from nat.types import Message, Question
 
@@ -94,6 +96,8 @@ def main() -> None:
         )
         for name in rates
     }
+    asked = Asked(kind="inference", split="test", asked_for=None, temperature=0.0, environment=environment.name)
+    found = summarise(asked, batched)
     result = {
         "episodes_per_second": {name: round(rate, 2) for name, rate in {"loop": loop_rate, **rates}.items()},
         "times_the_loop": {name: round(ratio, 1) for name, ratio in ratios.items()},
@@ -102,8 +106,8 @@ def main() -> None:
         "seconds": {name: [round(run, 3) for run in runs] for name, runs in seconds.items()},
         "questions": {"batched": len(questions), "loop": len(few)},
         "generated_tokens_per_episode": round(sum(r.generated_tokens for r in batched) / len(batched), 1),
-        "mean_turns": round(summarise(batched)["mean_turns"], 2),
-        "success_rate": round(summarise(batched)["success_rate"], 3),
+        "mean_turns": round(found.mean_turns or 0.0, 2),
+        "success_rate": round(found.success_rate, 3),
         "wording": arguments.wording,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "threads": torch.get_num_threads(),

@@ -22,6 +22,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from nat.runs.directory import read_results
+
 KILLS = 30
 MAX_SECONDS = 25.0
 SWEEP = (
@@ -30,13 +32,12 @@ SWEEP = (
 )
 
 
-def results_of(sweep: Path) -> dict[str, dict]:
-    found = {}
-    for path in sweep.glob("*/results.json"):
-        results = json.loads(path.read_text())
-        if results.get("status") == "completed":
-            found[path.parent.name] = {**results, "written": path.stat().st_mtime_ns}
-    return found
+def completed(sweep: Path) -> dict[str, int]:
+    """When each completed cell was written, by its name."""
+    paths = sweep.glob("*/results.json")
+    return {
+        path.parent.name: path.stat().st_mtime_ns for path in paths if read_results(path.parent).status == "completed"
+    }
 
 
 def outcome_of(cell: Path) -> tuple[str, list[tuple[int, float]]]:
@@ -66,9 +67,9 @@ def main() -> None:
         sweep = here / "outputs" / "sweeps" / "killed"
 
         def look() -> None:
-            for name, results in results_of(sweep).items():
-                if seen.get(name) != results["written"]:
-                    seen[name] = results["written"]
+            for name, written in completed(sweep).items():
+                if seen.get(name) != written:
+                    seen[name] = written
                     completions[name] += 1
 
         while killed < arguments.kills:
@@ -76,7 +77,7 @@ def main() -> None:
             try:
                 process.wait(moments.uniform(0.0, MAX_SECONDS))
                 restarts += 1  # it had come to its end: a re-run of a complete sweep must change nothing
-                if len(results_of(sweep)) == 12 and restarts > 3:
+                if len(completed(sweep)) == 12 and restarts > 3:
                     # Begin anew what is left of the kills, in a fresh directory.
                     look()
                     sweep.rename(here / f"completed_{restarts}")
@@ -86,14 +87,14 @@ def main() -> None:
                 process.wait()
                 killed += 1
             look()
-            print(f"{killed} kills, {len(results_of(sweep))} of 12 cells completed", flush=True)
+            print(f"{killed} kills, {len(completed(sweep))} of 12 cells completed", flush=True)
         code = start("killed").wait()
         look()
         unbroken_code = start("unbroken").wait()
         unbroken = here / "outputs" / "sweeps" / "unbroken"
         sweeps = [sweep, *sorted(here.glob("completed_*"))]
         equal = [
-            outcome_of(one / name) == outcome_of(unbroken / name) for one in sweeps for name in sorted(results_of(one))
+            outcome_of(one / name) == outcome_of(unbroken / name) for one in sweeps for name in sorted(completed(one))
         ]
         summary = {
             "kills": killed,

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nat.runs.directory import read_results
+
 SWEEP = (
     *("train", "-m", "experiment=ratio_sweep", "mixing.positives=50", "mixing.ratio=1:0,1:4", "seed=0"),
     *("evaluation.n_questions=200", "tracking=none"),
@@ -36,7 +38,7 @@ def run(launcher: str, steps: int) -> tuple[float, float]:
         program = [sys.executable, "-m", "nat", *SWEEP, *overrides]
         subprocess.run(program, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wall = time.monotonic() - start
-        timings = [json.loads(path.read_text())["timing"] for path in sweep.glob("*/results.json")]
+        timings = [read_results(path.parent).timing for path in sweep.glob("*/results.json")]
     return wall, sum(timing["training"] + timing["evaluation"] for timing in timings)
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nat.comparison import RunResult
-from nat.pictures import LOOKS, NAMES, STYLE
+from nat.core.methods import shown as shown_method
+from nat.pictures import LOOKS, STYLE
 from nat.report import markdown_table, standard
 from nat.results import read_runs
 from nat.statistics import (
@@ -130,7 +131,7 @@ def differences(paper: Mapping[str, Any]) -> Iterator[Difference]:
         for first, second in zip(curves[positives, "nat"][1:], curves[positives, "nut"][1:], strict=True):
             yield Difference(f"math, {positives} successes: NAT against NUT, at each count", first, second, asked)
         for method in ("nut", "nat"):
-            group = f"math, {positives} successes: {NAMES[method]} at each count against none"
+            group = f"math, {positives} successes: {shown_method(method)} at each count against none"
             values = curves[positives, method]
             yield from (Difference(group, value, values[0], asked) for value in values[1:])
 
@@ -175,7 +176,7 @@ def trend_table(paper: Mapping[str, Any]) -> list[str]:
         left = [y - line.intercept - line.slope * x for x, y in zip(thousands, values, strict=True)]
         scatter = (sum(rest**2 for rest in left) / (len(values) - 2)) ** 0.5
         tau: Any = kendalltau(thousands, values)
-        name = f"{NAMES[curve['method']]}, {curve['positives']} successes"
+        name = f"{shown_method(curve['method'])}, {curve['positives']} successes"
         slope = f"{line.slope:+.2f} [{line.slope - half:+.2f}, {line.slope + half:+.2f}]"
         rows.append([name, slope, f"{tau.statistic:+.2f} (p {_p(tau.pvalue)})", f"{scatter:.2f}"])
     return markdown_table(["curve", "points per 1000 failures", "Kendall's tau", "scatter around the line"], rows)
@@ -256,7 +257,7 @@ def our_table(cells: Cells) -> list[str]:
             means = [_mean(seeds) for _, seeds in line]
             tau: Any = kendalltau([ratio for ratio, _ in line], means)
             low, high = (100 * end for end in last.ci95)
-            name = f"{NAMES[METHOD_OF[strategy]]}, {positives} successes"
+            name = f"{shown_method(METHOD_OF[strategy])}, {positives} successes"
             rows.append([name, f"{100 * last.difference:+.1f} [{low:+.1f}, {high:+.1f}]", f"{tau.statistic:+.2f}"])
     return markdown_table(["ours (ratio_sweep)", "1:8 against 1:0, points", "Kendall's tau, 5 ratios"], rows)
 
@@ -322,7 +323,7 @@ def draw(paper: Mapping[str, Any], ratio_sweep: Cells, exact: Cells, f1: Cells, 
         grid[1, 0].set_xlabel("failures (500 successes)")
         grid[2, 0].set_xlabel("failures (500 successes)")
         handles = {
-            NAMES[method]: Line2D(
+            shown_method(method): Line2D(
                 [], [], color=LOOKS[method].colour, linestyle=LOOKS[method].line, marker=LOOKS[method].marker, ms=6
             )
             for method in ("nut", "nat", "nat_graded")
@@ -401,13 +402,19 @@ def _our_lines(axes: Axes, cells: Cells, sizes: Sequence[int], reference: str) -
 # ---- all of it ----
 
 
-def tables(paper: Mapping[str, Any], ratio_sweep: Cells) -> list[str]:
-    """The Markdown that README.md holds: a list of blocks."""
-    blocks = [error_table(paper), inside_table(paper), trend_table(paper), lead_table(paper)]
+def tables(paper: Mapping[str, Any], ratio_sweep: Cells) -> dict[str, list[str]]:
+    """The Markdown that README.md holds: lines of each block by its name; `ours` only where all its cells are."""
+    blocks = {
+        "sampling_error": error_table(paper),
+        "inside": inside_table(paper),
+        "trends": trend_table(paper),
+        "leads": lead_table(paper),
+        "smallest_difference": plan_table(),
+        "advice": [f"- {line}" for line in plan_lines()],
+    }
     if all(key in ratio_sweep for key in RATIO_SWEEP):
-        blocks.append(our_table(ratio_sweep))
-    blocks += [plan_table(), [f"- {line}" for line in plan_lines()]]
-    return ["\n".join(block) for block in blocks]
+        blocks["ours"] = our_table(ratio_sweep)
+    return blocks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -426,7 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "Arms of 0 seeds are not drawn; `nat train experiment=NAME hydra.sweep.dir=experiments/NAME` makes them.",
             file=sys.stderr,
         )
-    print("\n\n".join(tables(paper, ratio_sweep)))
+    print("\n\n".join("\n".join(lines) for lines in tables(paper, ratio_sweep).values()))
     draw(paper, ratio_sweep, exact, f1, options.output)
 
 

@@ -65,7 +65,7 @@ def arms() -> Iterator[Arm]:
             continue
         for arm in arms_of(read_runs(table.parent)[0]):
             answers = tuple(repr(sorted(run.answers["test"].items())) for run in arm.runs)
-            steps = min(run.results.get("steps") or 0 for run in arm.runs)
+            steps = min(run.results.steps or 0 for run in arm.runs)
             if len(arm.runs) >= 3 and steps >= LEAST_STEPS and answers not in seen:
                 seen.add(answers)
                 yield arm

@@ -50,13 +50,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nat
-from nat import cells, composition
+from nat import composition
 from nat.arm_means import arm_mean
 from nat.comparison import Arm, Pair, RunResult, paired
+from nat.core.methods import shown as shown_method
 from nat.files import write_json, write_text
 from nat.mixing import ByRatio, parse_ratio, round_half_up
-from nat.pictures import LOOKS, NAMES, STYLE, WIDTH
+from nat.pictures import LOOKS, STYLE, WIDTH
 from nat.results import read_runs
+from nat.runs.directory import read_results
 from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
 from nat.trajectories import native
 from nat.types import RequestError, Trajectory
@@ -180,7 +182,7 @@ def train(request: Request, round: int, method: str, seed: int) -> None:
     """One cell, and the roll-outs that it trains on. Raises ChainEnded; without a message for want of successes."""
     cell = cell_of(request.output, round, method, seed)
     arguments = train_arguments(request, round, method, seed)
-    if cells.read_results(cell).get("status") == "completed":
+    if read_results(cell).status == "completed":
         return
     if round == 0:
         chosen, folder, run_dir = [], None, str(cell)
@@ -190,8 +192,8 @@ def train(request: Request, round: int, method: str, seed: int) -> None:
         folder = pool_of(request.output, round, method, seed).parent
         run_dir = os.path.relpath(cell, folder)
     if run_nat(["train", *arguments, *chosen, in_quotes("hydra.run.dir", run_dir)], folder):
-        error = cells.read_results(cell).get("error") or {}
-        raise ChainEnded(str(error.get("message") or "nat train failed").splitlines()[0])
+        error = read_results(cell).error
+        raise ChainEnded((error and error.first_line) or "nat train failed")
 
 
 def own_of(request: Request, round: int, method: str, seed: int, arguments: Sequence[str]) -> Own:
@@ -224,14 +226,14 @@ def add_teacher(request: Request, round: int, method: str, seed: int) -> None:
 @cache
 def failures_of_teacher(request: Request) -> list[Trajectory]:
     """The same for every round and seed. Raises RequestError where it has none."""
-    from nat.stages.pool import read_trajectories
+    from nat.run import trajectories_of
 
     seed = request.seeds[0]
     teaching = train_arguments(request, 0, FIRST, seed)
     if checked(teaching).trajectories.kind == "scripted":
         _, wanted = numbers_wanted(checked(train_arguments(request, 1, f"nut{TEACHER}", seed)))
         teaching.append(f"trajectories.failures={POOL * wanted}")
-    failures = [trajectory for trajectory in read_trajectories(checked(teaching)) if not trajectory.outcome.success]
+    failures = [trajectory for trajectory in trajectories_of(checked(teaching)) if not trajectory.outcome.success]
     if not failures:
         methods = ",".join(method for method in request.methods if method.endswith(TEACHER))
         raise RequestError(f"--methods {methods}: the trajectories that the first model learns from hold no failure.")
@@ -362,16 +364,18 @@ def rows_of(request: Request, failed: Mapping[tuple[int, str, int], str]) -> Ite
 
 def row_of(request: Request, round: int, method: str, seed: int, failed: str | None) -> dict[str, Any]:
     cell = cell_of(request.output, round, method, seed)
-    results = cells.read_results(cell)
+    results = read_results(cell)
     row = dict.fromkeys(COLUMNS, "") | {"round": round, "method": method, "seed": seed}
     own = Own(**json.loads((cell / "own.json").read_text())) if (cell / "own.json").is_file() else None
     row |= vars(own) if own else {}
-    if results.get("status") != "completed":
+    if results.status != "completed":
         ended = own is not None and not own.successes
         reason = "no success of its own to train on" if ended else failed
         return row | {"status": "failed" if failed else "ended" if ended else "not run", "note": reason or ""}
-    row |= {name: results[name] for name in ("status", "positives", "negatives", "seconds")}
-    row |= {"success": results["success_rate"], "score": results["mean_score"]}
+    place, figures = results.coordinates, results.inference
+    assert place is not None and figures is not None
+    row |= {"status": results.status, "positives": place.positives, "negatives": place.negatives}
+    row |= {"seconds": results.seconds, "success": figures.success_rate, "score": figures.mean_score}
     all_of = []
     if own and own.successes == row["positives"]:
         all_of.append(f"{own.successes} successes of its own")
@@ -411,26 +415,12 @@ def arms_of(output: Path, rows: Sequence[Mapping[str, Any]]) -> Arms:
 def table(arms: Arms, rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: success of each round and method, and its difference to successes alone and to the first model.
 
-    Above it, where its numbers come from, as tests/test_experiment_tables.py reads it: arms.csv has these differences
-    as long as no chain ran short, since to `nat report` seeds that trained on other numbers are other arms. Where
-    teachers' failures trained too, a second table compares them with a model's own.
+    Where teachers' failures trained too, a second table compares them with a model's own.
     """
     to_alone = differences(arms, lambda method: FIRST)
-    short = any(len({(run.positives, run.negatives) for run in arm.runs}) > 1 for arm in arms.values())
     names = {key: name_of(key[1]) if key[0] else "successes of the scripted policy" for key in arms}
     teachers = [key for key in arms if key[1].endswith(TEACHER)]
     lines = [
-        "<!-- measured",
-        *(f"{line}: trajectories.path={pool}" for line, pool in pools_of(arms).items()),
-        *dict.fromkeys(f"{names[key]}: method={key[1].removesuffix(TEACHER)}" for key in arms),
-        *(f"{round} | {name_of(method)}: trajectories.path={pool_name(round, method)}" for round, method in teachers),
-        "own: successes, failures: unchecked",
-        "success: value=test_success",
-        "95% interval: unchecked",
-        f"to positives only, points: {'unchecked' if short else 'arms=difference x100'}",
-        f"p: {'unchecked' if short else 'arms=difference_p_holm'}",
-        f"to the first model, points: against.method={FIRST} against.trajectories.path=null x100",
-        "-->",
         "| round | trained on | own: successes, failures | success | 95% interval | to positives only, points | p | "
         "to the first model, points |",
         "|---|---|---|---|---|---|---|---|",
@@ -466,17 +456,6 @@ def table_of_teachers(arms: Arms) -> list[str]:
     if not compared:
         return []
     lines = [
-        "<!-- measured",
-        *(
-            f"{round}: trajectories.path={pool_name(round, FIRST)} "
-            f"against.trajectories.path={pool_name(round, TEACHER)}"
-            for round in dict.fromkeys(round for round, _ in compared)
-        ),
-        *dict.fromkeys(f"{name_of(method)}: method={method}" for _, method in compared),
-        "own minus the teacher's, each seed: x100",
-        "points: unchecked",
-        "p: unchecked",
-        "-->",
         "| round | method | own minus the teacher's, each seed | points | p |",
         "|---|---|---|---|---|",
     ]
@@ -495,15 +474,9 @@ def table_of_teachers(arms: Arms) -> list[str]:
     ]
 
 
-def pools_of(arms: Arms) -> dict[int, str]:
-    """Round to the file that its methods without a teacher chose from."""
-    plain = [(round, method) for round, method in arms if not method.endswith(TEACHER)]
-    return {round: pool_name(round, method) if round else "null" for round, method in plain}
-
-
 def name_of(method: str) -> str:
     plain = method.removesuffix(TEACHER)
-    return NAMES.get(plain, plain) + (", teacher's failures" if plain != method else "")
+    return shown_method(plain) + (", teacher's failures" if plain != method else "")
 
 
 Differences = dict[tuple[int, str], tuple[CrossedDifference, float]]

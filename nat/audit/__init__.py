@@ -52,13 +52,14 @@ from nat.schema import STRICT
 from nat.types import RequestError
 
 if TYPE_CHECKING:
+    from nat.audit.collection_findings import Collection
     from nat.audit.facts import Facts, Reading
     from nat.audit.findings import Audit, Finding, Lengths, Shown, Sighting
+    from nat.audit.lengths import Prompting, Tokens
     from nat.checks import CheckSettings
     from nat.config import Config
-    from nat.quality import Verdicts
+    from nat.quality import QualityConfig, Verdicts
     from nat.trajectories import TrajectoryFiles
-    from nat.types import Environment
 
 OUTPUTS = ("clean.jsonl", "dropped.jsonl", "audit.json", "audit.html")
 ROWS_BETWEEN = 32  # one advance of the progress bar and the next
@@ -88,36 +89,52 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
     Raises:
         RequestError: a file is missing or cannot be read at all; `audit.output` would overwrite an input.
     """
+    from nat.audit import collection_findings as finders
     from nat.audit import same_questions
-    from nat.audit.facts import Facts, Rows
+    from nat.audit.facts import Facts, Reading, Rows
     from nat.audit.lengths import prompting
+    from nat.environments import worlds
+    from nat.labels import RESCORE, parse_rule
+    from nat.stages.environment import make_environment
+    from nat.stages.pool import check_settings
     from nat.trajectories import files_of
 
     start = time.monotonic()
     files = files_of(config.trajectories)
-    folder = _output_folder(config, files)
-    environment = _environment(config)
-    asked = same_questions.evaluation_questions(config, environment)
-    how = prompting(config, environment) if config.audit.token_sample else None
-    reading = _reading(config, files, environment)
+    folder = _output_folder(config.audit, files)
+    world = config.environment
+    environment = make_environment(world, config.agent)  # without its search, which would read whole corpora
+    asked = same_questions.evaluation_questions(config.audit.evaluation, world, environment, config.evaluation)
+    how = None
+    if config.audit.token_sample:
+        how = prompting(config.model, config.agent, config.strategy, environment.instructions)
+    # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
+    scores = parse_rule(files.label) == RESCORE or not worlds.is_world(world)
+    checks = check_settings(world, environment, config.strategy)
+    reading = Reading(files.label, environment.score if scores else None, checks, config.quality)
     rows = Rows(folder / f".rows.{os.getpid()}.tmp")
     left_out = folder / f".dropped.{os.getpid()}.tmp"
     try:
         facts = Facts(rows, config.audit.examples)
         with left_out.open("w", encoding="utf-8") as dropped:
-            is_partial = not _read(config, files, facts, reading, dropped)
+            is_partial = not _read(files, config.audit.listed, facts, reading, dropped)
             from nat.quality import collection_verdicts
 
             verdicts = collection_verdicts(facts.quality, config.quality)
-            tokens, findings, is_cut = _find(config, facts, asked, how, is_partial)
+            limit, rows_read = config.model.max_length, facts.arrays()
+            collection = finders.Collection(
+                facts, rows_read, config.audit, config.seed, asked, None, limit, not is_partial
+            )
+            tokens, findings, is_cut = _find(collection, how, is_partial)
             is_partial = is_partial or is_cut
             for name in OUTPUTS:  # an earlier audit's, kept until here: a request that is wrong costs nothing
                 (folder / name).unlink(missing_ok=True)
             if is_partial:
                 report("interrupted: this is what was read until then, and no clean.jsonl is written")
             else:
-                _write_clean(facts, verdicts, config, folder, dropped)
-        made = _make(config, facts, verdicts, findings, tokens, reading.checks)
+                _write_clean(facts, verdicts, config.quality, folder, dropped)
+        made = _make(facts, verdicts, findings, tokens, checks, config.audit.listed)
+        made = replace(made, token_limit=None if tokens is None else limit, settings=_settings(config))
         n_clean = 0 if is_partial else made.n_clean
         unchecked = [] if asked else ["overlap with evaluation questions (audit.evaluation=FILE)"]
         unchecked += [] if reading.score else ["labels against a scorer (environment=NAME)"]
@@ -145,56 +162,33 @@ def fails(audit: Audit, fail_on: Literal["never", "warning", "error"]) -> bool:
 # ---- reading ----
 
 
-def _output_folder(config: Config, files: TrajectoryFiles) -> Path:
+def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     """The folder, made where it is missing. Raises RequestError where the outputs would be written over an input."""
     from nat.trajectories import paths, question_file
 
-    folder = Path(config.audit.output)
-    evaluation = config.audit.evaluation
-    inputs = [*paths(files.path)]
+    folder = Path(audit.output)
+    evaluation = audit.evaluation
+    inputs = [*paths(trajectories.path)]
     inputs += [Path(file) for file in ([evaluation] if isinstance(evaluation, str) else evaluation or [])]
-    inputs += [file for file in (question_file(files),) if file is not None]
+    inputs += [file for file in (question_file(trajectories),) if file is not None]
     for input in inputs:
         for output in (folder / name for name in OUTPUTS):
             is_same = output.exists() and input.exists() and output.samefile(input)
             if is_same or (input.is_dir() and output.resolve().is_relative_to(input.resolve())):
                 raise RequestError(
-                    f"audit.output={config.audit.output}: the audit would write over {input}, which it reads.\n"
+                    f"audit.output={audit.output}: the audit would write over {input}, which it reads.\n"
                     "Name another folder."
                 )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(
-            f"audit.output={config.audit.output}: cannot be written to ({error.strerror or error}).\nName a folder."
+            f"audit.output={audit.output}: cannot be written to ({error.strerror or error}).\nName a folder."
         ) from None
     return folder
 
 
-def _environment(config: Config) -> Environment:
-    """The configured environment; a benchmark's without its search, which would read whole corpora."""
-    from nat.environments import benchmarks, for_agent
-    from nat.stages.environment import make_environment
-
-    if isinstance(config.environment, benchmarks.BenchmarkConfig):
-        return for_agent(benchmarks.make_environment(config.environment, None), config.agent)
-    return make_environment(config)
-
-
-def _reading(config: Config, files: TrajectoryFiles, environment: Environment) -> Reading:
-    from nat.audit.facts import Reading
-    from nat.environments import worlds
-    from nat.labels import RESCORE, parse_rule
-    from nat.stages.pool import check_settings
-
-    label = files.label
-    # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
-    scores = parse_rule(label) == RESCORE or not worlds.is_world(config.environment)
-    settings = check_settings(config, environment)
-    return Reading(label, environment.score if scores else None, settings, config.quality)
-
-
-def _read(config: Config, files: TrajectoryFiles, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
+def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
     """Take all rows in; False where an interrupt came before the end."""
     from nat.audit.facts import add, add_bad
     from nat.progress import progress
@@ -202,10 +196,10 @@ def _read(config: Config, files: TrajectoryFiles, facts: Facts, reading: Reading
     from nat.trajectories.json_lines import BadRow
 
     def on_bad(bad: BadRow) -> None:
-        add_bad(facts, bad, config.audit.listed)
+        add_bad(facts, bad, listed)
         _write_line(dropped, {"where": bad.where, "id": "", "reason": bad.reason, "detail": bad.problem})
 
-    sizes = {str(path): _bytes(path) for path in paths(files.path)}
+    sizes = {str(path): _bytes(path) for path in paths(trajectories.path)}
     before: dict[str, int] = {}  # bytes of the files in front of each
     for path, size in sizes.items():
         before[path] = sum(sizes[earlier] for earlier in before)
@@ -214,7 +208,7 @@ def _read(config: Config, files: TrajectoryFiles, facts: Facts, reading: Reading
         total = max(sum(sizes.values()), 1)
         with progress(total, "reading", "bytes") as advance:
             begun, path = 0, ""
-            for row in read_rows(files, on_bad):
+            for row in read_rows(trajectories, on_bad):
                 if row.path != path:
                     begun, path = facts.rows.bytes, row.path
                 try:
@@ -243,20 +237,17 @@ def _bytes(path: Path) -> int:
 # ---- finding ----
 
 
-def _find(config: Config, facts: Facts, asked: Any, how: Any, is_partial: bool) -> tuple[Any, list[Finding], bool]:
+def _find(collection: Collection, how: Prompting | None, is_partial: bool) -> tuple[Tokens | None, list[Finding], bool]:
     """Token lengths and all findings, errors first; true where an interrupt left some findings out."""
     from nat.audit import collection_findings as finders
     from nat.audit.findings import SEVERITIES
     from nat.audit.lengths import count_tokens
 
     findings: list[Finding] = []
-    tokens, is_cut = None, False
-    collection = finders.Collection(
-        facts, facts.arrays(), config.audit, config.seed, asked, None, config.model.max_length, not is_partial
-    )
+    tokens, is_cut, facts = None, False, collection.facts
     try:
         if how is not None and facts.n:
-            sample = finders.sample(facts.n, config.audit.token_sample, config.seed)
+            sample = finders.sample(facts.n, collection.config.token_sample, collection.seed)
             tokens = count_tokens(facts, sample, facts.n, how)
             collection = replace(collection, tokens=tokens)
         for find in finders.FINDERS:
@@ -274,12 +265,12 @@ def _find(config: Config, facts: Facts, asked: Any, how: Any, is_partial: bool) 
 
 
 def _make(
-    config: Config,
     facts: Facts,
     verdicts: Verdicts,
     findings: list[Finding],
-    tokens: Any,
+    tokens: Tokens | None,
     checks: CheckSettings,
+    listed: int,
 ) -> Audit:
     import numpy as np
 
@@ -324,24 +315,28 @@ def _make(
             "both": len(questions.sizes) - only_successes - only_failures,
         },
         lengths={unit: found for unit, found in lengths.items() if found},
-        token_limit=None if tokens is None else config.model.max_length,
+        token_limit=None,
         tokens_sampled=tokens.sampled if tokens is not None and tokens.is_sample else None,
         findings=tuple(findings),
-        bad_rows=tuple(spread(facts.first_bad_rows, config.audit.listed)),
+        bad_rows=tuple(spread(facts.first_bad_rows, listed)),
         n_bad_rows=dict(facts.bad_rows.most_common()),
         n_dropped={rule: dropped[rule] for rule in RULES if dropped[rule]},
         n_clean=facts.n - dropped.total(),
         shown=_shown(facts, findings, checks),
-        settings={
-            "trajectories": asdict(config.trajectories),
-            "quality": asdict(config.quality),
-            "audit": asdict(config.audit),
-            "model": config.model.name,
-            "environment": config.environment.name,
-            "seed": config.seed,
-        },
+        settings={},
         seconds=0.0,
     )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {
+        "trajectories": asdict(config.trajectories),
+        "quality": asdict(config.quality),
+        "audit": asdict(config.audit),
+        "model": config.model.name,
+        "environment": config.environment.name,
+        "seed": config.seed,
+    }
 
 
 def _shown(facts: Facts, findings: list[Finding], checks: CheckSettings) -> tuple[Shown, ...]:
@@ -386,7 +381,7 @@ def _shown(facts: Facts, findings: list[Finding], checks: CheckSettings) -> tupl
 # ---- writing ----
 
 
-def _write_clean(facts: Facts, verdicts: Verdicts, config: Config, folder: Path, dropped: IO[str]) -> None:
+def _write_clean(facts: Facts, verdicts: Verdicts, quality: QualityConfig, folder: Path, dropped: IO[str]) -> None:
     """clean.jsonl, and what quality control drops after the bad rows."""
     from nat.quality import KEPT, RULES, collection_detail
 
@@ -403,9 +398,7 @@ def _write_clean(facts: Facts, verdicts: Verdicts, config: Config, folder: Path,
                 told = json.loads(detail)
                 if not told:
                     same = facts.row(other) if other >= 0 else None
-                    told = collection_detail(
-                        rule, f"{same.trajectory.id} ({same.where})" if same else "", config.quality
-                    )
+                    told = collection_detail(rule, f"{same.trajectory.id} ({same.where})" if same else "", quality)
                 line = {"where": json.loads(where), "id": record["id"], "rule": rule, "detail": told}
                 _write_line(dropped, {**line, "success": record["outcome"]["success"]})
         temporary.replace(folder / "clean.jsonl")

@@ -12,10 +12,11 @@ from nat.audit.findings import Lengths
 from nat.types import Message
 
 if TYPE_CHECKING:
+    from nat.agents import AgentConfig
     from nat.audit.facts import Facts
-    from nat.config import Config
+    from nat.model import ModelConfig
+    from nat.strategy import StrategyConfig
     from nat.tokenization import ChatFormat
-    from nat.types import Environment
 
 BINS = 24
 LONGEST = 1_000_000  # characters of a trajectory whose tokens are counted; of more, some 130 bytes of memory each
@@ -36,16 +37,17 @@ class Prompting(NamedTuple):
     """What it takes to see a trajectory as the model would."""
 
     format: ChatFormat
-    config: Config
-    instructions: str
+    agent: AgentConfig
+    strategy: StrategyConfig
+    instructions: str  # of the environment
 
 
-def prompting(config: Config, environment: Environment) -> Prompting:
+def prompting(model: ModelConfig, agent: AgentConfig, strategy: StrategyConfig, instructions: str) -> Prompting:
     """Loads the tokenizer. Raises RequestError where there is none, or its template cannot be used."""
     from nat.model import load_tokenizer
     from nat.tokenization import chat_format
 
-    return Prompting(chat_format(load_tokenizer(config.model)), config, environment.instructions)
+    return Prompting(chat_format(load_tokenizer(model)), agent, strategy, instructions)
 
 
 def count_tokens(facts: Facts, rows: Sequence[int], of: int, how: Prompting) -> Tokens:
@@ -58,18 +60,17 @@ def count_tokens(facts: Facts, rows: Sequence[int], of: int, how: Prompting) -> 
     from nat.tokenization import Untrainable, tokenize
     from nat.trajectories.told import as_agent
 
-    strategy = how.config.strategy
-    class_ = strategy.inference_class
+    class_ = how.strategy.inference_class
     found = Tokens([], [], Counter(), len(rows), len(rows) < of)
     for row in rows:
-        trajectory = as_agent(how.config, facts.row(row).trajectory)
+        trajectory = as_agent(how.agent, facts.row(row).trajectory)
         all_of_it = sum(len(message.content) for message in trajectory.messages)
         shown = min(1.0, LONGEST / max(all_of_it, 1))
         if shown < 1:
             cut = (replace(m, content=m.content[: math.ceil(shown * len(m.content))]) for m in trajectory.messages)
             trajectory = replace(trajectory, messages=tuple(cut))
         prompt: Sequence[Message] = prompt_messages(
-            how.config.agent.system, how.instructions, trajectory.question, strategy, class_
+            how.agent.system, how.instructions, trajectory.question, how.strategy, class_
         )
         try:
             example = tokenize(how.format, prompt, trajectory, class_.name)

@@ -1,23 +1,27 @@
 """The audit as one self-contained HTML page: verdict, findings with their examples, tables, whole trajectories.
 
-Nothing is fetched, and everything that comes from data is escaped here, text and names alike; a content security
-policy allows no script but the page's own. The page works without the script, which only sorts and filters.
+Nothing is fetched, and everything that comes from data, text and names alike, is escaped by the templates; a content
+security policy allows no script but the page's own. The page works without the script, which only sorts and filters.
+Here is what the page says; its structure is nat/assets/audit.html.jinja and audit_parts.html.jinja.
 """
 
 from __future__ import annotations
 
-import html
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from string import Template
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from nat.audit.findings import SEVERITIES, Audit, Finding, Lengths, Shown, Sighting
 from nat.audit.summary import count, dealt, figure, largest, output_folder, share, size, unit_of, verdict
-from nat.audit.visible import UNSEEN, code, visible
-from nat.html_page import asset, policy
+from nat.audit.visible import is_seen, runs, visible
+from nat.core.html import macro, own, templates
 from nat.types import Message
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MOST_ROWS = 300  # of a table; audit.json and dropped.jsonl hold the rest
 MOST_SIGHTINGS = 50  # of a finding
@@ -37,35 +41,56 @@ BADGES = {"error": "✗ error", "warning": "! warning", "note": "i note"}
 
 def page(audit: Audit) -> str:
     """The audit as HTML."""
-    css, script = asset("report.css") + asset("audit.css"), asset("tables.js") + asset("audit.js")
-    sections = {
-        "Verdict": _verdict(audit),
-        "Findings": _findings(audit),
-        "Contents": _contents(audit),
-        "Lengths": _lengths(audit),
-        "Left out": _left_out(audit),
-        "Examples": _examples(audit),
-        "Settings": _settings(audit),
+    tone, text = verdict(audit)
+    first, _, rest = text.partition(":")
+    folder = output_folder(audit)
+    said = {
+        "contents": _contents(audit),
+        "lengths": _lengths(audit),
+        "examples": _examples(audit),
+        "settings": _settings(audit),
     }
-    return Template(asset("audit.html")).substitute(
-        policy=policy(css, script),
-        title=_attribute(_title(audit)),
-        heading=_text(_title(audit)),
-        css=css,
-        script=script,
-        facts=_text(_facts(audit)),
-        navigation=" ".join(f'<a href="#{_id(name)}">{name}</a>' for name, made in sections.items() if made),
-        sections="\n".join(_section(name, made) for name, made in sections.items() if made),
+    sections = ("Verdict", "Findings", "Contents", "Lengths", "Left out", "Examples", "Settings")
+    return (
+        _templates()
+        .get_template("audit.html.jinja")
+        .render(
+            said,
+            own=own(["report.css", "audit.css"], ["tables.js", "audit.js"]),
+            title=_title(audit)[:MOST_NAME],
+            heading=_text(_title(audit)),
+            facts=_facts(audit),
+            links=[(_id(name), name) for name in sections if said.get(_id(name), "always there")],
+            verdict={"tone": tone, "first": _text(first), "rest": _text(rest)},
+            is_partial=audit.is_partial,
+            tiles=_tiles(audit),
+            folder=_name(folder) if folder else None,
+            severities=_severities(audit),
+            findings=_findings(audit),
+            left_out=_left_out(audit),
+        )
     )
 
 
-def _id(name: str) -> str:
-    return name.lower().replace(" ", "-")
+@cache
+def _templates() -> Environment:
+    return templates(_legible, section_id=_id, thousands=lambda n: f"{n:,}")
 
 
-def _section(name: str, inside: str) -> str:
-    id = _id(name)
-    return f'<section id="{id}" aria-labelledby="{id}-title"><h2 id="{id}-title">{name}</h2>{inside}</section>'
+def _legible(value: object) -> object:
+    """For the templates: texts with their unseen characters told by their codes, everything else as it is."""
+    if type(value) is str:
+        return value if value.isprintable() else visible(value)
+    return _part("text")(value) if type(value) is Text else value
+
+
+@cache
+def _part(name: str) -> Callable[[object], str]:
+    return macro(_templates(), "audit_parts.html.jinja", name)
+
+
+def _id(section: str) -> str:
+    return section.lower().replace(" ", "-")
 
 
 def _title(audit: Audit) -> str:
@@ -87,28 +112,34 @@ def _facts(audit: Audit) -> str:
 # ---- text from data ----
 
 
-def _text(text: object, most: int = MOST_TEXT) -> str:
-    """Escaped, unseen characters by their codes, cut after `most` characters with a note of how much."""
+class Text(NamedTuple):
+    """A text of which not all is shown, or not as it is: the pieces of `nat.audit.visible.runs`; `left` counts the
+    characters behind."""
+
+    runs: tuple[tuple[str, str], ...]
+    left: int = 0
+
+
+Legible: TypeAlias = str | Text
+
+
+def _text(text: object, most: int = MOST_TEXT) -> Legible:
     text = str(text)
-    return _marked_up(text[:most]) + _cut(len(text) - most)
+    if len(text) <= most and is_seen(text):
+        return text
+    return Text(runs(text[:most]), max(0, len(text) - most))
 
 
-def _marked_up(text: str) -> str:
-    return UNSEEN.sub(lambda found: f'<span class="unseen">{code(found[0])}</span>', html.escape(text))
+def _whole(text: str) -> Legible:
+    return _text(text, len(text))
 
 
-def _cut(left: int) -> str:
-    return f' <span class="cut">… {left:,} more characters</span>' if left > 0 else ""
+def _name(text: object) -> Legible:
+    return _text(text, MOST_NAME)
 
 
-def _name(text: object) -> str:
-    """A name from data: its writing direction does not reach the text around it."""
-    return f"<bdi>{_text(text, MOST_NAME)}</bdi>"
-
-
-def _attribute(text: object) -> str:
-    """For attributes, and for elements that hold text alone."""
-    return html.escape(visible(str(text)[:MOST_NAME]))
+def _names(names: Iterable[str]) -> Legible:
+    return _name(", ".join(names).replace("_", " "))
 
 
 def _value(value: object) -> str:
@@ -125,12 +156,11 @@ def _value(value: object) -> str:
 # ---- the verdict ----
 
 
-def _verdict(audit: Audit) -> str:
-    tone, text = verdict(audit)
-    first, _, rest = text.partition(":")
+def _tiles(audit: Audit) -> list[tuple[str, str, str]]:
+    """(title, figure, note)"""
     total = audit.n_successes + audit.n_failures
     bad, dropped = sum(audit.n_bad_rows.values()), sum(audit.n_dropped.values())
-    tiles = [
+    return [
         ("Trajectories", f"{total:,}", f"and {count(bad, 'bad row')}"),
         ("Successes", f"{audit.n_successes:,}", share(audit.n_successes, total)),
         ("Failures", f"{audit.n_failures:,}", share(audit.n_failures, total)),
@@ -138,66 +168,76 @@ def _verdict(audit: Audit) -> str:
         ("Left out by rule", f"{dropped:,}", share(dropped, total)),
         ("Left to train on", f"{audit.n_clean:,}", share(audit.n_clean, total)),
     ]
-    shown = "".join(
-        f"<div><dt>{name}</dt><dd>{value}<small>{_text(note)}</small></dd></div>" for name, value, note in tiles
-    )
-    partial = (
-        '<p class="callout"><strong>Interrupted.</strong> All on this page counts only what was read until then, '
-        "and no <code>clean.jsonl</code> was written.</p>"
-        if audit.is_partial
-        else ""
-    )
-    folder = output_folder(audit)
-    written = f'<p class="note">Files of this audit lie in {_name(folder)}.</p>' if folder else ""
-    return (
-        f'{partial}<p class="verdict {tone}"><strong>{_text(first)}:</strong>{_text(rest)}</p>'
-        f'<dl class="tiles">{shown}</dl>{written}'
-    )
 
 
 # ---- findings ----
 
 
-def _findings(audit: Audit) -> str:
-    if not audit.findings:
-        return '<p class="note">Nothing was found.</p>'
-    severities = [each for each in SEVERITIES if any(finding.severity == each for finding in audit.findings)]
-    boxes = "".join(
-        f'<label><input type="checkbox" value="{severity}" checked>'
-        f"{count(sum(finding.severity == severity for finding in audit.findings), severity)}</label>"
-        for severity in severities
-    )
+class ShownSighting(NamedTuple):
+    where: Legible
+    id: Legible | None
+    message: int | None  # from 1
+    place: int | None  # of its trajectory among those that are shown whole
+    excerpt: tuple[tuple[Legible, bool], ...]  # (piece, is what was found)
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a finding counts besides: `listed` are single values, `left` of them are not; the others are tables."""
+
+    listed: tuple[tuple[Legible, Legible], ...]
+    left: int
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A finding. `left_out`: how many of its cases the quality rule of its name dropped, if any."""
+
+    tone: str
+    severity: str
+    badge: str
+    is_open: bool
+    title: Legible
+    name: Legible  # in audit.json
+    amount: Legible
+    says: Legible
+    remedy: Legible | None
+    left_out: str
+    details: Details
+    sightings_title: str
+    sightings: tuple[ShownSighting, ...]
+
+
+def _severities(audit: Audit) -> list[tuple[str, str]]:
+    """(severity, its number of findings in words), of those that there are."""
+    numbers = {each: sum(finding.severity == each for finding in audit.findings) for each in SEVERITIES}
+    return [(severity, count(n, severity)) for severity, n in numbers.items() if n]
+
+
+def _findings(audit: Audit) -> list[Card]:
     places = _places(audit)
     ordered = sorted(audit.findings, key=lambda finding: SEVERITIES.index(finding.severity))
-    return (
-        f'<fieldset id="severity-filter" class="filter" hidden><legend>Show</legend>{boxes}'
-        '<p class="note" id="findings-count" role="status"></p></fieldset>'
-        '<p class="tools"><button type="button" class="quiet-button" data-all="findings" data-kind="found" hidden>'
-        "Open all</button></p>"
-        + "".join(_finding(audit, finding, place, places) for place, finding in enumerate(ordered))
-    )
+    return [_card(audit, finding, place, places) for place, finding in enumerate(ordered)]
 
 
-def _finding(audit: Audit, finding: Finding, place: int, places: Mapping[tuple[str, str], int]) -> str:
+def _card(audit: Audit, finding: Finding, place: int, places: Mapping[tuple[str, str], int]) -> Card:
     dropped = audit.n_dropped.get(finding.name, 0)
-    all_of_them = "All" if dealt(audit, finding) else f"{dropped:,}"
-    gone = f"<p>{all_of_them} left out of <code>clean.jsonl</code> by the rule of this name.</p>" if dropped else ""
     shown = finding.sightings[:MOST_SIGHTINGS]
-    sightings = "".join(f"<li>{_sighting(audit, sighting, places)}</li>" for sighting in shown)
-    examples = ""
-    if shown:
-        title = f"{len(shown)} of {finding.count:,}" if len(shown) < finding.count else "All of them"
-        examples = f'<p class="note">Where ({title}):</p><ol class="sightings">{sightings}</ol>'
-    is_open = " open" if place == 0 and finding.severity == "error" else ""
-    remedy = f'<p class="remedy"><strong>What to do:</strong> {_text(finding.remedy)}</p>' if finding.remedy else ""
-    return (
-        f'<details class="found {TONES[finding.severity]}" data-severity="{finding.severity}"{is_open}>'
-        f'<summary><span class="badge">{BADGES[finding.severity]}</span>'
-        f"<h3>{_text(finding.name.replace('_', ' '), MOST_NAME)}</h3>"
-        f'<span class="amount">{_text(unit_of(finding), MOST_NAME)}</span></summary>'
-        f'<div class="inside"><p dir="auto">{_text(finding.says)}</p>{remedy}{gone}{_details(finding.details)}'
-        f'{examples}<p class="note">In <code>audit.json</code>: <code>{_text(finding.name, MOST_NAME)}</code></p>'
-        "</div></details>"
+    return Card(
+        tone=TONES[finding.severity],
+        severity=finding.severity,
+        badge=BADGES[finding.severity],
+        is_open=place == 0 and finding.severity == "error",
+        title=_names([finding.name]),
+        name=_name(finding.name),
+        amount=_name(unit_of(finding)),
+        says=_text(finding.says),
+        remedy=_text(finding.remedy) if finding.remedy else None,
+        left_out="" if not dropped else "All" if dealt(audit, finding) else f"{dropped:,}",
+        details=_details(finding.details),
+        sightings_title=f"{len(shown)} of {finding.count:,}" if len(shown) < finding.count else "All of them",
+        sightings=tuple(_sighting(audit, sighting, places) for sighting in shown),
     )
 
 
@@ -206,14 +246,16 @@ def _places(audit: Audit) -> dict[tuple[str, str], int]:
     return {(shown.where, shown.trajectory.id): place for place, shown in enumerate(audit.shown)}
 
 
-def _sighting(audit: Audit, sighting: Sighting, places: Mapping[tuple[str, str], int]) -> str:
+def _sighting(audit: Audit, sighting: Sighting, places: Mapping[tuple[str, str], int]) -> ShownSighting:
     place = places.get((sighting.where, sighting.id))
-    link = f' <a href="#trajectory-{place}">shown whole below</a>' if place is not None else ""
-    id = f" · {_name(sighting.id)}" if sighting.id else ""
-    message = f" · message {sighting.message + 1}" if sighting.message is not None else ""
     marked = None if place is None else _marked(audit.shown[place], sighting)
-    excerpt = f'<p class="excerpt">{_excerpt(sighting.excerpt, marked)}</p>' if sighting.excerpt else ""
-    return f'<div class="place">{_name(sighting.where)}{id}{message}{link}</div>{excerpt}'
+    return ShownSighting(
+        where=_name(sighting.where),
+        id=_name(sighting.id) if sighting.id else None,
+        message=None if sighting.message is None else sighting.message + 1,
+        place=place,
+        excerpt=_excerpt(sighting.excerpt, marked) if sighting.excerpt else (),
+    )
 
 
 def _marked(shown: Shown, sighting: Sighting) -> tuple[int, int] | None:
@@ -229,38 +271,36 @@ def _marked(shown: Shown, sighting: Sighting) -> tuple[int, int] | None:
     return marked if marked[0] < marked[1] else None
 
 
-def _excerpt(excerpt: str, marked: tuple[int, int] | None) -> str:
+def _excerpt(excerpt: str, marked: tuple[int, int] | None) -> tuple[tuple[Legible, bool], ...]:
     if marked is None or len(excerpt) > MOST_TEXT:
-        return _text(excerpt)
+        return ((_text(excerpt), False),)
     start, end = marked
-    return f"{_text(excerpt[:start])}<mark>{_text(excerpt[start:end])}</mark>{_text(excerpt[end:])}"
+    return (_text(excerpt[:start]), False), (_text(excerpt[start:end]), True), (_text(excerpt[end:]), False)
 
 
-def _details(details: Mapping[str, Any]) -> str:
-    """A finding's details: values that are made of values as tables, before them a list of the others."""
+def _details(details: Mapping[str, Any]) -> Details:
     if _is_table(details) and not any(map(_is_table, details.values())):
-        return _details_table("Details", details)
+        return Details((), 0, (_details_table("Details", details),))
     plain = {key: value for key, value in details.items() if not _is_table(value)}
-    items = "".join(
-        f"<dt>{_names([key])}</dt><dd>{_text(_inner(value) or 'none')}</dd>"
-        for key, value in list(plain.items())[:MOST_ROWS]
+    tables = [(str(key), value) for key, value in details.items() if key not in plain]
+    return Details(
+        listed=tuple((_names([key]), _text(_inner(value) or "none")) for key, value in list(plain.items())[:MOST_ROWS]),
+        left=len(plain) - MOST_ROWS,
+        tables=tuple(_details_table(key, value) for key, value in tables[:MOST_TABLES]),
     )
-    listed = f'<dl class="facts-list">{items}</dl>' if items else ""
-    tables = [_details_table(str(key), value) for key, value in details.items() if key not in plain]
-    return f"{listed}{_more(len(plain) - MOST_ROWS, 'in audit.json')}{''.join(tables[:MOST_TABLES])}"
 
 
 def _is_table(value: object) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(each, Mapping) for each in value.values())
 
 
-def _details_table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _details_table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """One row a key; the columns are all keys that any row has."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))[:MOST_COLUMNS]
     numbers = [all(_is_number(row.get(column, 0)) for row in rows.values()) for column in columns]
     heads = [("", False), *zip((str(column).replace("_", " ") for column in columns), numbers, strict=True)]
     cells = [
-        [_name_cell(key), *(_any_cell(row[column]) if column in row else Cell("-", None) for column in columns)]
+        [_name_cell(key), *(_any_cell(row[column]) if column in row else MISSING for column in columns)]
         for key, row in rows.items()
     ]
     return _table(caption.replace("_", " "), heads, cells)
@@ -281,68 +321,88 @@ def _inner(value: object) -> str:
 # ---- tables ----
 
 
-class Cell(NamedTuple):
-    """What a cell shows, as HTML, and the value it sorts by (None: missing, always last)."""
+class Head(NamedTuple):
+    name: Legible
+    is_figure: bool
+    kind: str  # of the cells below it
 
-    shown: str
-    value: float | str | None
+
+class Cell(NamedTuple):
+    """What a cell shows, and the value it sorts by (empty: missing, always last)."""
+
+    text: Legible
+    sort: str
+    is_name: bool = False  # from data
+
+
+MISSING = Cell(_text("-"), "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sortable table. A row is its first cell, and the others, each beside its head; `left` rows are not here, and
+    `rest` says where they are."""
+
+    label: str
+    caption: Legible
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[Cell, tuple[tuple[Head, Cell], ...]], ...]
+    left: int
+    rest: str
 
 
 def _name_cell(text: object) -> Cell:
-    return Cell("-", None) if text is None or text == "" else Cell(_name(text), visible(str(text)[:MOST_NAME]))
+    return MISSING if text is None or text == "" else Cell(_name(text), _sort(text), is_name=True)
 
 
 def _count_cell(n: float) -> Cell:
-    return Cell(figure(n) if math.isfinite(n) else str(n), n)
+    return Cell(_text(figure(n) if math.isfinite(n) else n), str(n))
 
 
 def _share_cell(part: int, whole: int) -> Cell:
-    return Cell(html.escape(share(part, whole)), part / whole if whole else None)
+    return Cell(_text(share(part, whole)), str(part / whole) if whole else "")
 
 
 def _any_cell(value: object) -> Cell:
-    shown = _text(_inner(value), MOST_NAME)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return Cell(shown, value)
-    return Cell(shown, visible(_inner(value)[:MOST_NAME]))
+    inner = _inner(value)
+    return Cell(_name(inner), str(value)[:MOST_NAME] if _is_number(value) else _sort(inner))
 
 
-def _table(caption: str, heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Cell]], rest: str = "") -> str:
-    """A sortable table in a box that scrolls; `heads` are (name, is a figure). `rest` says where further rows are."""
-    head = "".join(
-        f'<th scope="col"{" class=number" if is_figure else ""}>{_text(name, MOST_NAME) or "value"}</th>'
+def _sort(text: object) -> str:
+    return visible(str(text)[:MOST_NAME])[:MOST_NAME]
+
+
+def _table(
+    caption: str, heads: Iterable[tuple[str, bool]], rows: Sequence[Sequence[Cell]], rest: str = "in audit.json"
+) -> Table:
+    """`heads` are (name, is a figure)."""
+    made = tuple(
+        Head(_name(name or "value"), is_figure, "number" if is_figure else "text" if name in WIDE else "")
         for name, is_figure in heads
     )
-    body = []
-    for row in rows[:MOST_ROWS]:
-        cells = []
-        for place, (cell, (name, is_figure)) in enumerate(zip(row, heads, strict=True)):
-            tag = "th" if place == 0 else "td"
-            kind = "number" if is_figure else "text" if name in WIDE else ""
-            cells.append(
-                f"<{tag}{' scope=row' if place == 0 else ''}{f' class={kind}' if kind else ''} "
-                f'data-sort="{"" if cell.value is None else _attribute(cell.value)}">{cell.shown}</{tag}>'
-            )
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{_attribute(caption)}">'
-        f'<table class="sortable"><caption>{_text(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-        f"{_more(len(rows) - MOST_ROWS, rest or 'in audit.json')}</div>"
+    return Table(
+        label=caption[:MOST_NAME],
+        caption=_text(caption),
+        heads=made,
+        rows=tuple((row[0], tuple(zip(made[1:], row[1:], strict=True))) for row in rows[:MOST_ROWS]),
+        left=len(rows) - MOST_ROWS,
+        rest=rest,
     )
 
 
 WIDE = ("what is wrong", "value")  # columns that hold sentences
 
 
-def _more(left: int, where: str) -> str:
-    return f'<p class="note more-rows">and {left:,} more, {where}</p>' if left > 0 else ""
-
-
 # ---- what is in the files ----
 
 
-def _contents(audit: Audit) -> str:
+@dataclass(frozen=True)
+class Contents:
+    files: Table | None
+    tables: tuple[Table, ...]
+
+
+def _contents(audit: Audit) -> Contents | None:
     files = [
         [
             _name_cell(file.path),
@@ -350,13 +410,13 @@ def _contents(audit: Audit) -> str:
             _count_cell(file.rows),
             _count_cell(file.trajectories),
             _count_cell(file.bad_rows),
-            Cell(size(file.bytes), file.bytes),
+            Cell(_text(size(file.bytes)), str(file.bytes)),
         ]
         for file in audit.files
     ]
     heads = [("file", False), ("format", False)]
     heads += [(name, True) for name in ("rows", "trajectories", "bad rows", "size")]
-    made = [_table("Files", heads, files)] if files else []
+    of_files = _table("Files", heads, files) if files else None
     sources = sorted(audit.by_source.items(), key=lambda item: (-sum(item[1]), item[0]))
     tables = []
     if sources:
@@ -391,9 +451,7 @@ def _contents(audit: Audit) -> str:
         ]
         heads = [("questions with", False), ("questions", True), ("of questions", True)]
         tables.append(_table("Successes and failures on the same question", heads, rows))
-    if tables:
-        made.append(f'<div class="side-by-side">{"".join(tables)}</div>')
-    return "".join(made)
+    return Contents(of_files, tuple(tables)) if of_files or tables else None
 
 
 # ---- lengths ----
@@ -401,13 +459,75 @@ def _contents(audit: Audit) -> str:
 WIDTH, ROW, LABEL, FOOT = 360, 56, 21, 34  # of a picture, in its own units
 
 
-def _lengths(audit: Audit) -> str:
+class Bar(NamedTuple):
+    x: str
+    y: str
+    width: str
+    height: str
+    tip: str
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """One class's bars, with the height of its title, of the bars' top and of their base."""
+
+    kind: str
+    title: str
+    title_y: int
+    top: int
+    base: int
+    bars: tuple[Bar, ...]
+    median_x: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    tokens: int
+    x: str
+    text_x: str
+    is_left: bool  # of the line: the text
+
+
+class Tick(NamedTuple):
+    x: str
+    edge: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The picture of a distribution: bars of each class in a row of its own, over one axis below `bottom`."""
+
+    width: int
+    height: int
+    bottom: int
+    rows: tuple[BarRow, ...]
+    limit: Limit | None
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    label: str
+    unit: Legible
+    words: Legible
+    picture: Bars | None  # None where nothing was counted
+
+
+@dataclass(frozen=True)
+class ShownLengths:
+    note: str
+    distributions: tuple[Distribution, ...]
+    table: Table
+
+
+def _lengths(audit: Audit) -> ShownLengths | None:
     if not audit.lengths:
-        return ""
-    figures, rows = [], []
+        return None
+    distributions, rows = [], []
     for unit, classes in audit.lengths.items():
         limit = audit.token_limit if unit == "tokens" else None
-        figures.append(_distribution(unit, classes, limit))
+        distributions.append(_distribution(unit, classes, limit))
         for name, lengths in classes.items():
             numbers = (lengths.n, lengths.median, lengths.p90, lengths.maximum)
             rows.append([_name_cell(unit), _name_cell(CLASS_NAMES.get(name, name)), *map(_count_cell, numbers)])
@@ -418,60 +538,61 @@ def _lengths(audit: Audit) -> str:
         notes.append(f"The model takes {audit.token_limit:,} tokens.")
     if audit.tokens_sampled is not None:
         notes.append(f"Tokens were counted in a sample of {audit.tokens_sampled:,} trajectories.")
-    return f'<p class="note">{" ".join(notes)}</p><div class="distributions">{"".join(figures)}</div>' + _table(
-        "Lengths by class", heads, rows
-    )
+    return ShownLengths(" ".join(notes), tuple(distributions), _table("Lengths by class", heads, rows))
 
 
-def _distribution(unit: str, classes: Mapping[str, Lengths], limit: int | None) -> str:
-    """Bars of each class in a row of its own, over one axis; the caption says the same in words."""
-    known = [(name, lengths) for name, lengths in classes.items() if lengths.counts]
+def _distribution(unit: str, classes: Mapping[str, Lengths], limit: int | None) -> Distribution:
     words = "; ".join(
         f"{CLASS_NAMES.get(name, name)}: median {figure(lengths.median)}, longest {figure(lengths.maximum)}"
         for name, lengths in classes.items()
     )
-    caption = f"<figcaption>{_text(unit.capitalize())} of a trajectory: {_text(words)}.</figcaption>"
+    return Distribution(
+        label=f"Distribution of {unit}. {words}"[:MOST_NAME],
+        unit=_text(unit.capitalize()),
+        words=_text(words),
+        picture=_bars([(name, lengths) for name, lengths in classes.items() if lengths.counts], limit),
+    )
+
+
+def _bars(known: Sequence[tuple[str, Lengths]], limit: int | None) -> Bars | None:
     if not known:
-        return f"<figure>{caption}</figure>"
+        return None
     edges = known[0][1].edges
     step = WIDTH / max(1, len(edges) - 1)
     most = max(n / max(1, lengths.n) for _, lengths in known for n in lengths.counts) or 1.0
-    parts = []
+    rows = []
     for row, (name, lengths) in enumerate(known):
         top = row * (ROW + LABEL)
         base = top + LABEL + ROW
-        parts.append(
-            f'<text x="0" y="{top + 16}">{_attribute(CLASS_NAMES.get(name, name[:20]))} ({lengths.n:,})</text>'
-        )
+        bars = []
         for place, n in enumerate(lengths.counts):
-            height = ROW * n / max(1, lengths.n) / most
             if n:
+                height = max(1.0, ROW * n / max(1, lengths.n) / most)
                 tip = f"{_edge(edges[place])} to {_edge(edges[place + 1])}: {n:,} ({share(n, lengths.n)})"
-                parts.append(
-                    f'<rect class="{"failure" if name == "failure" else "success"}" x="{place * step + 0.5:.1f}" '
-                    f'y="{base - max(1.0, height):.1f}" width="{max(1.0, step - 1):.1f}" '
-                    f'height="{max(1.0, height):.1f}"><title>{_attribute(tip)}</title></rect>'
-                )
-        parts.append(f'<line class="axis" x1="0" x2="{WIDTH}" y1="{base}" y2="{base}"/>')
-        x = step * _position(edges, lengths.median)
-        parts.append(f'<line class="median" x1="{x:.1f}" x2="{x:.1f}" y1="{top + LABEL}" y2="{base + 4}"/>')
+                figures = (place * step + 0.5, base - height, max(1.0, step - 1), height)
+                bars.append(Bar(*(f"{each:.1f}" for each in figures), tip=tip))
+        rows.append(
+            BarRow(
+                kind="failure" if name == "failure" else "success",
+                title=f"{CLASS_NAMES.get(name, name[:20])} ({lengths.n:,})",
+                title_y=top + 16,
+                top=top + LABEL,
+                base=base,
+                bars=tuple(bars),
+                median_x=f"{step * _position(edges, lengths.median):.1f}",
+            )
+        )
     bottom = len(known) * (ROW + LABEL)
+    line = None
     if limit is not None and edges[0] <= limit <= edges[-1]:
         x = step * _position(edges, limit)
-        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}"/>')
-        side = ' text-anchor="end"' if x > WIDTH / 2 else ""
-        parts.append(f'<text class="limit-text" x="{x + (-4 if side else 4):.1f}" y="12"{side}>limit {limit:,}</text>')
-    every = max(1, round((len(edges) - 1) / 5))
-    for place in range(0, len(edges), every):
+        is_left = x > WIDTH / 2
+        line = Limit(limit, f"{x:.1f}", f"{x + (-4 if is_left else 4):.1f}", is_left)
+    ticks = []
+    for place in range(0, len(edges), max(1, round((len(edges) - 1) / 5))):
         anchor = "start" if place == 0 else "end" if place == len(edges) - 1 else "middle"
-        parts.append(
-            f'<text x="{place * step:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{_edge(edges[place])}</text>'
-        )
-    label = f"Distribution of {unit}. {words}"
-    return (
-        f'<figure><svg class="distribution" viewBox="0 0 {WIDTH} {bottom + FOOT - 10}" role="img" '
-        f'aria-label="{_attribute(label)}">{"".join(parts)}</svg>{caption}</figure>'
-    )
+        ticks.append(Tick(f"{place * step:.1f}", _edge(edges[place]), anchor))
+    return Bars(WIDTH, bottom + FOOT - 10, bottom, tuple(rows), line, tuple(ticks))
 
 
 def _edge(value: float) -> str:
@@ -492,7 +613,13 @@ def _position(edges: Sequence[float], value: float) -> float:
 # ---- what is left out ----
 
 
-def _left_out(audit: Audit) -> str:
+@dataclass(frozen=True)
+class LeftOut:
+    tables: tuple[Table, ...]
+    bad_rows: Table | None
+
+
+def _left_out(audit: Audit) -> LeftOut:
     total = audit.n_successes + audit.n_failures
     tables = []
     if audit.n_dropped:
@@ -504,57 +631,97 @@ def _left_out(audit: Audit) -> str:
         rows = [[_name_cell(reason), _count_cell(n), _share_cell(n, bad)] for reason, n in largest(audit.n_bad_rows)]
         heads = [("reason", False), ("rows", True), ("of bad rows", True)]
         tables.append(_table("Rows that could not be read", heads, rows))
-    made = f'<div class="side-by-side">{"".join(tables)}</div>' if tables else ""
+    bad_rows = None
     if audit.bad_rows:
         rows = [
-            [_name_cell(row.where), _name_cell(row.reason), Cell(_text(row.detail), visible(row.detail[:MOST_NAME]))]
+            [_name_cell(row.where), _name_cell(row.reason), Cell(_text(row.detail), _sort(row.detail))]
             for row in audit.bad_rows
         ]
         heads = [("where", False), ("reason", False), ("what is wrong", False)]
         shown = min(len(rows), MOST_ROWS)
         caption = f"Bad rows ({shown:,} of {max(bad, len(rows)):,}; all of them in dropped.jsonl)"
-        made += _table(caption, heads, rows, "in dropped.jsonl")
-    return made or '<p class="note">Nothing: every row was read, and no rule dropped a trajectory.</p>'
+        bad_rows = _table(caption, heads, rows, "in dropped.jsonl")
+    return LeftOut(tuple(tables), bad_rows)
 
 
 # ---- example trajectories ----
 
 
-def _examples(audit: Audit) -> str:
+class Piece(NamedTuple):
+    """Of a message: `left_out` characters that are not shown, or a text, and the names of what was `found` in it."""
+
+    text: Legible | None = None
+    found: Legible | None = None
+    left_out: int = 0
+
+
+class Turn(NamedTuple):
+    """A message that is shown, and how many before it are `skipped`, in words."""
+
+    skipped: str
+    kind: Literal["trained", "masked", "read"]
+    number: int
+    role: Legible
+    found: tuple[Legible, ...]  # in it as a whole
+    pieces: tuple[Piece, ...]
+    calls: Legible | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trajectory; without `turns` where the page would become too large."""
+
+    place: int
+    tone: str
+    badge: Legible
+    id: Legible
+    found: Legible | None
+    facts: tuple[tuple[str, Legible], ...]
+    on_whole: tuple[tuple[Legible, Legible | None], ...]  # (what was found in it as a whole, excerpt)
+    question: Legible
+    turns: tuple[Turn, ...] | None
+
+
+@dataclass(frozen=True)
+class Examples:
+    trajectories: tuple[str, ...]  # as HTML
+    whole: int  # how many of them have their messages
+
+
+def _examples(audit: Audit) -> Examples | None:
     if not audit.shown:
-        return ""
-    made: list[str] = []
+        return None
+
+    def made(place: int, longest: int | None) -> str:
+        return _part("trajectory")(_example(audit.shown[place], place, longest))
+
+    trajectories: list[str] = []
     for longest in LENGTHS_OF_MESSAGES:
-        made = [_trajectory(shown, place, longest) for place, shown in enumerate(audit.shown)]
-        if sum(len(each.encode()) for each in made) <= TRAJECTORIES_BYTES:
+        trajectories, room = [], TRAJECTORIES_BYTES
+        for place in range(len(audit.shown)):
+            trajectories.append(made(place, longest))
+            room -= len(trajectories[-1].encode())
+            if room < 0 and longest != LENGTHS_OF_MESSAGES[-1]:
+                break
+        if room >= 0:
             break
     kept, room = 0, TRAJECTORIES_BYTES
     # Links from findings point at all of them: those that do not fit keep their head.
-    for place, each in enumerate(made):
+    for place, each in enumerate(trajectories):
         room -= len(each.encode())
         if room < 0:
-            made[place] = _trajectory(audit.shown[place], place, None)
+            trajectories[place] = made(place, None)
         else:
             kept += 1
-    note = (
-        "<strong>Trained</strong> turns (solid line) may carry loss; <strong>masked</strong> ones (dotted line) and "
-        "all other messages are only read. What a finding is about is marked and named."
-    )
-    if kept < len(made):
-        note += f" {kept} of {len(made)} are shown whole: the page would become too large."
-    return (
-        f'<p class="note">{note}</p><p class="tools"><button type="button" class="quiet-button" data-all="examples" '
-        f'data-kind="trajectory" hidden>Open all</button></p>{"".join(made)}'
-    )
+    return Examples(tuple(trajectories), kept)
 
 
-def _trajectory(shown: Shown, place: int, longest: int | None) -> str:
+def _example(shown: Shown, place: int, longest: int | None) -> Example:
     """`longest`: characters of a message; None leaves the messages out."""
     trajectory = shown.trajectory
     outcome = trajectory.outcome
     tone, badge = ("yes", "✓ success") if outcome.success else ("no", f"✗ {outcome.failure or 'failure'}")
     names = list(dict.fromkeys(name for name, _ in shown.found))
-    found = f'<span class="amount">{_text(", ".join(names).replace("_", " "), MOST_NAME)}</span>' if names else ""
     facts = {
         "where": shown.where,
         "id": trajectory.id,
@@ -564,28 +731,20 @@ def _trajectory(shown: Shown, place: int, longest: int | None) -> str:
         "prediction": outcome.prediction,
         "reference": outcome.reference,
     }
-    items = "".join(
-        f"<dt>{name}</dt><dd><bdi>{_text(value, MOST_NAME)}</bdi></dd>"
-        for name, value in facts.items()
-        if value is not None and value != ""
-    )
-    whole = "".join(
-        f"<li>{_names([name])}{f': {_text(sighting.excerpt)}' if sighting.excerpt else ''}</li>"
-        for name, sighting in shown.found
-        if _mark(trajectory.messages, sighting) is None
-    )
-    on_whole = f'<p class="note">Found in it as a whole:</p><ul class="on-whole">{whole}</ul>' if whole else ""
-    messages = (
-        '<p class="note">Its messages are left out: the page would become too large.</p>'
-        if longest is None
-        else f'<ol class="messages">{"".join(_messages(shown, longest))}</ol>'
-    )
-    return (
-        f'<details class="trajectory {tone}" id="trajectory-{place}"><summary><span class="badge">{_text(badge)}</span>'
-        f"<h3>{_name(trajectory.id)}</h3>{found}</summary>"
-        f'<div class="inside"><dl class="facts-list">{items}</dl>{on_whole}'
-        f'<p class="question-text"><span class="note">Question:</span> {_text(trajectory.question)}</p>'
-        f"{messages}</div></details>"
+    return Example(
+        place=place,
+        tone=tone,
+        badge=_text(badge),
+        id=_name(trajectory.id),
+        found=_names(names) if names else None,
+        facts=tuple((key, _name(value)) for key, value in facts.items() if value is not None and value != ""),
+        on_whole=tuple(
+            (_names([name]), _text(sighting.excerpt) if sighting.excerpt else None)
+            for name, sighting in shown.found
+            if _mark(trajectory.messages, sighting) is None
+        ),
+        question=_text(trajectory.question),
+        turns=None if longest is None else tuple(_turns(shown, longest)),
     )
 
 
@@ -607,7 +766,7 @@ def _mark(messages: Sequence[Message], sighting: Sighting) -> tuple[int, int, in
     return sighting.message, start, min(max(start, end), length)
 
 
-def _messages(shown: Shown, longest: int) -> Iterator[str]:
+def _turns(shown: Shown, longest: int) -> Iterator[Turn]:
     messages = shown.trajectory.messages
     found: dict[int, list[Mark]] = {}
     for name, sighting in shown.found:
@@ -618,34 +777,26 @@ def _messages(shown: Shown, longest: int) -> Iterator[str]:
     kept |= set(sorted(found)[:MOST_MESSAGES])
     last = -1
     for place in sorted(kept):
-        if place > last + 1:
-            yield f'<li class="skipped">{count(place - last - 1, "message")} left out here</li>'
+        skipped = count(place - last - 1, "message") if place > last + 1 else ""
         last = place
-        yield _message(messages[place], place, found.get(place, []), longest)
-    if not messages:
-        yield '<li class="skipped">It has no message.</li>'
+        yield _turn(messages[place], place, skipped, _apart(found.get(place, [])), longest)
 
 
-def _message(message: Message, place: int, marks: Sequence[Mark], longest: int) -> str:
-    if message.role == "assistant":
-        kind, loss = ("trained", "trained: may carry loss") if message.train else ("masked", "masked: carries no loss")
-    else:
-        kind, loss = "read", "only read"
-    whole = "".join(f"<mark>{_names(mark.names)}</mark>" for mark in _apart(marks) if mark.start == mark.end)
-    spans = [mark for mark in _apart(marks) if mark.start < mark.end]
-    content = "".join(_pieces(message.content, spans, longest)) or '<span class="cut">(empty)</span>'
-    calls = ""
+def _turn(message: Message, place: int, skipped: str, marks: Sequence[Mark], longest: int) -> Turn:
+    kind = "read" if message.role != "assistant" else "trained" if message.train else "masked"
+    calls = None
     if message.tool_calls:
         text = json.dumps([dict(call) for call in message.tool_calls], ensure_ascii=False, default=str)
-        calls = f'<p class="content"><span class="note">tool calls:</span> <code>{_text(text, longest)}</code></p>'
-    return (
-        f'<li class="{kind}"><div class="role"><span>{place + 1}</span><b>{_text(message.role)}</b>'
-        f'<span>{loss}</span>{whole}</div><p class="content">{content}</p>{calls}</li>'
+        calls = _text(text, longest)
+    return Turn(
+        skipped=skipped,
+        kind=kind,
+        number=place + 1,
+        role=_text(message.role),
+        found=tuple(_names(mark.names) for mark in marks if mark.start == mark.end),
+        pieces=tuple(_pieces(message.content, [mark for mark in marks if mark.start < mark.end], longest)),
+        calls=calls,
     )
-
-
-def _names(names: Iterable[str]) -> str:
-    return _text(", ".join(names).replace("_", " "), MOST_NAME)
 
 
 def _apart(marks: Sequence[Mark]) -> list[Mark]:
@@ -661,21 +812,25 @@ def _apart(marks: Sequence[Mark]) -> list[Mark]:
     return joined
 
 
-def _pieces(content: str, marks: Sequence[Mark], longest: int) -> Iterator[str]:
+def _pieces(content: str, marks: Sequence[Mark], longest: int) -> Iterator[Piece]:
     """The content with its marks: its first `longest` characters, and what is around marks that lie behind them."""
     place = 0
     for start, end in _windows(len(content), marks, longest):
-        yield _gap(start - place)
+        if start > place:
+            yield Piece(left_out=start - place)
         place = start
         for mark in marks:
             if place < mark.end and mark.start < end:
-                yield _marked_up(content[place : max(place, mark.start)])
+                if place < mark.start:
+                    yield Piece(_whole(content[place : mark.start]))
                 inside = content[max(place, mark.start) : min(end, mark.end)]
-                yield f"<mark>{_marked_up(inside)}<small>{_names(mark.names)}</small></mark>"
+                yield Piece(_whole(inside), _names(mark.names))
                 place = min(end, mark.end)
-        yield _marked_up(content[place:end])
+        if place < end:
+            yield Piece(_whole(content[place:end]))
         place = end
-    yield _gap(len(content) - place)
+    if place < len(content):
+        yield Piece(left_out=len(content) - place)
 
 
 def _windows(length: int, marks: Sequence[Mark], longest: int) -> list[tuple[int, int]]:
@@ -690,16 +845,12 @@ def _windows(length: int, marks: Sequence[Mark], longest: int) -> list[tuple[int
     return windows
 
 
-def _gap(left: int) -> str:
-    return f'<span class="cut"> … {left:,} characters are left out here … </span>' if left > 0 else ""
-
-
 # ---- settings ----
 
 
-def _settings(audit: Audit) -> str:
+def _settings(audit: Audit) -> Table | None:
     rows = [[_name_cell(key), _any_cell(value)] for key, value in _flat(audit.settings)]
-    return _table("As configured", [("setting", False), ("value", False)], rows) if rows else ""
+    return _table("As configured", [("setting", False), ("value", False)], rows) if rows else None
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

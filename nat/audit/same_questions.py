@@ -17,7 +17,8 @@ from nat.trajectories.json_lines import BadRow
 from nat.types import Outcome, RequestError, Trajectory
 
 if TYPE_CHECKING:
-    from nat.config import Config
+    from nat.environments.config import EnvironmentConfig
+    from nat.rollouts import EvaluationConfig
     from nat.types import Environment
 
 ID_FIELDS = ("id", "qid", "_id", "question_id")
@@ -66,17 +67,21 @@ def question_key(text: str) -> int:
 # ---- evaluation questions ----
 
 
-def evaluation_questions(config: Config, environment: Environment) -> list[Asked]:
-    """Those of the files that `audit.evaluation` names, and those that the environment would ask.
+def evaluation_questions(
+    files: str | Sequence[str] | None,
+    world: EnvironmentConfig,
+    environment: Environment,
+    evaluation: EvaluationConfig,
+) -> list[Asked]:
+    """Those of the files that `audit.evaluation` names (`files`), and those that the environment would ask.
 
     Raises RequestError for a file that cannot be read or holds no question.
     """
-    files = config.audit.evaluation
-    asked = [q for file in ([files] if isinstance(files, str) else files or []) for q in read_questions(file, config)]
-    return [*asked, *_of_environment(config, environment)]
+    asked = [q for file in ([files] if isinstance(files, str) else files or []) for q in read_questions(file, world)]
+    return [*asked, *_of_environment(world, environment, evaluation)]
 
 
-def read_questions(source: str, config: Config, key: str = "audit.evaluation") -> list[Asked]:
+def read_questions(source: str, world: EnvironmentConfig, key: str = "audit.evaluation") -> list[Asked]:
     """The questions of the file that `key` names, in any shape that trajectories have; records without are passed over.
 
     Raises RequestError where it is missing, holds no question, or a record of it cannot be read.
@@ -84,8 +89,8 @@ def read_questions(source: str, config: Config, key: str = "audit.evaluation") -
     from nat.trajectories.json_records import read_records
 
     fields: list[str] = list(TEXT_FIELDS)
-    if isinstance(config.environment, BenchmarkConfig):
-        fields.insert(0, config.environment.fields.question)
+    if isinstance(world, BenchmarkConfig):
+        fields.insert(0, world.fields.question)
     path = Path(source)
     if not path.exists():
         raise RequestError(f"{key}={source}: {path.absolute()} does not exist.\nGive a file of questions.")
@@ -109,17 +114,17 @@ def read_questions(source: str, config: Config, key: str = "audit.evaluation") -
     return found
 
 
-def _of_environment(config: Config, environment: Environment) -> list[Asked]:
+def _of_environment(world: EnvironmentConfig, environment: Environment, evaluation: EvaluationConfig) -> list[Asked]:
     """What would be asked in evaluation, but questions that would be held out of these very files."""
-    from nat.stages.questions import questions_of
+    from nat.stages.questions import questions_to_evaluate
 
-    own = config.environment.questions
+    own = world.questions
     if own is not None and Path(own).is_file():
-        return read_questions(own, config, "environment.questions")
-    if own == "held_out" or (own is None and config.evaluation.kind == "none"):
+        return read_questions(own, world, "environment.questions")
+    if own == "held_out" or (own is None and evaluation.kind == "none"):
         return []
-    loaded = questions_of(config, environment, [], config.evaluation.split, config.evaluation.n_questions)
-    name = own or f"environment={config.environment.name}"
+    loaded = questions_to_evaluate(world, environment, evaluation)
+    name = own or f"environment={world.name}"
     return [Asked(name, question.id, question.text) for question in loaded.questions]
 
 

@@ -22,9 +22,25 @@ def code(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
+def is_seen(text: str) -> bool:
+    """Whether the text has no unseen character."""
+    # None of them is printable, which takes a tenth of the time to tell.
+    return text.isprintable() or text.replace("\n", "").isprintable() or UNSEEN.search(text) is None
+
+
 def visible(text: object) -> str:
     """The text with every unseen character as its code in brackets: "⟨U+202E⟩"."""
-    return UNSEEN.sub(lambda found: f"⟨{code(found[0])}⟩", str(text))
+    text = str(text)
+    return text if is_seen(text) else UNSEEN.sub(lambda found: f"⟨{code(found[0])}⟩", text)
+
+
+def runs(text: str) -> tuple[tuple[str, str], ...]:
+    """The text in order as (what can be seen, code of the unseen character behind it); the last has no code."""
+    found, place = [], 0
+    for each in UNSEEN.finditer(text):
+        found.append((text[place : each.start()], code(each[0])))
+        place = each.end()
+    return (*found, (text[place:], ""))
 
 
 def one_line(text: object) -> str:

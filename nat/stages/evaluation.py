@@ -3,63 +3,75 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from nat.config import Config
-from nat.rollouts import DecodingConfig
-from nat.stages.examples import prompt_of
+from nat.class_losses import losses_under_marks
+from nat.progress import progress
+from nat.rollouts import DecodingConfig, EvaluationConfig, roll_out
+from nat.runs.outcomes import (
+    OUTCOMES,
+    outcomes_of,
+    read_rollouts,
+    rollouts_file,
+    save_outcomes,
+    save_rollouts,
+    summarise,
+)
+from nat.runs.results import Asked, GroupLosses, Pass
 from nat.stages.manifest import Prepared
+from nat.strategy import StrategyConfig
+from nat.tools.replay import count_misses
 from nat.types import Environment, Question, Rollout
 
 
-class Pass(NamedTuple):
-    """One evaluation of the model: the same questions asked once each."""
+class Ask(NamedTuple):
+    """One evaluation pass to come: what is asked, and of whom."""
 
-    split: str  # in outcomes.csv: test, validation, or in_NAME
-    asked_for: str  # the class whose text stands in the prompt
-    questions: Sequence[Question]
+    asked: Asked
+    questions: Sequence[Question]  # each is asked once
     environment: Environment
     decoding: DecodingConfig
 
 
-def evaluate(
-    config: Config,
-    prepared: Prepared,
-    model: Any,
-    run_dir: Path,
-    report: Callable[[str], None],
-    save: Callable[[Path, Sequence[Rollout]], None],
-) -> dict[str, Any]:
-    """Roll out under the inference class, then under the others that `evaluation.also_as` names.
-
-    Validation questions, and those of further environments, are asked under the inference class; their results stand
-    under `validation` and `also_in`.
-    """
-    from nat.progress import progress
-    from nat.rollouts import outcome_rows, roll_out, save_outcomes, summarise
-
-    results: dict[str, Any] = {}
-    outcomes: list[dict[str, Any]] = []
-    inference, split = config.strategy.inference_class.name, config.evaluation.split
-    greedy = config.evaluation.decoding
-    own = Pass(split, inference, prepared.questions, prepared.environment, greedy)
+def passes_of(
+    prepared: Prepared, evaluation: EvaluationConfig, strategy: StrategyConfig, environment_name: str
+) -> list[Ask]:
+    """The passes of a run in their order: that of inference first."""
+    decoding, questions = evaluation.decoding, prepared.apart.questions
+    asked = Asked(
+        kind="inference",
+        split=evaluation.split,
+        asked_for=strategy.inference_class.name,
+        temperature=decoding.temperature,
+        environment=environment_name,
+    )
+    own = Ask(asked, questions, prepared.environment, decoding)
     passes = [own]
-    passes += [own._replace(split="validation", questions=prepared.validation)] if prepared.validation else []
-    passes += [own._replace(asked_for=name) for name in other_classes(config)]
-    passes += [own._replace(decoding=replace(greedy, temperature=t)) for t in config.evaluation.also_at]
-    names = {f"in_{name}": name for name in prepared.elsewhere}
-    passes += [
-        own._replace(split=of_split, questions=other.questions, environment=other.environment)
-        for of_split, other in zip(names, prepared.elsewhere.values(), strict=True)
-    ]
-    for of_split, name, questions, environment, decoding in passes:
-        at = "" if decoding is greedy else f" at temperature {decoding.temperature:g}"
-        asked_for = f", asked for {name!r}" if name != inference else ""
-        where = f" in {names[of_split]}" if of_split in names else ""
-        label = f"evaluating{asked_for}{at}{where}" if of_split in (split, *names) else "validating"
+    if prepared.apart.validation:
+        validation = replace(asked, kind="validation", split="validation")
+        passes.append(own._replace(asked=validation, questions=prepared.apart.validation))
+    for name in other_classes(evaluation.also_as, strategy):
+        passes.append(own._replace(asked=replace(asked, kind="also_as", asked_for=name)))
+    for temperature in evaluation.also_at:
+        there = replace(asked, kind="also_at", temperature=temperature)
+        passes.append(own._replace(asked=there, decoding=replace(decoding, temperature=temperature)))
+    for name, other in prepared.elsewhere.items():
+        there = replace(asked, kind="also_in", environment=name)
+        passes.append(Ask(there, other.questions, other.environment, decoding))
+    return passes
+
+
+def evaluate(
+    prepared: Prepared, model: Any, passes: Sequence[Ask], run_dir: Path, say: Callable[[str], None]
+) -> tuple[Pass, ...]:
+    """Roll the model out, pass by pass. Writes each pass's episodes and `outcomes.csv`; returns what came of each."""
+    found, outcomes = [], []
+    for asked, questions, environment, decoding in passes:
+        label = _label(asked)
         finished: Counter[bool] = Counter()
         with progress(len(questions), label, "episodes") as advance:
 
@@ -72,83 +84,88 @@ def evaluate(
                 prepared.format,
                 environment,
                 questions,
-                lambda question, name=name, environment=environment: prompt_of(
-                    config, environment, question.text, name
+                lambda question, name=str(asked.asked_for), environment=environment: prepared.prompt(
+                    environment, question.text, name
                 ),
                 decoding,
                 ended,
             )
-        outcomes += outcome_rows(rollouts, of_split, f"{name}@{decoding.temperature:g}" if at else name)
-        summary = summarise(rollouts)
-        low, high = summary["ci95"]
-        rate = f"{summary['success_rate']:.3f} [{low:.3f}, {high:.3f}] on {summary['n_questions']} questions"
-        if broken := summary["failures"].get("infrastructure"):
-            report(
+        one = summarise(asked, rollouts, sum(count_misses(rollout.messages) for rollout in rollouts))
+        if broken := (one.failures or {}).get("infrastructure"):
+            say(
                 f"warning: {label}: {broken} of {len(rollouts)} episodes broke (infrastructure); they count as no "
                 "success, though the model is not to blame"
             )
-        if of_split != own.split:
-            save(run_dir / f"rollouts_{of_split}.jsonl", rollouts)
-            short = {key: summary[key] for key in ("success_rate", "ci95", "mean_score", "n_questions")}
-            if of_split in names:
-                results.setdefault("also_in", {})[names[of_split]] = short
-            else:
-                results[of_split] = short
-            report(f"  in {names[of_split]}: {rate}" if of_split in names else f"  on {of_split}: {rate}")
-        elif at:
-            save(run_dir / f"rollouts_at_{decoding.temperature:g}.jsonl", rollouts)
-            results[f"success_rate_at_{decoding.temperature:g}"] = summary["success_rate"]
-            report(f" {at}: {rate}")
-        elif name == inference:
-            save(run_dir / "rollouts.jsonl", rollouts)
-            results |= summary
-            report(f"success rate  {rate}")
-            if prepared.environment.grades_by_f1:
-                results |= {"exact_match": summary["success_rate"], "f1": summary["mean_score"]}
-                report(f"token F1      {summary['mean_score']:.3f} (success is an exact match)")
-            report(f"failures      {', '.join(f'{k} {n}' for k, n in summary['failures'].items()) or 'none'}")
-            if "search_misses" in summary:
-                report(f"search misses {summary['search_misses']} (no recording answered)")
-        else:
-            save(run_dir / f"rollouts_as_{name}.jsonl", rollouts)
-            results[f"success_rate_as_{name}"] = summary["success_rate"]
-            report(f"  asked for {name!r}: {rate}")
-    save_outcomes(run_dir / "outcomes.csv", outcomes)
-    return results
+        save_rollouts(run_dir / rollouts_file(asked), rollouts)
+        for line in _said(one, prepared.environment.grades_by_f1):
+            say(line)
+        found.append(one)
+        outcomes.append(outcomes_of(asked, rollouts))
+    save_outcomes(run_dir / OUTCOMES, outcomes)
+    return tuple(found)
+
+
+def _label(asked: Asked) -> str:
+    """What the progress line calls a pass."""
+    match asked.kind:
+        case "validation":
+            return "validating"
+        case "also_as":
+            return f"evaluating, asked for {asked.asked_for!r}"
+        case "also_at":
+            return f"evaluating at temperature {asked.temperature:g}"
+        case "also_in":
+            return f"evaluating in {asked.environment}"
+    return "evaluating"
+
+
+def _said(one: Pass, grades_by_f1: bool) -> list[str]:
+    """What is said of a finished pass."""
+    low, high = one.ci95
+    rate = f"{one.success_rate:.3f} [{low:.3f}, {high:.3f}] on {one.n_questions} questions"
+    match one.kind:
+        case "validation":
+            return [f"  on validation: {rate}"]
+        case "also_as":
+            return [f"  asked for {one.asked_for!r}: {rate}"]
+        case "also_at":
+            return [f"  at temperature {one.temperature:g}: {rate}"]
+        case "also_in":
+            return [f"  in {one.environment}: {rate}"]
+    failures: Mapping[str, int] = one.failures or {}
+    lines = [f"success rate  {rate}"]
+    lines += [f"token F1      {one.mean_score:.3f} (success is an exact match)"] if grades_by_f1 else []
+    lines.append(f"failures      {', '.join(f'{kind} {n}' for kind, n in failures.items()) or 'none'}")
+    return lines + ([f"search misses {one.search_misses} (no recording answered)"] if one.search_misses else [])
 
 
 def class_losses(
-    config: Config, prepared: Prepared, model: Any, report: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
+    prepared: Prepared, model: Any, strategy: StrategyConfig, max_length: int, say: Callable[[str], None]
+) -> dict[str, GroupLosses]:
     """The loss of the unseen trajectories under the text of every class: does the model use the mark?"""
-    from nat.class_losses import losses_under_marks
-
     found = losses_under_marks(
         model,
         prepared.format,
-        config.strategy,
-        lambda question, name: prompt_of(config, prepared.environment, question, name),
+        strategy,
+        partial(prepared.prompt, prepared.environment),
         prepared.unseen,
-        max_length=config.model.max_length,
+        max_length=max_length,
     )
-    for outcome, by_class in found.items():
-        shown = [f"{name!r} {value['loss']:.4f}" for name, value in by_class.items() if value.get("loss") is not None]
-        report(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
+    for outcome, losses in found.items():
+        shown = [f"{name!r} {each.loss:.4f}" for name, each in losses.by_class.items() if each.loss is not None]
+        say(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
     return found
 
 
-def other_classes(config: Config) -> list[str]:
+def other_classes(wanted: Literal["others"] | Sequence[str], strategy: StrategyConfig) -> list[str]:
     """The classes to ask for besides the one of inference: those whose prompt differs from its."""
-    wanted = config.evaluation.also_as
-    inference = config.strategy.inference_class
-    names = [class_.name for class_ in config.strategy.classes] if wanted == "others" else list(wanted)
-    return [name for name in names if config.strategy.class_named(name).text != inference.text]
+    inference = strategy.inference_class
+    names = [class_.name for class_ in strategy.classes] if wanted == "others" else list(wanted)
+    return [name for name in names if strategy.class_named(name).text != inference.text]
 
 
 def rollout_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of the W&B table of roll-outs."""
-    from nat.rollouts import read_rollouts
-
     return [
         {
             "question_id": rollout.question.id,

@@ -1,18 +1,69 @@
-"""From trajectories to training examples: prompts under their class's text, tokens, and what may leak."""
+"""From trajectories to training examples: mixing, the strategy's text in each prompt, tokens; and what may leak."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from nat import cache
-from nat.config import Config
+from nat.agents import AgentConfig
 from nat.leaks import leaks
-from nat.strategy import prompt_messages
-from nat.tokenization import ChatFormat, Dropped, tokenize_all
+from nat.mixing import Mix, MixingConfig, mix
+from nat.strategy import StrategyClass, StrategyConfig, prompt_messages
+from nat.tokenization import ChatFormat, Dropped, tokenize_all, trained_token_count
 from nat.types import Environment, Example, Message, Question, Trajectory
 
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
+Prompt: TypeAlias = Callable[[Environment, str, str], tuple[Message, ...]]  # from environment, question, class's name
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What was chosen to train on, as the model sees it."""
+
+    mixed: Mix
+    chosen: list[Example]  # of `mixed.selected`, in that order
+    dropped: list[Dropped]  # what the model cannot be trained on, whatever mixing would have chosen
+
+
+def prompter(agent: AgentConfig, strategy: StrategyConfig) -> Prompt:
+    """What makes the prompt of a question under the text of a class; one function for training and for roll-outs."""
+
+    def prompt(environment: Environment, question: str, class_name: str) -> tuple[Message, ...]:
+        class_ = strategy.class_named(class_name)
+        return prompt_messages(agent.system, environment.instructions, question, strategy, class_)
+
+    return prompt
+
+
+def make_examples(
+    pool: Sequence[Trajectory],
+    classes: Sequence[StrategyClass],
+    prompt: Callable[[str, str], tuple[Message, ...]],
+    mixing: MixingConfig,
+    format: ChatFormat,
+    max_length: int,
+    seed: int,
+) -> Examples:
+    """Mix, mark and tokenize. Raises RequestError where too few fit.
+
+    All of the pool is tokenized, because mixing chooses among what fits the context, and counts tokens (mixing.hold).
+
+    Args:
+        classes: of each trajectory, as the strategy has them.
+        prompt: from a question's text and a class's name.
+        max_length: tokens of an example.
+    """
+    rows = [
+        (prompt(trajectory.question, class_.name), trajectory, class_.name)
+        for trajectory, class_ in zip(pool, classes, strict=True)
+    ]
+    examples, dropped = tokenize_rows(format, rows, max_length)
+    by_id = {example.trajectory_id: example for example in examples}
+    fitting = [trajectory for trajectory in pool if trajectory.id in by_id]
+    mixed = mix(fitting, mixing, seed, {e.trajectory_id: trained_token_count(e) for e in examples})
+    return Examples(mixed, [by_id[trajectory.id] for trajectory in mixed.selected], dropped)
 
 
 def tokenize_rows(format: ChatFormat, rows: Sequence[Row], max_length: int) -> tuple[list[Example], list[Dropped]]:
@@ -37,9 +88,3 @@ def find_leaks(pool: Sequence[Trajectory], questions: Sequence[Question]) -> lis
         cache.encode_json,
         cache.decode_json,
     )
-
-
-def prompt_of(config: Config, environment: Environment, question: str, class_name: str) -> tuple[Message, ...]:
-    """The prompt of a question under the text of a class; the one function for training and for roll-outs."""
-    class_ = config.strategy.class_named(class_name)
-    return prompt_messages(config.agent.system, environment.instructions, question, config.strategy, class_)

@@ -9,13 +9,12 @@ from typing import Any
 
 from nat.config import Config
 from nat.environments import worlds
-from nat.mixing import Mix, per_source
+from nat.mixing import per_source
 from nat.quality import Controlled
-from nat.stages.questions import Elsewhere
-from nat.tokenization import ChatFormat, Dropped, class_token_counts
-from nat.trajectories import TrajectoryFiles
-from nat.trajectories.json_lines import DroppedRow
-from nat.types import Environment, Example, Question, Trajectory
+from nat.stages.examples import Examples, Prompt
+from nat.stages.questions import Elsewhere, SetApart
+from nat.tokenization import ChatFormat, class_token_counts
+from nat.types import Environment, Example, Trajectory
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,17 @@ class Prepared:
     """Everything that a run decides before a model is loaded."""
 
     environment: Environment
-    questions: list[Question]  # of `evaluation.split`
-    validation: list[Question]  # asked as well, for the report to choose on; disjoint from `questions`
+    elsewhere: Mapping[str, Elsewhere]  # further environments to ask in, by their names in `also_in`
+    apart: SetApart
+    prompt: Prompt
     format: ChatFormat
-    mixed: Mix | None  # None where nothing is trained
-    examples: list[Example]
+    made: Examples | None  # None where nothing is trained
     manifest: dict[str, Any]
     unseen: Mapping[str, list[Trajectory]]  # to measure the loss of; empty lists for none
-    elsewhere: Mapping[str, Elsewhere]  # further environments to ask in, by their names in `also_in`
+
+    @property
+    def examples(self) -> list[Example]:
+        return self.made.chosen if self.made else []
 
 
 def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
@@ -39,27 +41,17 @@ def counts(trajectories: Sequence[Trajectory]) -> dict[str, int]:
 
 
 def make_manifest(
-    config: Config,
-    mixed: Mix,
-    examples: Sequence[Example],
-    held_out: Sequence[Trajectory],
-    dropped: Sequence[Dropped],
-    controlled: Controlled,
-    bad_rows: Sequence[DroppedRow],
+    made: Examples, controlled: Controlled, held_out: Sequence[Trajectory], source: str | Sequence[str]
 ) -> dict[str, Any]:
-    """What was selected, from where, what was not and why; the four counts add up to what was read.
-
-    Rows that could not be read at all have no label; they stand apart, as `bad_rows`.
-    """
+    """What was selected, from where (`source`), what was not and why; the four counts add up to what was read."""
+    mixed, dropped = made.mixed, made.dropped
     success = {trajectory.id: trajectory.outcome.success for trajectory in controlled.kept}
     reasons = sorted({drop.reason for drop in dropped})
     by_rule = {rule: {"positives": p, "negatives": n} for rule, (p, n) in controlled.counts.items()}
     by_quality = [{"trajectory_id": d.id, "reason": d.rule, "detail": d.detail} for d in controlled.dropped]
     return {
         "hash": mixed.hash,
-        "trajectories": config.trajectories.path
-        if isinstance(config.trajectories, TrajectoryFiles)
-        else f"{config.trajectories.kind} in {config.environment.name}",
+        "trajectories": source,
         "selected": counts(list({t.id: t for t in mixed.selected}.values())),
         "repeats": len(mixed.selected) - len({t.id for t in mixed.selected}),  # with mixing.oversample
         "unused": counts(mixed.unused),
@@ -73,12 +65,11 @@ def make_manifest(
             for reason in reasons
         },
         "per_source": per_source(mixed.selected),
-        "trained_tokens": class_token_counts(examples),
+        "trained_tokens": class_token_counts(made.chosen),
         "preambles_replaced": sum("preamble_messages" in trajectory.metadata for trajectory in mixed.selected),
         "positives": [trajectory.id for trajectory in mixed.positives],
         "negatives": [trajectory.id for trajectory in mixed.negatives],
         "dropped_trajectories": by_quality + [drop._asdict() for drop in dropped],
-        **listed("bad_rows", bad_rows),
     }
 
 
@@ -91,13 +82,13 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     """What was chosen, for the terminal."""
     held_out = config.environment.questions == "held_out"
     origin = "held out of the trajectory files" if held_out else f"of {config.environment.name}"
-    yield f"questions     {len(prepared.questions)} {config.evaluation.split} questions {origin}"
+    yield f"questions     {len(prepared.apart.questions)} {config.evaluation.split} questions {origin}"
     name = config.environment.name
-    of_the_world = prepared.mixed and all(t.question_id.startswith(f"{name}-") for t in prepared.mixed.selected)
-    if isinstance(config.trajectories, TrajectoryFiles) and worlds.is_world(config.environment) and not of_the_world:
+    of_the_world = prepared.made and all(t.question_id.startswith(f"{name}-") for t in prepared.made.mixed.selected)
+    if not config.generates and worlds.is_world(config.environment) and not of_the_world:
         yield f"warning: trained on your files, evaluated in the built-in {name} world (environment={name});"
         yield "         environment=gsm8k evaluates on questions held out of the files"
-    if len(prepared.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":
+    if len(prepared.apart.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":
         yield f"              (evaluation.n_questions={config.evaluation.n_questions}: there are no more)"
     manifest = prepared.manifest
     for what in ("questions", "documents"):
@@ -108,7 +99,7 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     if config.agent.style == "cot" and any("Action" in class_.text for class_ in config.strategy.classes):
         yield f"warning: strategy={config.strategy.name} tells of Action steps; agent={config.agent.name} takes none."
         yield "         strategy=prefix_correct marks the classes without a word about them"
-    if prepared.mixed is None:
+    if prepared.made is None:
         return
     selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
     yield f"selected      {_counts_text(selected)}; unused {_counts_text(unused)}"

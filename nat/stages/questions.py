@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from nat import questions as question_sets
-from nat.config import Config
+from nat.agents import AgentConfig
 from nat.environments import benchmarks, custom, worlds
 from nat.environments.benchmarks import LoadedQuestions
+from nat.environments.config import EnvironmentConfig
 from nat.environments.earning import generate_questions
+from nat.environments.knowledge_base import Split
+from nat.rollouts import EvaluationConfig
+from nat.search import SearchConfig
 from nat.stages.environment import make_environment
-from nat.training import NoTraining
-from nat.trajectories import TrajectoryFiles
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Environment, Question, RequestError, Trajectory
 
@@ -23,6 +24,7 @@ class Elsewhere(NamedTuple):
 
     environment: Environment
     questions: list[Question]  # of `evaluation.split`
+    left_out: list[DroppedRow]  # rows of its question files that are not asked
 
 
 class SetApart(NamedTuple):
@@ -31,57 +33,91 @@ class SetApart(NamedTuple):
     kept: list[Trajectory]  # that may train
     held_out: list[Trajectory]  # on a question that is kept for evaluation
     left_out: list[DroppedRow]  # rows of question files that are not asked
-    elsewhere: dict[str, Elsewhere]  # the questions of further environments, by their names in `also_in`
 
 
-def questions_elsewhere(config: Config, name: str) -> tuple[Elsewhere, list[DroppedRow]]:
-    """A further environment with as many questions as the run's own, and rows of its files that are not asked.
+def questions_of(
+    world: EnvironmentConfig, environment: Environment, split: Split, n: int, pool: Sequence[Trajectory] = ()
+) -> LoadedQuestions:
+    """The questions of a split: a world's or an own environment's first `n`; all that files or the hub hold.
+
+    A question file has no splits. Those of `held_out` are taken out of the trajectories in `pool`; its split `train` is
+    what is left. Raises RequestError where an own environment has none, and for a file that cannot be used.
+    """
+    if worlds.is_world(world):
+        return LoadedQuestions(generate_questions(world, split, n), [])
+    if world.questions == "held_out":
+        taken = (
+            question_sets.not_held_out(pool, world.held_out)
+            if split == "train"
+            else question_sets.hold_out(pool, world.held_out, split)
+        )
+        return LoadedQuestions(taken, [])
+    if world.questions is None:
+        return LoadedQuestions(custom.own_questions(environment, split, n), [])
+    return benchmarks.load_questions(world.questions, world.fields, world.on_bad_row, environment.score)
+
+
+def questions_to_evaluate(
+    world: EnvironmentConfig,
+    environment: Environment,
+    evaluation: EvaluationConfig,
+    pool: Sequence[Trajectory] = (),
+) -> LoadedQuestions:
+    """Those of `evaluation.split`, not yet cut to `n_questions`.
+
+    None of an own environment that makes none, where none are asked (evaluation=none).
+    """
+    makes_none = world.questions is None and environment.questions is None and not worlds.is_world(world)
+    if makes_none and evaluation.kind == "none":
+        return LoadedQuestions([], [])
+    benchmarks.check_split(world.questions, evaluation.split)
+    return questions_of(world, environment, evaluation.split, evaluation.n_questions, pool)
+
+
+def questions_elsewhere(
+    name: str, world: EnvironmentConfig, agent: AgentConfig, searched: SearchConfig, evaluation: EvaluationConfig
+) -> Elsewhere:
+    """The further environment `also_in.NAME` with as many questions as the run's own.
 
     Raises RequestError where it has none.
     """
-    config = replace(config, environment=config.also_in[name])
-    environment, evaluation = make_environment(config), config.evaluation
+    environment = make_environment(world, agent, searched)
     try:
-        found, left_out = questions_of(config, environment, [], evaluation.split, evaluation.n_questions)
+        found, left_out = questions_to_evaluate(world, environment, evaluation)
     except RequestError as error:
         raise RequestError(str(error).replace("environment.", f"also_in.{name}.")) from None
     if not found and evaluation.kind != "none":
-        raise RequestError(
-            f"also_in.{name}.questions={config.environment.questions}: no {evaluation.split} question to ask there."
-        )
-    return Elsewhere(environment, found[: evaluation.n_questions]), left_out
+        raise RequestError(f"also_in.{name}.questions={world.questions}: no {evaluation.split} question to ask there.")
+    return Elsewhere(environment, found[: evaluation.n_questions], left_out)
 
 
-def set_questions_apart(config: Config, environment: Environment, pool: Sequence[Trajectory]) -> SetApart:
+def set_questions_apart(
+    world: EnvironmentConfig,
+    environment: Environment,
+    evaluation: EvaluationConfig,
+    elsewhere: Mapping[str, Elsewhere],
+    pool: Sequence[Trajectory],
+) -> SetApart:
     """Nothing is trained and evaluated on the same question, by normalised text. Raises RequestError."""
-    world, evaluation = config.environment, config.evaluation
-    found, left_out = questions_of(config, environment, pool, evaluation.split, evaluation.n_questions)
+    found, left_out = questions_to_evaluate(world, environment, evaluation, pool)
     asked = question_sets.texts(found)
     validation: list[Question] = []
     # A question file is a test set, all of it: then there is nothing to validate on.
     validates = evaluation.n_validation and evaluation.split == "test" and evaluation.kind != "none"
     if validates and world.questions in (None, "held_out"):
-        candidates, _ = questions_of(config, environment, pool, "validation", evaluation.n_validation or 0)
+        candidates, _ = questions_of(world, environment, "validation", evaluation.n_validation or 0, pool)
         fresh = [question for question in candidates if question_sets.normalise(question.text) not in asked]
         validation = fresh[: evaluation.n_validation]
-    elsewhere: dict[str, Elsewhere] = {}
-    for name in config.also_in:
-        elsewhere[name], others_left_out = questions_elsewhere(config, name)
-        left_out = [*left_out, *others_left_out]
     asked_elsewhere = question_sets.texts([question for other in elsewhere.values() for question in other.questions])
     unavailable = asked | question_sets.texts(validation) | asked_elsewhere
     kept, held_out = [], []
     for trajectory in pool:
         if world.questions == "held_out":  # all of them, not only as many as are asked
-            assert not worlds.is_world(world)
             apart = question_sets.is_held_out(trajectory.question, world.held_out)
             apart = apart or question_sets.normalise(trajectory.question) in asked_elsewhere
         else:
             apart = question_sets.normalise(trajectory.question) in unavailable
         (held_out if apart else kept).append(trajectory)
-    trains = not isinstance(config.training, NoTraining)
-    if not pool and isinstance(config.trajectories, TrajectoryFiles) and trains:
-        raise RequestError(f"trajectories.path={config.trajectories.path}: the files hold no trajectory.")
     if not found and evaluation.kind != "none":
         unscored = sum(trajectory.outcome.reference is None for trajectory in pool)
         raise RequestError(
@@ -94,21 +130,4 @@ def set_questions_apart(config: Config, environment: Environment, pool: Sequence
             f"environment.questions={world.questions}: every one of the {len(pool)} trajectories is on an "
             "evaluation question; none is left to train on."
         )
-    return SetApart(found[: evaluation.n_questions], validation, kept, held_out, left_out, elsewhere)
-
-
-def questions_of(
-    config: Config, environment: Environment, pool: Sequence[Trajectory], split: Literal["validation", "test"], n: int
-) -> LoadedQuestions:
-    """The questions of a split: a world's or an own environment's first `n`; all that files or the hub hold."""
-    world = config.environment
-    if worlds.is_world(world):
-        return LoadedQuestions(generate_questions(world, split, n), [])
-    if world.questions == "held_out":
-        return LoadedQuestions(question_sets.hold_out(pool, world.held_out, split), [])
-    if world.questions is None:
-        if environment.questions is None and config.evaluation.kind == "none":
-            return LoadedQuestions([], [])
-        return LoadedQuestions(custom.own_questions(environment, split, n), [])
-    benchmarks.check_split(world.questions, split)
-    return benchmarks.load_questions(world.questions, world.fields, world.on_bad_row, environment.score)
+    return SetApart(found[: evaluation.n_questions], validation, kept, held_out, left_out)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nat import search
 from nat import trajectories as trajectory_files
-from nat.config import Config
+from nat.config import Config, method_of
 from nat.files import write_json
 from nat.mixing import RatioMixing, ReplacedMixing
+from nat.model import QUESTION, save_model
+from nat.runs.outcomes import OUTCOMES
+from nat.runs.results import Coordinates
+from nat.stages.manifest import Prepared
 from nat.training import MEETING_PLACE
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
@@ -22,7 +26,7 @@ SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "e
 def remove_earlier_files(run_dir: Path) -> None:
     """What another run left in this directory must not be taken for this one's."""
     for path in (
-        *(run_dir / name for name in ("metrics.jsonl", "manifest.json", "outcomes.csv")),
+        *(run_dir / name for name in ("metrics.jsonl", "manifest.json", OUTCOMES)),
         *run_dir.glob("rollouts*.jsonl"),
     ):
         path.unlink(missing_ok=True)
@@ -30,24 +34,51 @@ def remove_earlier_files(run_dir: Path) -> None:
     shutil.rmtree(run_dir / MEETING_PLACE, ignore_errors=True)
 
 
-def saved_hash(run_dir: Path) -> str | None:
+def begin_directory(run_dir: Path, manifest: Mapping[str, Any], resume: bool) -> bool:
+    """Write the manifest, and clear away another run's files. Whether the run goes on with what is there."""
+    resume = resume and _saved_hash(run_dir) == manifest["hash"]
+    if not resume:
+        remove_earlier_files(run_dir)
+    write_json(run_dir / "manifest.json", manifest)
+    return resume
+
+
+def _saved_hash(run_dir: Path) -> str | None:
     try:
         return json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["hash"]
     except (OSError, ValueError, KeyError):
         return None
 
 
-def facts_of_saved(model_path: str) -> dict[str, Any]:
-    """How a model that `nat` saved was trained; nothing for any other model."""
+OF_TRAINING = ("method", "strategy", "ratio", "positives", "negatives", "seed", "manifest")
+
+
+def as_trained(coordinates: Coordinates, model_path: str) -> Coordinates:
+    """Where a model that `nat` saved was trained stands before where it is evaluated; others stay as they are."""
+    facts = _facts_of_saved(model_path)
+    return replace(coordinates, **{key: facts[key] for key in OF_TRAINING if key in facts})
+
+
+def threads_of_saved(model_path: str) -> int | None:
+    """`model.threads` of the training; None where `nat` did not save the model."""
+    return _facts_of_saved(model_path).get("threads")
+
+
+def _facts_of_saved(model_path: str) -> dict[str, Any]:
     try:
-        facts = json.loads((Path(model_path) / "nat.json").read_text(encoding="utf-8"))
+        return json.loads((Path(model_path) / "nat.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    kept = ("method", "strategy", "ratio", "positives", "negatives", "seed", "manifest", "threads")
-    return {key: facts[key] for key in kept if key in facts}
 
 
-def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path) -> None:
+def save_trained(config: Config, prepared: Prepared, model: Any, place: Coordinates, directory: Path) -> None:
+    """The trained model with its prompt, and what `nat evaluate` needs beside it."""
+    prompt = prepared.prompt(prepared.environment, QUESTION, config.strategy.infer_as)
+    save_model(model, prepared.format, directory, prompt, config.evaluation.decoding.stop, asdict(place))
+    save_configuration(config, place, directory)
+
+
+def save_configuration(config: Config, coordinates: Coordinates, directory: Path) -> None:
     """What `nat evaluate` needs beside the weights: the groups that make prompts and questions, as option files.
 
     `conf/GROUP/saved.yaml` below the model's directory; `nat.json` holds the facts of its training.
@@ -67,22 +98,23 @@ def save_configuration(config: Config, facts: Mapping[str, Any], directory: Path
     for group in SAVED_GROUPS:
         (directory / "conf" / group).mkdir(parents=True, exist_ok=True)
         write_json(directory / "conf" / group / "saved.yaml", tree[group])  # JSON is YAML
-    write_json(directory / "nat.json", {**facts, "threads": config.model.threads})
+    write_json(directory / "nat.json", {**asdict(coordinates), "threads": config.model.threads})
 
 
-def coordinates(
-    config: Config, method: str, n_positives: int, n_negatives: int, manifest_hash: str | None
-) -> dict[str, Any]:
-    """Where a run stands among others: the part of `results.json` that is known before it starts."""
-    return {
-        "method": method,
-        "environment": config.environment.name,
-        "strategy": config.strategy.name,
-        "ratio": config.mixing.ratio if isinstance(config.mixing, RatioMixing | ReplacedMixing) else None,
-        "positives": n_positives,
-        "negatives": n_negatives,
-        "seed": config.seed,
-        "model": config.model.name,
-        "split": config.evaluation.split,
-        "manifest": manifest_hash,
-    }
+def coordinates(config: Config, prepared: Prepared) -> Coordinates:
+    """Where the run stands among others; of a saved model that is only evaluated, as its training stood."""
+    mixed = prepared.made and prepared.made.mixed
+    n_positives, n_negatives = (len(mixed.positives), len(mixed.negatives)) if mixed else (0, 0)
+    found = Coordinates(
+        method=method_of(config, n_negatives),
+        environment=config.environment.name,
+        strategy=config.strategy.name,
+        ratio=config.mixing.ratio if isinstance(config.mixing, RatioMixing | ReplacedMixing) else None,
+        positives=n_positives,
+        negatives=n_negatives,
+        seed=config.seed,
+        model=config.model.name,
+        split=config.evaluation.split,
+        manifest=prepared.manifest["hash"],
+    )
+    return found if config.trains else as_trained(found, config.model.path)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nat.config import CONF_DIR, kinds
+from nat.config import kinds
+from nat.core.paths import CONF_DIR
 
 # Keys that came later, and the values under which a run is what it was before.
 LATER: Mapping[str, Mapping[str, Any]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,44 +16,23 @@ from nat.core.paths import ASSETS
 from nat.environments import custom
 from nat.model import BUILT_IN
 from nat.quality import is_off
-from nat.trajectories import sources
+from nat.schema import values_of_effect
+from nat.search import ReplaySearch
+from nat.trajectories import TrajectoryFiles, sources
 
-# Groups and keys without effect on a result: where it goes, how it is shown, what is kept beside it.
-OF_NO_EFFECT = ("sweep", "tracking", "report", "format", "examples", "collect", "audit")
-# Keys that came later, and the values under which a run is what it was before: cells measured then stay the same cells.
-NEUTRAL: tuple[tuple[str, str, Any], ...] = (
-    ("training", "processes", 1),
-    ("training", "sharding", "none"),
-    ("agent", "style", "react"),
-    ("agent", "instructions", None),
-    ("trajectories", "questions", None),
-    ("trajectories", "on_bad_row", "error"),
-    ("trajectories", "label", None),
-    ("environment", "fields", {"id": None, "question": "question", "answer": "answer"}),
-    ("environment", "on_bad_row", "error"),
-    ("environment", "tools", ["calculate"]),
-    ("environment", "scorer", "numeric"),
-    ("environment", "other_verbs_share", 0.0),
-    ("trajectories", "failures_rate", None),
-    ("evaluation", "also_at", []),
-    ("evaluation", "n_class_losses", 0),
-)
-TRAINING_OF_NO_EFFECT = ("save", "checkpoint_every")
+SCHEMA = 2  # of what is hashed; another number makes every cell another one
 
 
 def cell_hash(config: Config) -> str:
     """Sixteen hexadecimal digits, equal for runs that must give the same results.
 
     Of the resolved values and of every byte of the trajectory files, a local question file and a local model: an edited
-    input makes another cell, whatever it is called, and a renamed sweep or another tracker does not.
+    input makes another cell, whatever it is called, and a renamed sweep or another tracker does not. Keys that are
+    marked OF_NO_EFFECT where they are declared do not count.
     """
-    tree = json.loads(json.dumps(asdict(config)))
-    tree = {group: values for group, values in tree.items() if group not in OF_NO_EFFECT}
-    for key in TRAINING_OF_NO_EFFECT:
-        del tree["training"][key]
-    _drop_neutral(tree)
-    if config.trajectories.kind == "scripted" or config.training.objective == "none" or is_off(config.quality):
-        del tree["quality"]  # nothing is left out, as it was before there was quality control
+    tree = json.loads(json.dumps(values_of_effect(config)))
+    if config.generates or not config.trains or is_off(config.quality):
+        del tree["quality"]  # nothing is left out
     inputs = []
     for keys, label, path in _inputs(config):
         inputs.append([label, content_hash(path)])
@@ -63,23 +41,9 @@ def cell_hash(config: Config) -> str:
             for parent in parents:
                 place = place[parent]
             place[key] = None  # the content stands for the path
-    parts: dict[str, Any] = {"config": tree, "inputs": dict(inputs)}
+    parts: dict[str, Any] = {"schema": SCHEMA, "config": tree, "inputs": dict(inputs)}
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _drop_neutral(tree: dict[str, Any]) -> None:
-    for group, key, neutral in NEUTRAL:
-        if tree[group].get(key, neutral) == neutral:
-            tree[group].pop(key, None)
-    if not tree["also_in"]:
-        del tree["also_in"]
-    for environment in (tree["environment"], *tree.get("also_in", {}).values()):
-        environment.pop("few_shot", None)  # only `nat collect` shows it
-    if tree["search"]["kind"] == "none":
-        del tree["search"]
-    else:
-        tree["search"] = {key: value for key, value in tree["search"].items() if key not in search.OF_NO_EFFECT}
 
 
 def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, ...]], str, Path]]:
@@ -87,7 +51,7 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, ...]], str, Path]]
 
     Trajectory and question files keep their short names, which make ids where a record has none.
     """
-    if config.trajectories.path is not None:
+    if isinstance(config.trajectories, TrajectoryFiles) and config.trajectories.path is not None:
         paths = trajectory_files.paths(config.trajectories.path)
         for place, (path, label) in enumerate(zip(paths, trajectory_files.labels(paths), strict=True)):
             for file in sources.files(path):  # a `datasets` folder holds several
@@ -98,7 +62,7 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, ...]], str, Path]]
         yield [("trajectories", "questions")], "trajectory questions", question_file
     for place, path in enumerate(search.files(config.search)):
         yield [("search", "path")], f"search {place}", path
-    if config.search.kind == "replay" and config.search.questions is not None:
+    if isinstance(config.search, ReplaySearch) and config.search.questions is not None:
         yield [("search", "questions")], "search questions", Path(config.search.questions)
     environments: list[tuple[tuple[str, ...], Any]] = [(("environment",), config.environment)]
     environments += [(("also_in", name), environment) for name, environment in config.also_in.items()]

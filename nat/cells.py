@@ -24,7 +24,7 @@ from nat.runs.directory import RESULTS, git_state, read_results, versions, write
 from nat.runs.results import Error, Results
 from nat.stages.questions import questions_elsewhere
 from nat.stages.saving import SAVED_GROUPS, threads_of_saved
-from nat.tracking import tracking_id
+from nat.tracking import WandbTracking, tracking_id
 from nat.types import RequestError, StageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
         config = settled(composition.checked(composed, overrides), is_sweep)
         hash = cell_hash(config)
         # A single run's `sweep.name` is the time: resumed, it would become another W&B run.
-        group = config.tracking.group or config.sweep.name if is_sweep else run_dir.name
+        own_group = config.tracking.group if isinstance(config.tracking, WandbTracking) else None
+        group = own_group or config.sweep.name if is_sweep else run_dir.name
         results = replace(results, cell=hash, tracking_id=tracking_id(hash, group))
         earlier = read_results(run_dir)
         if is_sweep and earlier.status == "completed" and earlier.cell == hash:
@@ -89,7 +90,7 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
             run_dir,
             say,
             resume=earlier.status != "completed" and earlier.cell == hash,
-            save=bool(config.training.save),
+            save=config.saves,
             tracking_id=tracking_id(hash, group),
         )
         import torch
@@ -229,7 +230,7 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
         config = cell.config
         if cell.hash in done:
             continue
-        if config.training.objective == "none" or config.trajectories.kind == "scripted":
+        if not config.trains or config.generates:
             # Counted by `nat.config.check`; what is asked elsewhere may lie in files.
             for name in config.also_in:
                 key = repr((name, config.also_in[name], config.evaluation))

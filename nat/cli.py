@@ -235,7 +235,6 @@ def _audit(argv: Sequence[str]) -> int:
 
     own = {
         "trajectories": "auto",
-        "trajectories.on_bad_row": "drop",
         "training": "none",
         "evaluation": "none",
         "tracking": "none",
@@ -243,6 +242,8 @@ def _audit(argv: Sequence[str]) -> int:
     overrides = [f"{key}={value}" for key, value in own.items() if key not in named]
     if files:
         overrides.append(f"trajectories.path=[{','.join(map(composition.quote, files))}]")
+    if "trajectories.on_bad_row" not in named:
+        overrides.append("trajectories.on_bad_row=drop")
     overrides += request.overrides
     if request.only_shows:
         return _hydra([*(a for a in rest if a not in request.overrides), *overrides])

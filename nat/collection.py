@@ -21,7 +21,7 @@ from dataclasses import dataclass as plain_dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
@@ -40,12 +40,19 @@ BROKEN_IN_A_ROW = 3  # episodes, or as many as run at once: then the endpoint is
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class TurnsConfig:
-    """How a turn is generated. Values and their meaning: conf/collect/model.yaml."""
+    """How a turn is generated. Values and their meaning: conf/collect/model.yaml and openai.yaml."""
 
     max_tokens: PositiveInt | None
     top_p: Annotated[float, Field(gt=0, le=1)]
     stop: list[Annotated[str, Field(min_length=1)]]
     at_once: PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ModelTurns(TurnsConfig):
+    """A turn without a limit might never end: no server decides here."""
+
+    max_tokens: PositiveInt
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -62,40 +69,65 @@ class EndpointConfig:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class CollectConfig:
-    """Values and their meaning: conf/collect/."""
+class Collecting:
+    """What every policy has: which questions it is asked, how often, and where the episodes go."""
 
     name: Annotated[str, Field(min_length=1)]
-    kind: Literal["scripted", "model", "openai"]
+    kind: str
     output: Annotated[str, Field(pattern=r"\.jsonl$")]
     split: Literal["train", "validation", "test"]
     n_questions: PositiveInt | None
     skip_questions: NonNegativeInt
-    temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1)] | None
     samples: PositiveInt
     seed: NonNegativeInt
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ScriptedCollecting(Collecting):
+    """Values and their meaning: conf/collect/scripted.yaml."""
+
+    kind: Literal["scripted"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class PromptedCollecting(Collecting):
+    """What the policies have that read a prompt and sample their turns."""
+
+    temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1)]
     few_shot: str | None
     as_class: str | None
-    turns: TurnsConfig | None
-    endpoint: EndpointConfig | None
+    turns: TurnsConfig
 
     @model_validator(mode="after")
-    def _fits_the_kind(self) -> CollectConfig:
-        needed = {"scripted": (), "model": ("temperatures", "turns"), "openai": ("temperatures", "turns", "endpoint")}
-        for key in ("temperatures", "turns", "endpoint"):
-            wanted = key in needed[self.kind]
-            if (getattr(self, key) is not None) != wanted:
-                raise ValueError(f"{key} must {'be given' if wanted else 'be null'} with kind={self.kind}")
-        if self.kind == "scripted" and (self.few_shot is not None or self.as_class is not None):
-            raise ValueError("few_shot and as_class must be null with kind=scripted: that policy reads no prompt")
-        if self.kind == "model" and self.turns is not None and self.turns.max_tokens is None:
-            raise ValueError("turns.max_tokens must be given with kind=model: a turn might never end")
-        temperatures = self.temperatures or []
-        if len(set(temperatures)) < len(temperatures):
-            raise ValueError(f"temperatures={temperatures}: each must be there once; samples plays it several times")
-        if 0 in temperatures and self.samples > 1:
+    def _every_episode_is_another(self) -> Self:
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(
+                f"temperatures={self.temperatures}: each must be there once; samples plays it several times"
+            )
+        if 0 in self.temperatures and self.samples > 1:
             raise ValueError(f"samples={self.samples}: at temperature 0 every sample is the same; take samples=1")
         return self
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ModelCollecting(PromptedCollecting):
+    """Values and their meaning: conf/collect/model.yaml."""
+
+    kind: Literal["model"]
+    turns: ModelTurns
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ServerCollecting(PromptedCollecting):
+    """Values and their meaning: conf/collect/openai.yaml."""
+
+    kind: Literal["openai"]
+    endpoint: EndpointConfig
+
+
+CollectConfig: TypeAlias = Annotated[
+    ScriptedCollecting | ModelCollecting | ServerCollecting, Field(discriminator="kind")
+]
 
 
 @plain_dataclass(frozen=True)
@@ -177,7 +209,7 @@ def _play_all(config: Config, play: Any, episodes: Sequence[Episode], file: Coll
     missing = [episode for episode in episodes if episode.id not in file.known and episode.id not in file.refused]
     there = len(episodes) - len(missing)
     # Refused connections break all episodes that run at once, one reason or not; then a row of them says enough.
-    at_once = config.collect.turns.at_once if config.collect.turns else 1
+    at_once = config.collect.turns.at_once if isinstance(config.collect, PromptedCollecting) else 1
     limit = max(BROKEN_IN_A_ROW, min(at_once, len(missing)))
     so_far = Counter(file.known[e.id].success for e in episodes if e.id in file.known)
     tokens = broken = in_a_row = played = 0
@@ -261,7 +293,7 @@ def _questions_of_trajectories(config: Config, share: float, left_out: list[Drop
     from nat import trajectories as files
     from nat.questions import hold_out, is_held_out, normalise
 
-    pool = list(files.read(config.trajectories, left_out))
+    pool = list(files.read(files.files_of(config.trajectories), left_out))
     if config.collect.split != "train":
         return hold_out(pool, share, config.collect.split)
     found: dict[str, Question] = {}
@@ -274,7 +306,8 @@ def _questions_of_trajectories(config: Config, share: float, left_out: list[Drop
 
 def plan(config: Config, questions: Sequence[Question]) -> list[Episode]:
     """Every episode, all questions of a sample and temperature before the next. Raises RequestError for equal ids."""
-    name, temperatures = config.collect.name, config.collect.temperatures or [None]
+    name = config.collect.name
+    temperatures = config.collect.temperatures if isinstance(config.collect, PromptedCollecting) else [None]
     episodes = []
     for sample in range(config.collect.samples):
         for temperature in temperatures:
@@ -296,7 +329,9 @@ def prompt_maker(config: Config, environment: Environment) -> Callable[[str], tu
     """
     from nat.strategy import StrategyClass, prompt_messages
 
-    few_shot, wanted, strategy = config.collect.few_shot, config.collect.as_class, config.strategy
+    asked, strategy = config.collect, config.strategy
+    prompted = isinstance(asked, PromptedCollecting)
+    few_shot, wanted = (asked.few_shot, asked.as_class) if prompted else (None, None)
     if few_shot == "environment":
         few_shot = getattr(config.environment, "few_shot", None)
     if wanted is None:
@@ -314,16 +349,18 @@ def policy(
 
     Raises RequestError where the configuration cannot be played; no model is loaded before there is something to play.
     """
-    if config.collect.kind == "openai":
-        from nat import openai_policy
-
-        return openai_policy.policy(config.collect, environment, prompt)
     from nat import policies
 
-    if config.collect.kind == "model":
-        return partial(policies.play_model, config, environment, prompt)
-    policies.check_scripted(config, environment)
-    return partial(policies.play_scripted, config, environment, prompt)
+    match config.collect:
+        case ServerCollecting():
+            from nat import openai_policy
+
+            return openai_policy.policy(config.collect, environment, prompt)
+        case ModelCollecting():
+            return partial(policies.play_model, config, config.collect, environment, prompt)
+        case ScriptedCollecting():
+            policies.check_scripted(config, environment)
+            return partial(policies.play_scripted, config, environment, prompt)
 
 
 # ---- what is written ----
@@ -333,7 +370,7 @@ def as_trajectory(
     config: Config, settings_hash: str, episode: Episode, rollout: Rollout, details: Mapping[str, Any]
 ) -> Trajectory:
     facts = {"temperature": episode.temperature, "sample": episode.sample, "policy": config.collect.kind}
-    if config.collect.as_class is not None:
+    if isinstance(config.collect, PromptedCollecting) and config.collect.as_class is not None:
         facts["as_class"] = config.collect.as_class
     return Trajectory(
         id=episode.id,
@@ -368,6 +405,7 @@ def settings(
     Where a server stands, how many episodes run at once and how often a request is tried may change on the way.
     """
     asked = config.collect
+    turns = asked.turns if isinstance(asked, PromptedCollecting) else None
     world = {k: v for k, v in asdict(config.environment).items() if k not in ("questions", "held_out", "few_shot")}
     if world.get("other_verbs_share") == 0.0:
         del world["other_verbs_share"]  # a later key: files begun without it go on
@@ -381,9 +419,9 @@ def settings(
                 "seed": asked.seed,
                 "prompt": [[message.role, message.content] for message in prompt("{question}")],
                 "turns": None
-                if asked.turns is None
-                else {"max_tokens": asked.turns.max_tokens, "top_p": asked.turns.top_p, "stop": asked.turns.stop},
-                "extra": asked.endpoint.extra if asked.endpoint else None,
+                if turns is None
+                else {"max_tokens": turns.max_tokens, "top_p": turns.top_p, "stop": turns.stop},
+                "extra": asked.endpoint.extra if isinstance(asked, ServerCollecting) else None,
                 "environment": world,
                 "protocol": environment.protocol,
                 "search": None if search is None else asdict(search),
@@ -394,9 +432,9 @@ def settings(
 
 def _model_identity(config: Config) -> JsonValue:
     """The model's name at its server, or a local model's files by content; None for the scripted policy."""
-    if config.collect.endpoint is not None:
+    if isinstance(config.collect, ServerCollecting):
         return config.collect.endpoint.model
-    if config.collect.kind != "model":
+    if not isinstance(config.collect, ModelCollecting):
         return None
     from nat.cell_hash import content_hash
     from nat.core.paths import ASSETS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nat.cell_hash import cell_hash
-from nat.config import Config, field_names, load, settled
+from nat.config import Config, field_names, load, settled, who_has
 from nat.core.paths import CONF_DIR
 from nat.types import RequestError
 
@@ -108,17 +108,16 @@ def describe_composition_error(error: Exception) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
         group, _, name = key.rpartition(".")
-        where = f" in {group!r}" if group else ""
         if match := re.fullmatch(r"model@(also_in\.\w+)\.model", key):
             return (
                 f"{match[1]}: this environment brings a model along, and the model is the run's own.\n"
                 f"Take the world alone: +environment/worlds@{match[1]}=multihop (or strategic)"
             )
-        if group == "training.sft":
+        if group == "training.sft" and name not in _preset_names():
             if close := difflib.get_close_matches(name, _preset_names(), n=1, cutoff=0.8):
                 return f"{key}: there is no key {name!r} in 'training.sft'. Did you mean training.sft.{close[0]}?"
             return f"{key}: not among the values of this preset; a field of TRL's SFTConfig is added as +{key}=VALUE"
-        return f"{key}: there is no key {name!r}{where}.{_near(key)}"
+        return f"{key}: {_near(key)}"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         # The message knows the last part of the key, the error the whole of it (or another key that refers to it).
         whole = str(getattr(error, "full_key", None) or "")
@@ -140,14 +139,19 @@ def _preset_names() -> list[str]:
 
 
 def _near(key: str) -> str:
+    """What is said of a key that the composed options have not."""
     group, _, name = key.rpartition(".")
+    # Fields of SFTConfig are free, and so no keys of a kind: it is their place that an option has or not.
+    if others := who_has(["training", "sft"] if group == "training.sft" else key.split(".")):
+        return f"the chosen option of {key.partition('.')[0]!r} has no such key; {others}."
+    missing = f"there is no key {name!r}{f' in {group!r}' if group else ''}."
     known = field_names(group.split(".") if group else [])
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close and close[0] == name:  # a key of another option of the group
-        return ""
+        return missing
     if close:
-        return f" Did you mean {f'{group}.' if group else ''}{close[0]}?"
-    return f"\nKnown there: {', '.join(known)}" if known else ""
+        return f"{missing} Did you mean {f'{group}.' if group else ''}{close[0]}?"
+    return f"{missing}\nKnown there: {', '.join(known)}" if known else missing
 
 
 def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | None = None) -> Plan:
@@ -187,7 +191,7 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
     axes = [
         f"{key}={value}"
         for key, value in (first.hydra.sweeper.params or {}).items()
-        if key not in named and value is not None  # null: a scale takes an experiment's axis away
+        if key not in named and value  # "": a scale takes an experiment's axis away; Hydra takes no null there
     ]
     if "hydra.sweep.subdir" in named:
         raise RequestError("hydra.sweep.subdir: nat names the cells' directories itself; set hydra.sweep.dir.")
@@ -210,6 +214,8 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
         task = _task_overrides(batch)
         config = settled(checked(compose(batch, config_dir), task), is_sweep=True)
         cell = cell_hash(config)
+        if not config.trains and cell in {other.hash for other in cells if other.overrides != tuple(task)}:
+            continue  # the untrained model is one cell, whatever the sweep varies in the training of the others
         swept = [o for o in task if o.lstrip("+").partition("=")[0] in swept_keys]
         cells.append(Cell(tuple(task), config, directory / cell_name(swept, cell), cell))
     if len({cell.hash for cell in cells}) < len(cells):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import fields, replace
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -20,26 +21,27 @@ from pydantic.dataclasses import dataclass
 from nat import search
 from nat.agents import AgentConfig
 from nat.audit import AuditConfig
-from nat.collection import CollectConfig
+from nat.collection import CollectConfig, ServerCollecting
 from nat.comparison import ReportConfig
 from nat.core.paths import CONF_DIR
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
 from nat.environments.worlds import WorldConfig, is_world
 from nat.labels import parse_rule
-from nat.mixing import MixingConfig, check_enough
+from nat.mixing import MixingConfig, ReplacedMixing, check_enough
 from nat.model import ModelConfig
 from nat.quality import QualityConfig, is_off
 from nat.rollouts import EvaluationConfig
-from nat.schema import STRICT
-from nat.search import SearchConfig
+from nat.schema import OF_NO_EFFECT, STRICT
+from nat.search import NoSearch, SearchConfig
 from nat.strategy import StrategyConfig
 from nat.tracking import TrackingConfig
-from nat.training import TrainingConfig, check_sharding
-from nat.trajectories import TrajectoriesConfig
+from nat.training import NoTraining, Training, TrainingConfig, check_sharding
+from nat.trajectories import ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles
 from nat.types import RequestError
 
 SHOWN_ERRORS = 3  # wrong values listed before "and N more": an error stays on a few lines
+IN_FULL = 3  # options listed as GROUP=OPTION each; of more, the group is named once
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -62,23 +64,27 @@ class Config:
     training: TrainingConfig
     evaluation: EvaluationConfig
     also_in: dict[str, EnvironmentConfig]
-    collect: CollectConfig
-    audit: AuditConfig
-    tracking: TrackingConfig
-    report: ReportConfig
+    collect: Annotated[CollectConfig, OF_NO_EFFECT]
+    audit: Annotated[AuditConfig, OF_NO_EFFECT]
+    tracking: Annotated[TrackingConfig, OF_NO_EFFECT]
+    report: Annotated[ReportConfig, OF_NO_EFFECT]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    format: Literal["terminal", "html"]
-    examples: PositiveInt
-    sweep: SweepConfig
+    format: Annotated[Literal["terminal", "html"], OF_NO_EFFECT]
+    examples: Annotated[PositiveInt, OF_NO_EFFECT]
+    sweep: Annotated[SweepConfig, OF_NO_EFFECT]
 
     @property
     def trains(self) -> bool:
-        return self.training.objective != "none"
+        return not isinstance(self.training, NoTraining)
+
+    @property
+    def saves(self) -> bool:
+        return isinstance(self.training, Training) and bool(self.training.save)
 
     @property
     def generates(self) -> bool:
         """The trajectories are generated in a built-in world, not read from files."""
-        return self.trajectories.kind == "scripted"
+        return isinstance(self.trajectories, ScriptedTrajectories)
 
     @property
     def generating_world(self) -> WorldConfig | None:
@@ -87,7 +93,49 @@ class Config:
     @property
     def source(self) -> str | list[str]:
         """Where the trajectories come from, in words or as files."""
-        return self.trajectories.path or f"{self.trajectories.kind} in {self.environment.name}"
+        named = self.trajectories.path if isinstance(self.trajectories, TrajectoryFiles) else None
+        return named or f"{self.trajectories.kind} in {self.environment.name}"
+
+
+@plain_dataclass(frozen=True)
+class Kinds:
+    """What a group of several kinds can be: the key that says which kind it is, and the keys of each."""
+
+    tag: str
+    keys: Mapping[str, tuple[str, ...]]
+
+    @property
+    def known(self) -> list[str]:
+        """The keys of all kinds, each once."""
+        return list(dict.fromkeys(key for keys in self.keys.values() for key in keys))
+
+
+@cache
+def kinds() -> dict[str, Kinds]:
+    """The groups of several kinds, by name, as the types of `Config` say."""
+    found = {}
+    for group, hint in get_type_hints(Config, include_extras=True).items():
+        for note in getattr(hint, "__metadata__", ()):
+            if tag := getattr(note, "discriminator", None):
+                types = get_args(get_args(hint)[0])
+                found[group] = Kinds(tag, {kind: keys for type_ in types for kind, keys in _kinds_of(type_, tag)})
+    return found
+
+
+def _kinds_of(type_: type, tag: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The kinds that a type stands for (the formats of trajectory files share one), each with its keys."""
+    keys = tuple(field.name for field in fields(type_))
+    return [(kind, keys) for kind in get_args(get_type_hints(type_)[tag])]
+
+
+def group_at(path: Sequence[int | str]) -> str | None:
+    """The group of several kinds to which a path leads; a further environment is one of `environment`."""
+    match path:
+        case (str(group),) if group in kinds():
+            return group
+        case ("also_in", str()):
+            return "environment"
+    return None
 
 
 def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool = True) -> Config:
@@ -96,9 +144,7 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
     `overrides` are those of the command line: naming one of `training.max_steps` and `training.epochs` there clears
     the other. Raises RequestError that names each wrong key in full, its value and the remedy.
     """
-    tree = _clear_other_budget(tree, overrides)
-    if isinstance(further := tree.get("also_in"), Mapping):  # null takes out what an experiment names
-        tree = {**tree, "also_in": {name: given for name, given in further.items() if given is not None}}
+    tree = _without_what_is_set_aside(_clear_other_budget(tree, overrides))
     try:
         # Through JSON, because pydantic's strict mode then takes objects for dataclasses and arrays for tuples.
         text = json.dumps(tree, allow_nan=False)
@@ -107,7 +153,7 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
     try:
         config = TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
-        raise RequestError(_describe(error, tree)) from None
+        raise RequestError(_describe(error, tree, _named(overrides))) from None
     check(config, inputs=inputs)
     return config
 
@@ -115,34 +161,33 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
 def check(config: Config, *, inputs: bool = True) -> None:
     """Refuse what no single group can see to be impossible."""
     environment = config.environment
-    if config.trajectories.kind == "scripted" and not is_world(environment) and config.training.objective != "none":
+    generated = config.trajectories if isinstance(config.trajectories, ScriptedTrajectories) and config.trains else None
+    if generated and not is_world(environment):
         raise RequestError(
             f"trajectories=scripted are generated in the built-in worlds, not in environment={environment.name}.\n"
             "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
         )
-    generates = config.trajectories.kind == "scripted" and config.training.objective != "none"
-    if generates and not is_off(config.quality) and config.quality != _default_quality():
+    if generated and not is_off(config.quality) and config.quality != _default_quality():
         raise RequestError(
             "quality: its rules are for files; trajectories=scripted are generated, and none of them is left out.\n"
             "Leave quality=default, or write them to a file (nat collect) and train on it with trajectories=jsonl."
         )
     check_sharding(config.training, config.model.lora)
     check_also_in(config, inputs=inputs)
-    parse_rule(config.trajectories.label)
+    if isinstance(config.trajectories, TrajectoryFiles):
+        parse_rule(config.trajectories.label)
     check_search(config, plays=config.evaluation.kind == "rollouts", inputs=inputs)
-    endpoint = config.collect.endpoint
-    if endpoint is not None and endpoint.base_url is not None:
+    if isinstance(config.collect, ServerCollecting) and config.collect.endpoint.base_url is not None:
         from nat.tools.web_search import check_url
 
         check_url(
-            endpoint.base_url,
+            config.collect.endpoint.base_url,
             "collect.endpoint.base_url",
             "http://localhost:8000/v1",
             "collect.endpoint.key_variable",
         )
-    if config.trajectories.kind == "scripted" and config.training.objective != "none":
-        # Their numbers are known before a single one is played.
-        check_enough(config.mixing, config.trajectories.successes or 0, config.trajectories.failures or 0)
+    if generated:  # their numbers are known before a single one is played
+        check_enough(config.mixing, generated.successes, generated.failures)
     for name in config.evaluation.also_as if isinstance(config.evaluation.also_as, list | tuple) else ():
         config.strategy.class_named(name)
 
@@ -167,7 +212,7 @@ def check_also_in(config: Config, *, inputs: bool = True) -> None:
                 "validation questions are those of a generated world."
             )
         plays = config.evaluation.kind == "rollouts"
-        if config.search.kind == "none" and _searches(environment, config.agent) and plays and inputs:
+        if isinstance(config.search, NoSearch) and _searches(environment, config.agent) and plays and inputs:
             raise RequestError(_search_needed(f"also_in.{name} ({environment.name})"))
 
 
@@ -175,7 +220,7 @@ def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
     """Refuse a search that no tool of the environment uses, and (where episodes are played) a tool without one."""
     environment = config.environment
     searches = _searches(environment, config.agent)
-    if config.search.kind != "none":
+    if not isinstance(config.search, NoSearch):
         if not searches and not any(_searches(other, config.agent) for other in config.also_in.values()):
             raise RequestError(
                 f"search={config.search.kind}: nothing in environment={environment.name} with "
@@ -209,28 +254,27 @@ def _default_quality() -> QualityConfig:
 def settled(config: Config, is_sweep: bool) -> Config:
     """The values that are null for "as suits a single run, or a sweep's cell", decided."""
     training, evaluation = config.training, config.evaluation
-    save = training.save if training.save is not None else not is_sweep
+    if isinstance(training, Training) and training.save is None:
+        training = replace(training, save=not is_sweep)
     n_validation = evaluation.n_validation
     if n_validation is None:
         n_validation = evaluation.n_questions if is_sweep else 0
-    return replace(
-        config, training=replace(training, save=save), evaluation=replace(evaluation, n_validation=n_validation)
-    )
+    return replace(config, training=training, evaluation=replace(evaluation, n_validation=n_validation))
 
 
 def method_of(config: Config, n_negatives: int) -> str:
     """The method a run stands for in results: derived from what it trains on and how, never declared."""
-    if config.training.objective == "none":
+    if isinstance(config.training, NoTraining):
         return "base"
     if n_negatives == 0:
-        return "replaced" if config.mixing.kind == "replaced" else "positive_only"
+        return "replaced" if isinstance(config.mixing, ReplacedMixing) else "positive_only"
     if not config.strategy.is_marked:
         return "nut"
     return "nat_graded" if config.strategy.is_graded else "nat"
 
 
 def _clear_other_budget(tree: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
-    named = {override.lstrip("+").partition("=")[0] for override in overrides}
+    named = _named(overrides)
     training = tree.get("training")
     if isinstance(training, Mapping):
         for given, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
@@ -239,22 +283,55 @@ def _clear_other_budget(tree: Mapping[str, Any], overrides: Sequence[str]) -> Ma
     return tree
 
 
-def _describe(error: ValidationError, tree: Mapping[str, Any]) -> str:
-    lines = [_describe_one(dict(item), tree) for item in error.errors()]
+def _named(overrides: Sequence[str]) -> set[str]:
+    return {override.lstrip("+").partition("=")[0] for override in overrides}
+
+
+def _without_what_is_set_aside(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree without what stands in it for another kind of a group than the chosen one, where that is meant so.
+
+    Hydra's files add up, and none can delete: null takes out a key that another file has set for another kind (an
+    experiment's `trajectories.successes`, where a scale reads files), and a whole environment out of `also_in`. Where
+    nothing is trained, all keys of training are set aside: a sweep gives `training.max_steps` to its `method=base` too.
+    """
+    found = dict(tree)
+    for group, of_group in kinds().items():
+        if isinstance(values := tree.get(group), Mapping):
+            kind = values.get(of_group.tag)
+            elsewhere = set(of_group.known) - set(of_group.keys.get(str(kind), of_group.known))
+            is_idle = group == "training" and kind == "none"
+            found[group] = {k: v for k, v in values.items() if k not in elsewhere or not (is_idle or v is None)}
+    if isinstance(further := tree.get("also_in"), Mapping):
+        found["also_in"] = {name: given for name, given in further.items() if given is not None}
+    return found
+
+
+def _describe(error: ValidationError, tree: Mapping[str, Any], named: Collection[str]) -> str:
+    lines = [_describe_one(dict(item), tree, named) for item in error.errors()]
     lines = list(dict.fromkeys(lines))
     more = [f"... and {len(lines) - SHOWN_ERRORS} more wrong values"] if len(lines) > SHOWN_ERRORS else []
     return "\n".join(lines[:SHOWN_ERRORS] + more)
 
 
-def _describe_one(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
+def _describe_one(item: dict[str, Any], tree: Mapping[str, Any], named: Collection[str]) -> str:
     path, value, siblings = _locate(item["loc"], tree)
     key = ".".join(str(part) for part in path) or "config"
     match item["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            known = [name for name in field_names(path[:-1]) if name not in siblings] or list(field_names(path[:-1]))
-            close = difflib.get_close_matches(str(path[-1]), field_names(path[:-1]), n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-            return f"{key}={value!r}: there is no such key; {hint}"
+            if (group := group_at(path[:-1])) and (others := who_has(path)):
+                # Another file may have set it, as experiments do; what was typed is simply left out.
+                remedy = "" if key in named else f"; {key}=null takes it out"
+                return f"{key}={_shown(value)}: {_chosen(group, siblings)} has no such key; {others}{remedy}"
+            own = list(kinds()[group].keys[siblings[kinds()[group].tag]]) if group else []
+            known = own or field_names(path[:-1])
+            name = str(path[-1])
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            if not close and group and (close := difflib.get_close_matches(name, field_names(path[:-1]), n=1)):
+                others = who_has([*path[:-1], *close])
+                return f"{key}={_shown(value)}: there is no such key; did you mean {close[0]!r}? {others}"
+            left = [name for name in known if name not in siblings] or known
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(left)}"
+            return f"{key}={_shown(value)}: there is no such key; {hint}"
         case "missing" | "missing_argument":
             return f"{key}: is missing; it must be given: in its YAML file, or as +{key}=VALUE"
         case "value_error":
@@ -263,32 +340,79 @@ def _describe_one(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
             names_field = isinstance(value, Mapping) and re.match(r"\w+", message)[0] in value  # type: ignore[index]
             return f"{key}.{message}" if names_field else f"{key}: {message}"
         case "literal_error":
-            return f"{key}={value!r}: it must be one of {item['ctx']['expected']}"
+            return f"{key}={_shown(value)}: it must be one of {item['ctx']['expected']}"
         case "union_tag_invalid":
-            return f"{key}.kind={item['ctx']['tag']!r}: it must be one of {item['ctx']['expected_tags']}"
+            tag = item["ctx"]["discriminator"].strip("'")
+            return f"{key}.{tag}={item['ctx']['tag']!r}: it must be one of {item['ctx']['expected_tags']}"
         case "union_tag_not_found" | "dict_type" if path[0] == "also_in" and len(path) == 2:
             return f"{key}={value!r}: it must be a whole environment; choose one with +environment@{key}=arithmetic"
     if item["type"] in ("greater_than_equal", "less_than", "greater_than", "less_than_equal"):
         return f"{key}={value!r}: it must be {item['msg'].removeprefix('Input should be ')}"
     wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    if value is None:
+        return f"{key}=null: it must be given, as {_with_article(wanted)}"
     return f"{key}={value!r}: it must be {_with_article(wanted)}, not {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def who_has(path: Sequence[int | str]) -> str | None:
+    """Which options of a group have a key that its other kinds have not; None where none, or every kind, has it."""
+    for depth in range(1, len(path)):
+        if group := group_at(path[:depth]):
+            of_group = kinds()[group]
+            having = [kind for kind, keys in of_group.keys.items() if path[depth] in keys]
+            if not 0 < len(having) < len(of_group.keys) or path[-1] not in field_names(path[:-1]):
+                return None
+            options = [option for option, kind in _kinds_of_options(group).items() if kind in having]
+            *others, last = options if len(options) > IN_FULL else [f"{group}={option}" for option in options]
+            if not others:
+                return f"{last} has it"
+            return f"{f'{group}=' * (len(options) > IN_FULL)}{', '.join(others)} and {last} have it"
+    return None
+
+
+def _chosen(group: str, values: Mapping[str, Any]) -> str:
+    """A kind as a user chooses it: most are options of that name."""
+    tag = kinds()[group].tag
+    kind = str(values.get(tag))
+    return f"{group}={kind}" if kind in _kinds_of_options(group) else f"{group}.{tag}={kind}"
+
+
+@cache
+def _kinds_of_options(group: str) -> dict[str, str]:
+    """Option to kind, of the shipped options that say so themselves (and not through another option's file)."""
+    import yaml
+
+    tag = kinds()[group].tag
+    files = sorted((CONF_DIR / group).rglob("*.yaml"), key=lambda path: path.stem)
+    read = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
+    return {option: str(values[tag]) for option, values in read.items() if tag in values}
 
 
 def _with_article(noun: str) -> str:
     nouns = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+    nouns |= {"list": "a list", "array": "a list"}
     return nouns.get(noun, noun)
 
 
-def _locate(loc: Sequence[int | str], tree: Any) -> tuple[list[int | str], Any, list[str]]:
-    """The path of an error without pydantic's union tags, the value there, and the keys beside it."""
+def _locate(loc: Sequence[int | str], tree: Any) -> tuple[list[int | str], Any, Mapping[str, Any]]:
+    """The path of an error without pydantic's union tags, the value there, and the keys beside it with their values."""
     path: list[int | str] = []
-    value, siblings = tree, list(tree)
+    value: Any = tree
+    siblings: Mapping[str, Any] = tree
+    is_tag = False  # what follows a group of several kinds in `loc` is its kind
     for depth, part in enumerate(loc):
-        last = depth == len(loc) - 1
-        if isinstance(value, Mapping) and (part in value or (last and value.get("kind") != part)):
-            siblings = [str(key) for key in value]
+        if is_tag:
+            is_tag = False
+            continue
+        if isinstance(value, Mapping) and (part in value or depth == len(loc) - 1):
+            siblings = {str(key): of_key for key, of_key in value.items()}
             path.append(part)
             value = value.get(part)
+            is_tag = group_at(path) is not None
         elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
             path.append(part)
             value = value[part]
@@ -297,7 +421,7 @@ def _locate(loc: Sequence[int | str], tree: Any) -> tuple[list[int | str], Any, 
 
 def field_names(path: Sequence[int | str]) -> list[str]:
     """The keys that exist at a path of the default schema (of every kind, where a group has several)."""
-    schema = TypeAdapter(Config).json_schema()
+    schema = _schema()
     nodes = [schema]
     for part in path:
         following = []
@@ -308,6 +432,11 @@ def field_names(path: Sequence[int | str]) -> list[str]:
             following += _resolve(child, schema) if child else []
         nodes = following
     return list(dict.fromkeys(name for node in nodes for name in node.get("properties", {})))
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return TypeAdapter(Config).json_schema()
 
 
 def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ from nat.tokenization import chat_format
 from nat.training import (
     CHECKPOINTS,
     MEETING_PLACE,
-    TrainingConfig,
+    SftTraining,
     TrainingResult,
     check_sharding,
     last_checkpoint,
@@ -61,7 +61,7 @@ LOGGED_CHARACTERS = 20_000  # of the workers' output, where one failed
 def train_in_processes(
     examples: Sequence[Example],
     model_config: ModelConfig,
-    config: TrainingConfig,
+    config: SftTraining,
     *,
     seed: int,
     device: Literal["cpu", "cuda"],
@@ -238,7 +238,7 @@ def _work(run_dir: Path, place: Path, rank: int) -> None:
     job = json.loads((place / "job.json").read_text(encoding="utf-8"))
     # Through JSON, as in nat.config: strict types take arrays for tuples then.
     model_config = TypeAdapter(ModelConfig).validate_json(json.dumps(job["model"]), strict=True)
-    config = TypeAdapter(TrainingConfig).validate_json(json.dumps(job["training"]), strict=True)
+    config = TypeAdapter(SftTraining).validate_json(json.dumps(job["training"]), strict=True)
     seed, device = job["seed"], job["device"]
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -14,6 +14,7 @@ from nat.types import Example
 
 if TYPE_CHECKING:
     from nat.config import Config
+from nat.mixing import RatioMixing, ReplacedMixing
 
 HTML_FILE = Path("inspect.html")
 
@@ -41,8 +42,8 @@ def inspect(config: Config) -> None:
     from nat.stages.manifest import describe
 
     prepared = prepare(config)
-    if config.mixing.ratio is not None and config.mixing.kind in ("ratio", "replaced"):
-        print(f"mixing.ratio={config.mixing.ratio}:")
+    if isinstance(mixing := config.mixing, RatioMixing | ReplacedMixing):
+        print(f"mixing.ratio={mixing.ratio}:")
     for line in describe(config, prepared):
         print(line)
     rows = class_rows(prepared.examples)

@@ -12,15 +12,14 @@ from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT
 from nat.types import RequestError, Trajectory
 
-BY_RATIO = ("ratio", "positive_only", "replaced")  # the kinds whose numbers mixing.ratio and mixing.hold decide
 QUOTE_REMEDY = 'write it in quotes, as positives:negatives, e.g. ratio: "1:3" (unquoted, YAML reads 1:3 as a number)'
 
 
@@ -36,14 +35,35 @@ def parse_ratio(text: str) -> tuple[Fraction, Fraction]:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class MixingConfig:
-    """See the comments in `conf/mixing/`, where the values live."""
+class AllMixing:
+    """Values and their meaning: conf/mixing/all.yaml."""
 
-    kind: Literal["positive_only", "ratio", "counts", "all", "replaced"]
+    kind: Literal["all"]
+    questions: Literal["any", "shared", "disjoint"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class CountsMixing:
+    """Values and their meaning: conf/mixing/counts.yaml."""
+
+    kind: Literal["counts"]
+    positives: NonNegativeInt | None
+    negatives: NonNegativeInt | None
+    oversample: bool
+    questions: Literal["any", "shared", "disjoint"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ByRatio:
+    """What the kinds have in common whose numbers a ratio decides. Values and their meaning: conf/mixing/ratio.yaml.
+
+    Once checked, `total` and `tokens` are numbers exactly where `hold` names them.
+    """
+
+    kind: str
     ratio: str | None
     hold: Literal["positives", "total", "tokens"]
     positives: NonNegativeInt | None
-    negatives: NonNegativeInt | None
     total: NonNegativeInt | None
     tokens: NonNegativeInt | None
     oversample: bool
@@ -64,33 +84,43 @@ class MixingConfig:
         return value
 
     @model_validator(mode="after")
-    def _possible_together(self) -> MixingConfig:
-        if self.kind in ("ratio", "replaced"):
-            if self.ratio is None:
-                raise ValueError(f'ratio: mixing={self.kind} needs one, e.g. mixing.ratio="1:3"')
-            if self.negatives is not None:
+    def _one_number_is_held(self) -> Self:
+        for name, value in (("total", self.total), ("tokens", self.tokens)):
+            if self.hold != name and value is not None:
+                raise ValueError(f"{name}={value} has no effect with hold={self.hold}; set mixing.hold={name}")
+            if self.hold == name and value is None:
+                raise ValueError(f"{name}: mixing.hold={name} needs mixing.{name}, the number that stays fixed")
+            if self.hold == name and self.positives is not None:
                 raise ValueError(
-                    f"negatives={self.negatives} together with ratio={self.ratio!r} says the same thing twice; "
-                    "take mixing=counts for exact numbers of both, or leave mixing.negatives null"
+                    f"positives={self.positives} with hold={name}: ratio and mixing.{name} decide; leave it null"
                 )
-        if self.kind == "positive_only" and self.negatives:
-            raise ValueError(f"negatives={self.negatives} with mixing=positive_only; take mixing=counts or method=nat")
-        if self.kind == "counts" and self.ratio is not None:
-            raise ValueError(f"ratio={self.ratio!r} with mixing=counts; take mixing=ratio, or leave mixing.ratio null")
-        if self.kind == "all" and any(n is not None for n in (self.ratio, self.positives, self.negatives)):
-            raise ValueError("mixing=all takes every trajectory: leave ratio, positives and negatives null")
-        if self.kind in BY_RATIO:
-            for name, value in (("total", self.total), ("tokens", self.tokens)):
-                if self.hold != name and value is not None:
-                    raise ValueError(f"{name}={value} has no effect with hold={self.hold}; set mixing.hold={name}")
-            for name, value in (("total", self.total), ("tokens", self.tokens)):
-                if self.hold == name and value is None:
-                    raise ValueError(f"{name}: mixing.hold={name} needs mixing.{name}, the number that stays fixed")
-                if self.hold == name and self.positives is not None:
-                    raise ValueError(
-                        f"positives={self.positives} with hold={name}: ratio and mixing.{name} decide; leave it null"
-                    )
         return self
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class RatioMixing(ByRatio):
+    kind: Literal["ratio"]
+    ratio: str
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class PositiveOnlyMixing(ByRatio):
+    """The positives that RatioMixing would take: the methods differ in the negatives alone. Without a ratio all."""
+
+    kind: Literal["positive_only"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ReplacedMixing(ByRatio):
+    """As many trajectories as RatioMixing would take, all of them positives."""
+
+    kind: Literal["replaced"]
+    ratio: str
+
+
+MixingConfig: TypeAlias = Annotated[
+    AllMixing | CountsMixing | RatioMixing | PositiveOnlyMixing | ReplacedMixing, Field(discriminator="kind")
+]
 
 
 @plain_dataclass(frozen=True)
@@ -120,8 +150,10 @@ def mix(
     needed for `hold=tokens` alone. Raises RequestError where more is asked for than there is.
     """
     positives, negatives = (_in_order(pool, seed) for pool in pools(trajectories, config))
-    if config.hold == "tokens" and config.kind in BY_RATIO:
-        n_positives, n_negatives = _counts_within_tokens(config, positives, negatives, trained_tokens or {})
+    if isinstance(config, ByRatio) and config.tokens is not None:
+        n_positives, n_negatives = _counts_within_tokens(
+            config, config.tokens, positives, negatives, trained_tokens or {}
+        )
     else:
         n_positives, n_negatives = check_enough(config, len(positives), len(negatives))
     chosen_positives = _take(positives, n_positives)
@@ -163,48 +195,54 @@ def check_enough(config: MixingConfig, positives: int, negatives: int) -> tuple[
 
     Raises RequestError, with both numbers and what is feasible, where more is asked for than there is.
     """
-    if config.kind in ("all", "counts"):
-        n_positives = positives if config.positives is None else config.positives
-        n_negatives = negatives if config.negatives is None else config.negatives
-    else:
-        # positive_only takes the positives that the ratio would take: the methods differ in the negatives alone.
-        p, n = _ratio(config)
-        if config.hold == "tokens":
-            return 0, 0
-        if config.hold == "total":
-            assert config.total is not None
-            n_positives = round_half_up(config.total * p / (p + n))
-            n_negatives = config.total - n_positives
-        else:
-            n_positives = 0 if p == 0 else positives if config.positives is None else config.positives
-            n_negatives = negatives if p == 0 else round_half_up(n_positives * n / p)
-        if config.kind == "positive_only":
-            n_negatives = 0
-        elif config.kind == "replaced":
-            n_positives, n_negatives = n_positives + n_negatives, 0
+    match config:
+        case AllMixing():
+            return positives, negatives
+        case CountsMixing():
+            n_positives = positives if config.positives is None else config.positives
+            n_negatives = negatives if config.negatives is None else config.negatives
+        case _:
+            if config.tokens is not None:
+                return 0, 0
+            n_positives, n_negatives = _counts_at_ratio(config, positives, negatives)
     _refuse_too_many(config, n_positives, positives, n_negatives, negatives)
     return n_positives, n_negatives
 
 
-def _ratio(config: MixingConfig) -> tuple[Fraction, Fraction]:
+def _counts_at_ratio(config: ByRatio, positives: int, negatives: int) -> tuple[int, int]:
+    p, n = _ratio(config)
+    if config.total is not None:
+        n_positives = round_half_up(config.total * p / (p + n))
+        n_negatives = config.total - n_positives
+    else:
+        n_positives = 0 if p == 0 else positives if config.positives is None else config.positives
+        n_negatives = negatives if p == 0 else round_half_up(n_positives * n / p)
+    if isinstance(config, PositiveOnlyMixing):
+        return n_positives, 0
+    if isinstance(config, ReplacedMixing):
+        return n_positives + n_negatives, 0
+    return n_positives, n_negatives
+
+
+def _ratio(config: ByRatio) -> tuple[Fraction, Fraction]:
     return parse_ratio(config.ratio) if config.ratio is not None else (Fraction(1), Fraction(0))
 
 
 def _counts_within_tokens(
-    config: MixingConfig,
+    config: ByRatio,
+    tokens: int,
     positives: Sequence[Trajectory],
     negatives: Sequence[Trajectory],
     trained_tokens: Mapping[str, int],
 ) -> tuple[int, int]:
-    assert config.tokens is not None
-    if config.kind == "replaced":
-        return _count_within("positives", positives, Fraction(config.tokens), trained_tokens, config), 0
+    if isinstance(config, ReplacedMixing):
+        return _count_within("positives", positives, Fraction(tokens), trained_tokens, config), 0
     p, n = _ratio(config)
-    budget = config.tokens * p / (p + n)
+    budget = tokens * p / (p + n)
     n_positives = _count_within("positives", positives, budget, trained_tokens, config)
-    if config.kind == "positive_only":
+    if isinstance(config, PositiveOnlyMixing):
         return n_positives, 0
-    return n_positives, _count_within("negatives", negatives, config.tokens - budget, trained_tokens, config)
+    return n_positives, _count_within("negatives", negatives, tokens - budget, trained_tokens, config)
 
 
 def _count_within(
@@ -212,7 +250,7 @@ def _count_within(
     trajectories: Sequence[Trajectory],
     budget: Fraction,
     trained_tokens: Mapping[str, int],
-    config: MixingConfig,
+    config: ByRatio,
 ) -> int:
     """How many trajectories, from the front, stay within a budget of trained tokens."""
     available = sum(trained_tokens[t.id] for t in trajectories)
@@ -234,37 +272,36 @@ def _count_within(
     return (int(rounds) + 1) * len(trajectories)
 
 
-def _refuse_too_many(config: MixingConfig, n_positives: int, positives: int, n_negatives: int, negatives: int) -> None:
+def _refuse_too_many(
+    config: CountsMixing | ByRatio, n_positives: int, positives: int, n_negatives: int, negatives: int
+) -> None:
     enough = n_positives <= positives and n_negatives <= negatives
     repeats_something = config.oversample and (positives or not n_positives) and (negatives or not n_negatives)
     if enough or repeats_something:
         return
-    if config.kind == "replaced":
+    if isinstance(config, ReplacedMixing):
         raise RequestError(_too_few_to_replace(config, n_positives, positives))
     filtered = "" if config.questions == "any" else f" (after mixing.questions={config.questions})"
     message = (
         f"mixing={config.kind} asks for {n_positives} positives and {n_negatives} negatives; "
         f"there are {positives} and {negatives}{filtered}."
     )
-    if config.kind == "ratio" and config.hold == "positives" and config.ratio is not None:
+    if isinstance(config, RatioMixing):
         p, n = parse_ratio(config.ratio)
-        message += f"\nAt mixing.ratio={config.ratio} the largest feasible mixing.positives is "
-        message += f"{_largest_feasible(p, n, positives, negatives)}."
-    elif config.hold == "total" and config.kind == "ratio" and config.ratio is not None:
-        p, n = parse_ratio(config.ratio)
-        message += f"\nAt mixing.ratio={config.ratio} the largest feasible mixing.total is "
-        message += f"{_largest_total(p, n, positives, negatives)}."
+        key, largest = ("positives", _largest_feasible) if config.total is None else ("total", _largest_total)
+        message += f"\nAt mixing.ratio={config.ratio} the largest feasible mixing.{key} is "
+        message += f"{largest(p, n, positives, negatives)}."
     if n_negatives and not negatives:
         raise RequestError(message + "\nWithout failures there is nothing to mix in: take method=positive_only.")
     raise RequestError(message + "\nOr repeat trajectories with mixing.oversample=true.")
 
 
-def _too_few_to_replace(config: MixingConfig, wanted: int, positives: int) -> str:
+def _too_few_to_replace(config: ReplacedMixing, wanted: int, positives: int) -> str:
     message = (
         f"mixing=replaced asks for {wanted} positives, those in place of negatives included; there are {positives}."
     )
     p, n = _ratio(config)
-    if config.hold == "total":
+    if config.total is not None:
         message += f"\nLower mixing.total to {positives}"
     elif p == 0:
         message += f"\nAt mixing.ratio={config.ratio} each of the negatives is replaced; take mixing.hold=total"

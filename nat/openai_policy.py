@@ -24,7 +24,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from nat.collection import REFUSED, CollectConfig, EndpointConfig, Episode, TurnsConfig
+from nat.collection import REFUSED, EndpointConfig, Episode, ServerCollecting, TurnsConfig
 from nat.environments import failed, play
 from nat.policies import Done, Prompt, draw_seed
 from nat.types import Environment, Message, Outcome, RequestError, Rollout
@@ -85,19 +85,18 @@ class Server:
 
 
 def policy(
-    config: CollectConfig, environment: Environment, prompt: Prompt
+    config: ServerCollecting, environment: Environment, prompt: Prompt
 ) -> Callable[[Sequence[Episode], Done], None]:
     """A function (episodes, done) that plays them. Raises RequestError where the key is not set."""
     return partial(play_all, config, open_server(config), environment, prompt)
 
 
-def open_server(config: CollectConfig) -> Server:
+def open_server(config: ServerCollecting) -> Server:
     import openai
 
     from nat.tools.web_search import check_url
 
     endpoint = config.endpoint
-    assert endpoint is not None
     if address := endpoint.base_url or os.environ.get("OPENAI_BASE_URL"):
         check_url(address, "collect.endpoint.base_url", "http://localhost:8000/v1", "collect.endpoint.key_variable")
     key = None
@@ -147,7 +146,7 @@ def bounding(timeout: float) -> dict[str, list[Callable[[Any], None]]]:
 
 
 def play_all(
-    config: CollectConfig,
+    config: ServerCollecting,
     server: Server,
     environment: Environment,
     prompt: Prompt,
@@ -160,7 +159,6 @@ def play_all(
     an unknown model) is raised as it came, and so is what `done` raises, after the episodes that were over by then.
     """
     turns = config.turns
-    assert turns is not None
     waiting: queue.SimpleQueue[Episode] = queue.SimpleQueue()
     over: queue.SimpleQueue[tuple[Episode, Rollout, dict[str, Any]] | BaseException] = queue.SimpleQueue()
     for episode in episodes:

@@ -8,7 +8,7 @@ from itertools import groupby
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nat.collection import Episode
+from nat.collection import Episode, ModelCollecting
 from nat.environments import play, worlds
 from nat.types import Environment, Message, Question, RequestError, Rollout
 
@@ -45,7 +45,12 @@ def play_scripted(
 
 
 def play_model(
-    config: Config, environment: Environment, prompt: Prompt, episodes: Sequence[Episode], done: Done
+    config: Config,
+    asked: ModelCollecting,
+    environment: Environment,
+    prompt: Prompt,
+    episodes: Sequence[Episode],
+    done: Done,
 ) -> None:
     """The model of `config.model`, `turns.at_once` episodes at once.
 
@@ -56,8 +61,7 @@ def play_model(
     from nat.rollouts import DecodingConfig, roll_out
     from nat.tokenization import chat_format
 
-    turns = config.collect.turns
-    assert turns is not None and turns.max_tokens is not None
+    turns = asked.turns
     format = chat_format(load_tokenizer(config.model))
     use_threads(config.model.threads)
     model = merged(load_model(config.model, resolve_device(config.training.device), config.seed))
@@ -70,7 +74,7 @@ def play_model(
         decoding = DecodingConfig(
             temperature=temperature or 0.0,
             top_p=turns.top_p,
-            seed=draw_seed(config.collect.seed, temperature, sample),
+            seed=draw_seed(asked.seed, temperature, sample),
             max_new_tokens=turns.max_tokens,
             max_context=None,
             stop=turns.stop,

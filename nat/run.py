@@ -27,6 +27,7 @@ from nat.stages.saving import begin_directory, coordinates, save_trained
 from nat.stages.training import tracked, train_model
 from nat.strategy import StrategyClass
 from nat.tokenization import chat_format
+from nat.tracking import WandbTracking
 from nat.training import remove_checkpoints
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Environment, Trajectory
@@ -122,7 +123,7 @@ def run(
             config.model, config.training, prepared, clock, config.seed, run_dir, tracker, resume
         )
         results = replace(results, steps=trained.steps, trained_tokens=trained.trained_tokens, training=trained.metrics)
-        if save and config.trains:
+        if save:
             with clock("save"):
                 save_trained(config, prepared, model, place, run_dir / "model")
         if any(prepared.unseen.values()):
@@ -136,7 +137,7 @@ def run(
             results = replace(results, passes=passes, grades_by_f1=prepared.environment.grades_by_f1)
         results = replace(results, timing=clock.seconds)
         tracker.summary(results)
-        if (run_dir / "rollouts.jsonl").exists():
+        if isinstance(config.tracking, WandbTracking) and (run_dir / "rollouts.jsonl").exists():
             tracker.rollouts(rollout_rows(run_dir / "rollouts.jsonl"), config.tracking.rollouts)
         tracker.artifact(run_dir / "manifest.json", "manifest")
     remove_checkpoints(run_dir)

@@ -4,78 +4,86 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.schema import STRICT
+from nat.schema import OF_NO_EFFECT, STRICT
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Question, RequestError, Tool
 
 NAME = "search"  # the tool's, in an agent's actions
-# What each kind cannot do without; `path` has a check of its own, because no option can have a value for it.
-NEEDED: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "bm25": ("on_bad_row", "results", "max_characters"),
-    "replay": ("format", "on_bad_row"),
-    "web": ("results", "max_characters", "url", "key_variable", "timeout", "attempts", "concurrency"),
-}
-# Besides these and `path`; whatever else is given would be silently without effect.
-OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "bm25": ("index",),
-    "replay": ("questions", "fuzzy"),
-    "web": ("parameters", "cache"),
-}
-# Keys that decide what a search costs and where things lie, never what it finds.
-OF_NO_EFFECT = ("index", "key_variable", "timeout", "attempts", "concurrency", "cache")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class SearchConfig:
-    """Values and their meaning: conf/search/. What a kind does not use is null."""
+class NoSearch:
+    """No tool is built."""
 
-    kind: Literal["none", "bm25", "replay", "web"]
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class FileSearch:
+    """What the kinds that search files have in common."""
+
+    kind: str
     path: str | list[str] | None
-    format: Literal["jsonl", "react", "nat"] | None
+    on_bad_row: Literal["error", "drop"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Bm25Search(FileSearch):
+    """Values and their meaning: conf/search/bm25.yaml."""
+
+    kind: Literal["bm25"]
+    index: Annotated[str | None, OF_NO_EFFECT]
+    results: PositiveInt
+    max_characters: Annotated[int, Field(ge=20)]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ReplaySearch(FileSearch):
+    """Values and their meaning: conf/search/replay.yaml."""
+
+    kind: Literal["replay"]
+    format: Literal["jsonl", "react", "nat"]
     questions: str | None
-    on_bad_row: Literal["error", "drop"] | None
-    index: str | None
-    results: PositiveInt | None
-    max_characters: Annotated[int, Field(ge=20)] | None
     fuzzy: Annotated[float, Field(gt=0, le=100)] | None
-    url: str | None
-    key_variable: str | None
-    parameters: dict[str, str | int | float | bool] | None
-    timeout: PositiveFloat | None
-    attempts: PositiveInt | None
-    concurrency: PositiveInt | None
-    cache: str | None
 
     @model_validator(mode="after")
-    def _suits_the_kind(self) -> SearchConfig:
-        for name in NEEDED[self.kind]:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}=null: search={self.kind} needs it; conf/search/{self.kind}.yaml has a value")
-        if self.path is not None and self.kind in ("none", "web"):
-            raise ValueError(
-                f"path={self.path!r}: search={self.kind} reads no file; choose search=bm25 (a corpus) or search=replay "
-                "(recorded observations) with it"
-            )
-        used = (*NEEDED[self.kind], *OPTIONAL[self.kind], "kind", "path")
-        for name in (field.name for field in fields(self) if field.name not in used):
-            if (value := getattr(self, name)) is not None:
-                raise ValueError(f"{name}={value!r}: search={self.kind} does not use it; it must be null")
+    def _questions_are_joined_with_one_format(self) -> ReplaySearch:
         if self.questions is not None and self.format != "nat":
             raise ValueError(f"questions={self.questions!r}: only recordings of search.format=nat are joined with it")
-        if reserved := {"q", "num"} & set(self.parameters or {}):
+        return self
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class WebSearch:
+    """Values and their meaning: conf/search/web.yaml."""
+
+    kind: Literal["web"]
+    results: PositiveInt
+    max_characters: Annotated[int, Field(ge=20)]
+    url: str
+    key_variable: Annotated[str, OF_NO_EFFECT]
+    parameters: dict[str, str | int | float | bool]
+    timeout: Annotated[PositiveFloat, OF_NO_EFFECT]
+    attempts: Annotated[PositiveInt, OF_NO_EFFECT]
+    concurrency: Annotated[PositiveInt, OF_NO_EFFECT]
+    cache: Annotated[str | None, OF_NO_EFFECT]
+
+    @model_validator(mode="after")
+    def _parameters_are_not_our_own(self) -> WebSearch:
+        if reserved := {"q", "num"} & set(self.parameters):
             raise ValueError(f"parameters={self.parameters!r}: nat itself sends {min(reserved)!r}; leave it out there")
         return self
+
+
+SearchConfig: TypeAlias = Annotated[NoSearch | Bm25Search | ReplaySearch | WebSearch, Field(discriminator="kind")]
 
 
 @plain_dataclass(frozen=True)
@@ -95,18 +103,16 @@ def make_search(config: SearchConfig) -> Search | None:
     that cannot be used.
     """
     check(config)
-    match config.kind:
-        case "bm25":
+    match config:
+        case Bm25Search():
             from nat.tools import bm25
 
-            assert config.on_bad_row and config.results and config.max_characters
             corpus = bm25.open_corpus(files(config), Path(config.index) if config.index else None, config.on_bad_row)
             tool = bm25.make_tool(corpus.bm25, config.results, config.max_characters)
             return Search(tool, None, corpus.dropped, f"{len(corpus.bm25.documents)} documents of {_shown(config)}")
-        case "replay":
+        case ReplaySearch():
             from nat.tools import replay
 
-            assert config.format and config.on_bad_row
             read = replay.read_recordings(files(config), config.format, config.questions, config.on_bad_row)
             recordings = replay.Recordings(read.recordings, config.fuzzy)
             return Search(
@@ -115,23 +121,21 @@ def make_search(config: SearchConfig) -> Search | None:
                 read.dropped,
                 f"{len(read.recordings)} recorded observations of {_shown(config)}",
             )
-        case "web":
+        case WebSearch():
             from nat.tools import web_search
 
-            assert config.url and config.key_variable and config.results and config.max_characters
-            assert config.timeout and config.attempts and config.concurrency
             web = web_search.WebSearch(
                 url=config.url,
                 key_variable=config.key_variable,
                 results=config.results,
-                parameters=dict(config.parameters or {}),
+                parameters=dict(config.parameters),
                 timeout=config.timeout,
                 attempts=config.attempts,
                 concurrency=config.concurrency,
                 directory=web_search.response_directory(config.cache),
             )
             return Search(web_search.make_tool(web, config.max_characters), None, (), config.url)
-        case "none":
+        case NoSearch():
             return None
 
 
@@ -140,14 +144,12 @@ def check(config: SearchConfig) -> None:
 
     Only the chosen kind is looked at: no other one's file or key is asked for.
     """
-    if config.kind in ("bm25", "replay"):
-        files(config)
-    if config.kind == "replay" and config.questions is not None and not Path(config.questions).is_file():
+    files(config)
+    if isinstance(config, ReplaySearch) and config.questions is not None and not Path(config.questions).is_file():
         raise RequestError(f"search.questions={config.questions}: {Path(config.questions).absolute()} does not exist.")
-    if config.kind == "web":
+    if isinstance(config, WebSearch):
         from nat.tools.web_search import check_url, read_key
 
-        assert config.url and config.key_variable
         check_url(config.url)
         read_key(config.key_variable)
 
@@ -157,10 +159,10 @@ def files(config: SearchConfig) -> list[Path]:
 
     Raises RequestError where none is named, for a pattern that matches nothing, and for what is no file.
     """
-    if config.kind not in ("bm25", "replay"):
+    if not isinstance(config, FileSearch):
         return []
     if not config.path:
-        corpus = config.kind == "bm25"
+        corpus = isinstance(config, Bm25Search)
         what = "a corpus: JSON Lines of title and text" if corpus else "trajectories to replay"
         given = "null" if config.path is None else config.path
         raise RequestError(
@@ -182,5 +184,5 @@ def files(config: SearchConfig) -> list[Path]:
     return list(found.values())
 
 
-def _shown(config: SearchConfig) -> str:
+def _shown(config: FileSearch) -> str:
     return config.path if isinstance(config.path, str) else f"{len(config.path or ())} files"

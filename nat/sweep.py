@@ -177,7 +177,7 @@ def completed(directory: Path) -> dict[str, RunFiles]:
 
 def done_here(plan: Plan) -> dict[str, RunFiles]:
     """Those of `completed` in the plan's directory that need not be run: a packed cell has no weights to save."""
-    saving = {cell.hash for cell in plan.cells if cell.config.training.save}
+    saving = {cell.hash for cell in plan.cells if cell.config.saves}
     found = completed(plan.directory)
     return {hash: files for hash, files in found.items() if files.directory is not None or hash not in saving}
 
@@ -188,7 +188,7 @@ def borrow(plan: Plan, done: Mapping[str, RunFiles]) -> dict[str, RunFiles]:
     Cells with one hash give the same results, so that experiments share them. Weights stay where they are: a cell that
     is to save its model is run here.
     """
-    left = {cell.hash: cell for cell in plan.cells if cell.hash not in done and not cell.config.training.save}
+    left = {cell.hash: cell for cell in plan.cells if cell.hash not in done and not cell.config.saves}
     found = dict(done)
     beside = sorted(path for path in plan.directory.parent.glob("*/") if path.name != plan.directory.name)
     for directory in beside if left else []:

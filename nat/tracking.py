@@ -26,8 +26,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field as _field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from nat.files import write_text
@@ -46,16 +47,26 @@ SUMMARIES = {
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class TrackingConfig:
+class NoTracking:
+    """metrics.jsonl alone."""
+
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class WandbTracking:
     """Values and their meaning: conf/tracking/wandb.yaml."""
 
-    kind: Literal["wandb", "none"]
+    kind: Literal["wandb"]
     mode: Literal["auto", "online", "offline", "disabled"]
     project: str
     entity: str | None
     group: str | None
     tags: list[str]
     rollouts: int
+
+
+TrackingConfig: TypeAlias = Annotated[NoTracking | WandbTracking, Field(discriminator="kind")]
 
 
 @plain_dataclass
@@ -205,7 +216,7 @@ def track(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     tracker = Tracker(run_dir / METRICS_FILE)
-    if config.kind == "wandb" and config.mode != "disabled":
+    if isinstance(config, WandbTracking) and config.mode != "disabled":
         settings = {**_nested(resolved_config), "method": job_type}
         if selected is not None:
             settings["selected"] = dict(selected)
@@ -245,7 +256,7 @@ _unreachable: set[str] = set()  # servers that did not answer this process: its 
 
 
 def _init_wandb(
-    config: TrackingConfig,
+    config: WandbTracking,
     run_dir: Path,
     settings: Mapping[str, Any],
     group: str | None,

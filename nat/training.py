@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.progress import Advance, progress
-from nat.schema import STRICT
+from nat.schema import OF_NO_EFFECT, STRICT
 from nat.tokenization import ChatFormat, trained_token_count
 from nat.types import Example, RequestError, StageError
 
 if TYPE_CHECKING:
     from nat.tracking import Tracker
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 CHECKPOINTS = "checkpoints"
 MEETING_PLACE = ".training"  # of several processes that train together (nat.distributed); removed when they have
@@ -75,23 +77,73 @@ _SET_ELSEWHERE = {  # field of SFTConfig: why it is not free under training.sft
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class TrainingConfig:
-    """Values and their meaning: conf/training/sft.yaml. Field names under `sft` are checked once TRL is loaded."""
+class NoTraining:
+    """The model stays as it is. Values and their meaning: conf/training/none.yaml."""
 
-    objective: Literal["sft", "none"]
+    objective: Literal["none"]
+    device: Device
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Training:
+    """What every objective has that trains; each adds its own keys, checked without importing what they are for."""
+
+    objective: str
     max_steps: int | None
     epochs: float | None
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
     processes: PositiveInt
     sharding: Literal["none", "fsdp2"]
-    checkpoint_every: int | None
-    save: bool | None
-    sft: dict[str, Any]
+    checkpoint_every: Annotated[int | None, OF_NO_EFFECT]
+    save: Annotated[bool | None, OF_NO_EFFECT]
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        _check(self)
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"max_steps={self.max_steps}, training.epochs={self.epochs}: exactly one must be set, the other null"
+            )
+        for key, value in (("max_steps", self.max_steps), ("epochs", self.epochs)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{key}={value}: must be above 0; to train nothing use training=none")
+        if self.sharding != "none" and self.processes == 1:
+            raise ValueError(
+                f"sharding={self.sharding}: shards the model over several processes, and training.processes=1; raise "
+                "training.processes to the number of GPUs, or take training.sharding=none"
+            )
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ValueError(
+                f"checkpoint_every={self.checkpoint_every}: must be at least 1 step, or null for no checkpoints"
+            )
         return self
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class SftTraining(Training):
+    """Values and their meaning: conf/training/sft.yaml. Field names under `sft` are checked once TRL is loaded."""
+
+    objective: Literal["sft"]
+    sft: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _fields_are_free(self) -> Self:
+        for name in self.sft:
+            if name in _SET_ELSEWHERE or name.startswith(("hub_", "push_to_hub_", "eval_")):
+                reason = _SET_ELSEWHERE.get(name, "nat uploads nothing and evaluates by roll-outs")
+                raise ValueError(f"sft.{name}: is set by nat; {reason}")
+        every, logging_steps = self.checkpoint_every, self.sft.get("logging_steps", 10)
+        if not isinstance(logging_steps, int) or logging_steps < 1:
+            raise ValueError(f"sft.logging_steps={logging_steps}: must be a whole number of steps, 1 or more")
+        if every is not None and every % logging_steps:
+            # A resumed run would otherwise begin inside a logging window and log another mean than the unbroken one.
+            raise ValueError(
+                f"checkpoint_every={every}: must be a multiple of training.sft.logging_steps={logging_steps}"
+            )
+        return self
+
+
+# A further objective is one more class here and one more file in conf/training/.
+TrainingConfig: TypeAlias = Annotated[NoTraining | SftTraining, Field(discriminator="objective")]
 
 
 @dataclass(frozen=True)
@@ -111,39 +163,9 @@ class TrainingResult:
     metrics: dict[str, float]
 
 
-def _check(config: TrainingConfig) -> None:
-    """What can be checked without importing TRL. Raises ValueError, which config loading turns into a RequestError."""
-    if config.objective == "none":
-        return
-    if (config.max_steps is None) == (config.epochs is None):
-        raise ValueError(
-            f"max_steps={config.max_steps}, training.epochs={config.epochs}: exactly one must be set, the other null"
-        )
-    for key, value in (("max_steps", config.max_steps), ("epochs", config.epochs)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{key}={value}: must be above 0; to train nothing use training=none")
-    if config.sharding != "none" and config.processes == 1:
-        raise ValueError(
-            f"sharding={config.sharding}: shards the model over several processes, and training.processes=1; raise "
-            "training.processes to the number of GPUs, or take training.sharding=none"
-        )
-    for name in config.sft:
-        if name in _SET_ELSEWHERE or name.startswith(("hub_", "push_to_hub_", "eval_")):
-            reason = _SET_ELSEWHERE.get(name, "nat uploads nothing and evaluates by roll-outs")
-            raise ValueError(f"sft.{name}: is set by nat; {reason}")
-    every, logging_steps = config.checkpoint_every, config.sft.get("logging_steps", 10)
-    if every is not None and every < 1:
-        raise ValueError(f"checkpoint_every={every}: must be at least 1 step, or null for no checkpoints")
-    if not isinstance(logging_steps, int) or logging_steps < 1:
-        raise ValueError(f"sft.logging_steps={logging_steps}: must be a whole number of steps, 1 or more")
-    if every is not None and every % logging_steps:
-        # A resumed run would otherwise begin inside a logging window and log another mean than the unbroken one.
-        raise ValueError(f"checkpoint_every={every}: must be a multiple of training.sft.logging_steps={logging_steps}")
-
-
 def check_sharding(config: TrainingConfig, lora: object | None) -> None:
     """Raise RequestError where the model has adapters (`model.lora`) and is to be sharded over processes."""
-    if config.objective != "none" and config.sharding != "none" and lora is not None:
+    if isinstance(config, Training) and config.sharding != "none" and lora is not None:
         raise RequestError(
             f"training.sharding={config.sharding}: adapters are folded into whole weights after training, and no "
             "process would have them;\nset model.lora=null to train all weights, or training.sharding=none: adapters "
@@ -151,7 +173,7 @@ def check_sharding(config: TrainingConfig, lora: object | None) -> None:
         )
 
 
-def sft_config(config: TrainingConfig, seed: int, output_dir: Path, device: Literal["cpu", "cuda"]) -> Any:
+def sft_config(config: SftTraining, seed: int, output_dir: Path, device: Literal["cpu", "cuda"]) -> Any:
     """TRL's `SFTConfig`: `training.sft`, and what nat sets around it.
 
     Raises:
@@ -214,7 +236,7 @@ def sft_config(config: TrainingConfig, seed: int, output_dir: Path, device: Lite
     return arguments
 
 
-def _sharding(config: TrainingConfig) -> dict[str, Any]:
+def _sharding(config: Training) -> dict[str, Any]:
     """Fields of SFTConfig for accelerate's FSDP2; the units of sharding are the layers that the model's class names."""
     if config.sharding == "none":
         return {}
@@ -260,7 +282,7 @@ def train(
     Raises:
         RequestError: a setting that cannot be used. StageError: the loss is no longer a number.
     """
-    if config.objective == "none":
+    if isinstance(config, NoTraining):
         return TrainingResult(0, 0, 0.0, 0, 0, {})
     if not any(trained_token_count(example) for example in examples):
         raise RequestError("training: no example has a token to train")

@@ -104,8 +104,9 @@ def test_failures_of_another_policy_leave_the_successes_as_they_are():
     failures = [t for t in worse if not t.outcome.success]
     assert [t.metadata["failure_rate"] for t in failures] == [0.6] * 5
     assert all(t.id.endswith("@0.6") for t in failures) and len({t.id for t in worse}) == 10
-    assert "failures_rate=0.3: trajectories of kind jsonl are read" in refused(
-        "trajectories=jsonl", "trajectories.path=x.jsonl", "trajectories.failures_rate=0.3"
+    assert (
+        "trajectories.failures_rate: the chosen option of 'trajectories' has no such key; trajectories=scripted has it"
+        in refused("trajectories=jsonl", "trajectories.path=x.jsonl", "trajectories.failures_rate=0.3")
     )
 
 

@@ -20,6 +20,7 @@ def hash_of(*overrides: str, is_sweep: bool = False) -> str:
         "sweep.name=other",
         "tracking=none",
         "tracking.project=other",
+        "collect.samples=5",
         "training.save=false",
         "training.checkpoint_every=10",
         "report.smallest_effect=0.05",
@@ -46,6 +47,21 @@ def test_what_changes_no_result_makes_no_other_cell(override):
 )
 def test_what_can_change_a_result_makes_another_cell(override):
     assert hash_of(override) != hash_of()
+
+
+@pytest.mark.parametrize("override", ["training.max_steps=7", "training.sft.learning_rate=0.1", "training.processes=2"])
+def test_how_others_are_trained_makes_no_other_base(override):
+    assert hash_of("method=base", override) == hash_of("method=base") != hash_of("method=positive_only")
+
+
+def test_what_a_search_costs_makes_no_other_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.jsonl").write_text('{"title": "a", "text": "b"}\n')
+    (tmp_path / "mine.jsonl").write_text('{"question": "1+1?", "messages": [], "outcome": {"success": true}}\n')
+    asked = ("environment=hotpotqa", *MINE[1:], "trajectories.path=mine.jsonl", "search=bm25")
+    asked = (*asked, "search.path=corpus.jsonl")
+    assert hash_of(*asked, "search.index=elsewhere") == hash_of(*asked) != hash_of(*asked, "search.results=4")
+    assert hash_of(*asked, "environment.few_shot=null") == hash_of(*asked)  # `nat collect` alone shows it
 
 
 def test_the_same_values_in_other_words_are_the_same_cell():

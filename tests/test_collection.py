@@ -457,12 +457,12 @@ def test_an_unknown_class_is_refused():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("collect=model", "collect.temperatures=null"), "collect.temperatures must be given with kind=model"),
+        (("collect=model", "collect.temperatures=null"), "collect.temperatures=null: it must be given, as a list"),
         (("collect=model", "collect.temperatures=[]"), "collect.temperatures"),
         (("collect=model", "collect.temperatures=[0.2,0.2]"), "collect.temperatures=[0.2, 0.2]: each must be there"),
         (("collect=model", "collect.temperatures=[0]", "collect.samples=2"), "collect.samples=2: at temperature 0"),
-        (("collect=model", "collect.turns.max_tokens=null"), "collect.turns.max_tokens must be given with kind=model"),
-        (("collect=scripted", "collect.few_shot=x"), "collect.few_shot and as_class must be null with kind=scripted"),
+        (("collect=model", "collect.turns.max_tokens=null"), "collect.turns.max_tokens=null: it must be given"),
+        (("collect=scripted", "collect.few_shot=x"), "collect=model and collect=openai have it"),
         (("collect.output=a.json",), "collect.output='a.json'"),
         ((*OPENAI, "collect.endpoint.base_url=localhost:80"), "collect.endpoint.base_url='localhost:80'"),
         (("collect=openai",), "collect.endpoint.model: must be given on the command line"),

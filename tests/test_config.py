@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nat import cli, composition
-from nat.config import load, method_of
+from nat.config import kinds, load, method_of
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.test_experiments import CELLS, SWEEPS
@@ -74,6 +74,136 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
         assert chosen.objective == ("none" if name == "none" else "sft")
 
 
+def values_of(group: str, option: str) -> dict:
+    """An option's values, those of the options that it stands on included."""
+    values = yaml.safe_load((ROOT / "conf" / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    others = [other for other in values.pop("defaults", ()) if other != "_self_"]
+    return {key: value for other in others for key, value in values_of(group, other).items()} | values
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (group, str(path.relative_to(ROOT / "conf" / group).with_suffix("")))
+        for group in kinds()
+        for path in sorted((ROOT / "conf" / group).rglob("*.yaml"))
+        if "@package" not in path.read_text(encoding="utf-8")
+    ],
+)
+def test_an_option_holds_the_keys_of_its_kind_and_no_other(group, option):
+    values = values_of(group, option)
+    assert set(values) == set(kinds()[group].keys[values[kinds()[group].tag]])
+
+
+def test_the_groups_of_several_kinds_are_known_by_their_types():
+    assert {group: of_group.tag for group, of_group in kinds().items()} == {
+        "environment": "kind",
+        "search": "kind",
+        "trajectories": "kind",
+        "mixing": "kind",
+        "training": "objective",
+        "collect": "kind",
+        "tracking": "kind",
+    }
+    assert list(kinds()["mixing"].keys) == ["all", "counts", "ratio", "positive_only", "replaced"]
+    assert kinds()["training"].keys["none"] == ("objective", "device")
+
+
+FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        # The composed option has no such key: Hydra refuses it.
+        (["search.path=x"], "search.path: the chosen option of 'search' has no such key; {bm25 and replay}."),
+        (["search.index=null"], "search.index: the chosen option of 'search' has no such key; search=bm25 has it."),
+        (
+            ["mixing=counts", "mixing.ratio=null"],
+            "mixing.ratio: the chosen option of 'mixing' has no such key; mixing=positive_only, mixing=ratio and "
+            "mixing=replaced have it.",
+        ),
+        (
+            ["trajectories=jsonl", "trajectories.failures_rate=null"],
+            "trajectories.failures_rate: the chosen option of 'trajectories' has no such key; trajectories=scripted "
+            "has it.",
+        ),
+        (
+            ["trajectories.path=mine.jsonl"],
+            "trajectories.path: the chosen option of 'trajectories' has no such key; trajectories=alpaca, auto, chat, "
+            "gsm8k_solutions, jsonl, nat, react and sharegpt have it.",
+        ),
+        (["training=none", "training.max_steps=3"], "training.max_steps: {no training} has no such key; {trains}."),
+        (
+            ["training=none", "training.sft.learning_rate=0.1"],
+            "training.sft.learning_rate: {no training} has no such key; {trains}.",
+        ),
+        (
+            ["collect.endpoint.model=m"],
+            "collect.endpoint.model: the chosen option of 'collect' has no such key; collect=openai has it.",
+        ),
+        (
+            ["environment.tools=[search]"],
+            "environment.tools: the chosen option of 'environment' has no such key; environment=gsm8k, hotpotqa, "
+            "questions and strategyqa have it.",
+        ),
+        # It is in the composed tree all the same: loading refuses it.
+        (["search=web", "+search.path=x"], "search.path='x': search=web has no such key; {bm25 and replay}"),
+        (
+            ["mixing=counts", "+mixing.ratio='1:3'"],
+            "mixing.ratio='1:3': mixing=counts has no such key; mixing=positive_only, mixing=ratio and mixing=replaced "
+            "have it",
+        ),
+        (
+            ["+environment@also_in.more=arithmetic", "+also_in.more.scorer=numeric"],
+            "also_in.more.scorer='numeric': environment=arithmetic has no such key; environment=gsm8k, hotpotqa, "
+            "questions and strategyqa have it",
+        ),
+        (["+collect.as_clas=x"], "collect.as_clas='x': there is no such key; did you mean 'as_class'? {prompted}"),
+        (["+collect.seeed=1"], "collect.seeed=1: there is no such key; did you mean 'seed'?"),
+        (["training.objective=dpo"], "training.objective='dpo': it must be one of 'none', 'sft'"),
+        (["mixing.ratio=null"], "mixing.ratio=null: it must be given, as text"),
+        # An experiment has set it.
+        (
+            ["experiment=quality_of_negatives", "trajectories=jsonl", "trajectories.path=x", "hydra.mode=RUN"],
+            "trajectories.successes=200: trajectories=jsonl has no such key; trajectories=scripted has it; "
+            "trajectories.successes=null takes it out\ntrajectories.failures=1600: trajectories=jsonl has no such key; "
+            "trajectories=scripted has it; trajectories.failures=null takes it out",
+        ),
+    ],
+)
+def test_a_key_of_another_kind_is_answered_with_the_options_that_have_it(overrides, message):
+    expected = (
+        message.replace("{bm25 and replay}", "search=bm25 and search=replay have it")
+        .replace("{no training}", "the chosen option of 'training'")
+        .replace("{prompted}", "collect=model and collect=openai have it")
+        .replace("{trains}", "training=paper and training=sft have it")
+    )
+    assert refused(*overrides) == expected
+
+
+def test_null_takes_out_what_another_file_has_set_for_another_kind():
+    asked = ("experiment=ratio_sweep", "environment=gsm8k", *FILES, "trajectories.successes=null")
+    config = compose(*asked, "trajectories.failures=null")
+    assert config.trajectories.kind == "jsonl"
+    assert compose("mixing=counts", "+mixing.ratio=null").mixing.kind == "counts"
+    with pytest.raises(RequestError, match=r"mixing.ratoi=null: there is no such key; did you mean 'ratio'"):
+        compose("mixing=all", "+mixing.ratoi=null")
+
+
+def test_a_sweep_gives_its_keys_to_all_its_methods():
+    """Those of training to the untrained base too, which is one cell whatever they are."""
+    common = ["mixing.ratio=1:2", "mixing.hold=total", "mixing.total=90", "sweep.name=s", "training.sft.adam_beta1=0.8"]
+    common[-1] = f"+{common[-1]}"
+    methods = "method=base,positive_only,nut,nat,replaced"
+    planned = composition.plan([methods, *common, "training.max_steps=3,7"], multirun=True)
+    trainings = [getattr(cell.config.training, "max_steps", None) for cell in planned.cells]
+    assert trainings == [None, 3, 7, 3, 7, 3, 7, 3, 7]
+    assert [cell.config.mixing.kind for cell in planned.cells[:1]] == ["positive_only"]
+    with pytest.raises(RequestError, match="two cells of this sweep are the same"):
+        composition.plan(["method=base", "seed=1,1"], multirun=True)
+
+
 COMMITTED = [command for command in SWEEPS.values() if CELLS]  # test_experiments.py composes these, in a checkout
 
 
@@ -119,7 +249,7 @@ def test_every_value_has_a_comment():
         (["mixing.ratio=0:0"], ["mixing.ratio", "'0:0' asks for nothing"]),
         (["mixing.ratio=1:-2"], ["mixing.ratio", "'1:-2'"]),
         (["mixing.ratio=1:x"], ["mixing.ratio", "'1:x'"]),
-        (["mixing.negatives=5"], ["mixing.negatives=5", "ratio='1:1'", "mixing=counts"]),
+        (["mixing.negatives=5"], ["mixing.negatives", "'mixing' has no such key; mixing=counts has it"]),
         (["strategy.infer_as=right"], ["strategy.infer_as", "'right' names no class", "correct, incorrect"]),
         (["evaluation.also_as=[wrong]"], ["'wrong'", "correct, incorrect"]),
         (["environment=gsm8k"], ["environment=gsm8k", "trajectories.path"]),

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from nat import dashboard
 from nat.runs.directory import write_results
 from nat.runs.results import Coordinates, Results
-from nat.tracking import TrackingConfig, track
+from nat.tracking import WandbTracking, track
 from nat.types import RequestError, StageError
 from tests.sweeps_for_tests import passed
 
@@ -158,9 +158,7 @@ def test_axes_and_groups_of_the_panels(sweep):
 @pytest.mark.slow
 @needs_package
 def test_panels_name_only_what_tracking_logs(sweep, tmp_path):
-    config = TrackingConfig(
-        kind="wandb", mode="offline", project="agents", entity=None, group=None, tags=[], rollouts=5
-    )
+    config = WandbTracking(kind="wandb", mode="offline", project="agents", entity=None, group=None, tags=[], rollouts=5)
     arguments = {"group": "ratio_sweep", "job_type": "nat", "name": "cell", "negatives_per_positive": 2.0}
     selected = {"positives": 50, "negatives": 100}
     with track(config, tmp_path / "run", CONFIG, selected=selected, **arguments) as tracker:

@@ -3,13 +3,14 @@
 import gzip
 import json
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from nat import trajectories
-from nat.trajectories import Row, TrajectoriesConfig
+from nat.config import kinds
+from nat.trajectories import Row, TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.detection import FORMATS, detect
 from nat.trajectories.json_lines import BadRow, DroppedRow, refuse
 from nat.types import RequestError
@@ -35,9 +36,10 @@ RECORDS = {
 }
 
 
-def config(path: str | list[str], **changes) -> TrajectoriesConfig:
-    values = yaml.safe_load((ROOT / "conf" / "trajectories" / "auto.yaml").read_text())
-    return TrajectoriesConfig(**{**values, "path": path, **changes})
+def config(path: str | list[str], **changes) -> TrajectoryFiles:
+    option = ROOT / "conf" / "trajectories" / f"{changes.get('kind', 'auto')}.yaml"
+    values = yaml.safe_load(option.read_text())
+    return TypeAdapter(TrajectoriesConfig).validate_json(json.dumps({**values, "path": path, **changes}), strict=True)
 
 
 def write(path: Path, *records: object) -> Path:
@@ -49,7 +51,7 @@ def write(path: Path, *records: object) -> Path:
 def test_every_format_has_a_name_in_the_config_and_a_file_of_values():
     names = [format.name for format in FORMATS]
     assert names == list(RECORDS)
-    assert {"scripted", "auto", *names} == set(get_args(get_type_hints(TrajectoriesConfig)["kind"]))
+    assert {"scripted", "auto", *names} == set(kinds()["trajectories"].keys)
     for name in ("auto", *names):
         assert yaml.safe_load((ROOT / "conf" / "trajectories" / f"{name}.yaml").read_text())["kind"] == name
 

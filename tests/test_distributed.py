@@ -20,7 +20,7 @@ from nat.distributed import MEETING_PLACE, check_gpus, train_in_processes
 from nat.model import LoraConfig, ModelConfig, load_model, load_tokenizer, merged
 from nat.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import TrainingConfig, train
+from nat.training import SftTraining, train
 from nat.types import Example, RequestError, StageError
 
 TINY = ModelConfig(
@@ -34,7 +34,7 @@ TINY = ModelConfig(
     threads=1,
     lora=None,
 )
-TWO = TrainingConfig(
+TWO = SftTraining(
     objective="sft",
     max_steps=6,
     epochs=None,

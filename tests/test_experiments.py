@@ -12,13 +12,17 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from nat import composition, report, sweep
+from nat.cell_hash import cell_hash
 from nat.comparison import Arm, RunResult
+from nat.config import load
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
 from nat.runs.outcomes import Answer, read_outcomes
 from nat.runs.packed import runs_below
+from nat.sweeps.former_cells import former_configuration
 from tests.conftest import ROOT
 
 # folder of the cells: the command that goes on with them; None where more than one command makes them
@@ -70,12 +74,20 @@ def test_a_committed_report_is_what_its_cells_say(tmp_path, name):
         assert (copied / file).read_text() == (EXPERIMENTS / name / file).read_text(), file
 
 
+def hash_today(cell: Path) -> str:
+    """The hash that the configuration of a committed cell has today: it was written in a former shape."""
+    tree = yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
+    return cell_hash(load(former_configuration(tree), inputs=False))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, command in SWEEPS.items() if command])
 def test_the_command_of_an_experiment_finds_its_committed_cells(name):
     """A change of YAML that would make them other cells is a change of the experiment: measure it again."""
     planned = composition.plan(SWEEPS[name] or [])
-    assert {cell.hash for cell in planned.cells} == set(sweep.completed(EXPERIMENTS / name))
+    former = [hash_today(folder) for folder in sweep.completed(EXPERIMENTS / name).values()]
+    assert {cell.hash for cell in planned.cells} == set(former)
+    assert len(set(former)) == len(former)
     assert len({cell.directory for cell in planned.cells}) == len(planned.cells)
 
 

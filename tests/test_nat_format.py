@@ -8,7 +8,7 @@ import pytest
 
 from nat import trajectories
 from nat.questions import question_id
-from nat.trajectories import TrajectoriesConfig, nat_paper
+from nat.trajectories import JoinedTrajectoryFiles, nat_paper
 from nat.trajectories.json_lines import DroppedRow
 from nat.types import Message, Outcome, RequestError
 
@@ -38,12 +38,9 @@ def read(
     if questions is not None:
         (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
         questions = str(tmp_path / "questions.jsonl")
-    config = TrajectoriesConfig(
+    config = JoinedTrajectoryFiles(
         kind="nat",
         path=str(path),
-        successes=None,
-        failures=None,
-        failures_rate=None,
         questions=questions,
         label=None,
         on_bad_row=on_bad_row,
@@ -84,12 +81,9 @@ def test_several_trajectories_on_a_question_are_numbered_and_files_told_apart(tm
     assert [t.id for t in read(tmp_path, records, on_bad_row="drop")] == ["q1/1", "q2/1", "q1/3"]
     read(tmp_path, [RECORD], name="bad.json")
     read(tmp_path, [RECORD], name="good.json")
-    config = TrajectoriesConfig(
+    config = JoinedTrajectoryFiles(
         kind="nat",
         path=[str(tmp_path / "good.json"), str(tmp_path / "bad.json")],
-        successes=None,
-        failures=None,
-        failures_rate=None,
         questions=str(tmp_path / "questions.jsonl"),
         label=None,
         on_bad_row="error",
@@ -232,12 +226,9 @@ def test_flaws_of_the_question_file(tmp_path):
         read(tmp_path, [RECORD], [{"id": "q1"}, {**QUESTIONS[0], "id": "q3"}], on_bad_row="drop", dropped=dropped) == []
     )
     assert [row.reason for row in dropped] == ["missing_value", "unknown_question"]
-    config = TrajectoriesConfig(
+    config = JoinedTrajectoryFiles(
         kind="nat",
         path=str(tmp_path / "mine.json"),
-        successes=None,
-        failures=None,
-        failures_rate=None,
         questions="x",
         label=None,
         on_bad_row="drop",
@@ -254,12 +245,9 @@ def test_questions_by_id_in_one_object(tmp_path):
 
 def strategyqa(data, on_bad_row: Literal["error", "drop"]):
     folder = data / "strategyqa"
-    return TrajectoriesConfig(
+    return JoinedTrajectoryFiles(
         kind="nat",
         path=[str(folder / "sample_positive.json"), str(folder / "sample_negative.json")],
-        successes=None,
-        failures=None,
-        failures_rate=None,
         questions=str(folder / "sample_questions.jsonl"),
         label=None,
         on_bad_row=on_bad_row,

@@ -12,7 +12,7 @@ from nat import trajectories
 from nat.agents import UnparsedAction, parse_action
 from nat.questions import question_id
 from nat.strategy import classify
-from nat.trajectories import TrajectoriesConfig
+from nat.trajectories import WholeTrajectoryFiles
 from nat.trajectories.episodes import TOOLS
 from nat.trajectories.json_lines import DroppedRow
 from nat.trajectories.react import split_text
@@ -52,15 +52,11 @@ MESSAGES = (
 )
 
 
-def config(path, on_bad_row: Literal["error", "drop"] = "error") -> TrajectoriesConfig:
+def config(path, on_bad_row: Literal["error", "drop"] = "error") -> WholeTrajectoryFiles:
     path = [str(p) for p in path] if isinstance(path, list) else str(path)
-    return TrajectoriesConfig(
+    return WholeTrajectoryFiles(
         kind="react",
         path=path,
-        successes=None,
-        failures=None,
-        failures_rate=None,
-        questions=None,
         label=None,
         on_bad_row=on_bad_row,
     )

@@ -244,7 +244,8 @@ def test_the_teacher_at_the_papers_scale_is_the_file_of_the_first_model(tmp_path
     monkeypatch.setattr("nat.run.trajectories_of", lambda config: read.append(config.trajectories) or [failure])
     episodes_of_its_own(rounds.rollouts_of(tmp_path, 1, "nut+teacher", 0))
     rounds.add_teacher(asked, 1, "nut+teacher", 0)
-    assert [(one.kind, one.failures) for one in read] == [("nat", None)]
+    (one,) = read
+    assert one.kind == "nat" and not hasattr(one, "failures")
     written = rounds.pool_of(tmp_path, 1, "nut+teacher", 0).read_text().splitlines()
     assert [json.loads(line)["id"] for line in written] == ["own-a", "own-c", "gpt-1"]
 

@@ -303,7 +303,7 @@ def test_the_advice_counts_the_questions_that_the_files_hold_out(here, capsys, m
 def test_cells_of_a_sweep_beside_are_copied_and_not_run_again(here, capsys, monkeypatch):
     ran: list[str] = []
     monkeypatch.setattr(sweep, "launch", lambda plan, left, *_: ran.extend(cell.directory.name for cell in left))
-    axes = ["method=base", "tracking=none", "seed=0,1"]
+    axes = ["method=positive_only", "tracking=none", "seed=0,1"]
     earlier = composition.plan([*axes, "sweep.name=earlier"], multirun=True)
     first, second = earlier.cells
     for cell, status in ((first, "completed"), (second, "failed")):

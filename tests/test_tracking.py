@@ -11,16 +11,14 @@ import wandb
 
 from nat import tracking
 from nat.runs.results import Results
-from nat.tracking import Tracker, TrackingConfig, summary_of, track, tracking_id, wandb_mode
+from nat.tracking import NoTracking, Tracker, WandbTracking, summary_of, track, tracking_id, wandb_mode
 from tests.sweeps_for_tests import passed
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Results(status="completed", passes=(passed(0.46, ci95=(0.4, 0.5), failures={"wrong_answer": 7}),))
 
-OFFLINE = TrackingConfig(
-    kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=["mine"], rollouts=5
-)
-NONE = TrackingConfig(kind="none", mode="auto", project="nat", entity=None, group=None, tags=[], rollouts=0)
+OFFLINE = WandbTracking(kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=["mine"], rollouts=5)
+NONE = NoTracking(kind="none")
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +122,7 @@ def test_two_runs_in_one_process_do_not_mix(tmp_path):
 
 
 def test_given_run_id_and_group_of_the_config_are_used(tmp_path):
-    config = TrackingConfig(kind="wandb", mode="offline", project="nat", entity=None, group="mine", tags=[], rollouts=0)
+    config = WandbTracking(kind="wandb", mode="offline", project="nat", entity=None, group="mine", tags=[], rollouts=0)
     with tracked(config, tmp_path, run_id="stable123"):
         pass
     assert json.loads(inspect(tmp_path, "--summary"))["run_id"] == "stable123"
@@ -259,7 +257,7 @@ from nat import tracking
 from nat.runs.results import Results
 from tests.sweeps_for_tests import passed
 tracking.START_SECONDS = {seconds}
-config = tracking.TrackingConfig(
+config = tracking.WandbTracking(
     kind="wandb", mode="{mode}", project="nat", entity="me", group=None, tags=[], rollouts=5
 )
 for name in ("a", "b"):
@@ -351,7 +349,7 @@ def test_cell_that_is_run_again_keeps_its_id_and_every_row(tmp_path):
 import sys
 from pathlib import Path
 from nat import tracking
-config = tracking.TrackingConfig(
+config = tracking.WandbTracking(
     kind="wandb", mode="offline", project="nat", entity=None, group=None, tags=[], rollouts=5
 )
 directory, id = Path(sys.argv[1]), tracking.tracking_id("0123456789abcdef", "my_sweep")

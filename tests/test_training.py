@@ -8,11 +8,20 @@ import shutil
 
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from nat.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import TrainingConfig, check_sharding, last_checkpoint, remove_checkpoints, sft_config, train
+from nat.training import (
+    NoTraining,
+    SftTraining,
+    TrainingConfig,
+    check_sharding,
+    last_checkpoint,
+    remove_checkpoints,
+    sft_config,
+    train,
+)
 from nat.types import Example, RequestError, StageError
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
@@ -27,9 +36,9 @@ SFT = {
 }
 
 
-def config(max_steps=6, epochs=None, checkpoint_every=None, objective="sft", **sft) -> TrainingConfig:
-    return TrainingConfig(
-        objective=objective,
+def config(max_steps=6, epochs=None, checkpoint_every=None, **sft) -> SftTraining:
+    return SftTraining(
+        objective="sft",
         max_steps=max_steps,
         epochs=epochs,
         device="cpu",
@@ -235,7 +244,7 @@ def test_remove_checkpoints(tmp_path):
 def test_training_none_leaves_the_model_as_it_is(tmp_path):
     model = tiny_llama(FORMAT.tokenizer)
     before = [parameter.clone() for parameter in model.parameters()]
-    result, lines, _ = run(tmp_path, config(None, objective="none"), model=model)
+    result, lines, _ = run(tmp_path, NoTraining(objective="none", device="cpu"), model=model)
     assert (result.steps, lines) == (0, [])
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
@@ -329,8 +338,10 @@ def test_shipped_presets_are_what_trl_takes(tmp_path):
     from nat.core.paths import CONF_DIR
 
     for path in sorted((CONF_DIR / "training").glob("*.yaml")):
-        preset = TrainingConfig(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        if preset.objective != "none":
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        preset = TypeAdapter(TrainingConfig).validate_json(json.dumps(values), strict=True)
+        assert list(values) == [field.name for field in dataclasses.fields(preset)]
+        if isinstance(preset, SftTraining):
             assert sft_config(preset, 0, tmp_path, "cpu").learning_rate == preset.sft["learning_rate"]
 
 

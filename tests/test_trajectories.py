@@ -3,17 +3,26 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from nat import trajectories
 from nat.questions import hold_out, is_held_out, normalise, question_id
-from nat.trajectories import TrajectoriesConfig, gsm8k_solutions, native
+from nat.trajectories import (
+    ScriptedTrajectories,
+    TrajectoriesConfig,
+    TrajectoryFiles,
+    files_of,
+    gsm8k_solutions,
+    native,
+)
 from nat.trajectories.episodes import line_of
 from nat.trajectories.json_lines import DroppedRow, refuse
 from nat.trajectories.json_records import read_records
 from nat.types import Message, Outcome, RequestError, Trajectory
-from tests.conftest import make_trajectory
+from tests.conftest import ROOT, make_trajectory
 
 TURN = {"role": "assistant", "content": "Action: finish[7]"}
 RECORD = {
@@ -24,18 +33,11 @@ RECORD = {
 LABEL = {"outcome": {"success": True}}
 
 
-def config(kind, path, **changes) -> TrajectoriesConfig:
+def config(kind, path, **changes) -> TrajectoryFiles:
     path = str(path) if isinstance(path, Path) else path
-    values = {
-        "successes": None,
-        "failures": None,
-        "failures_rate": None,
-        "questions": None,
-        "label": None,
-        "on_bad_row": "error",
-        **changes,
-    }
-    return TrajectoriesConfig(kind=kind, path=path, **values)
+    questions = {"questions": None} if kind in ("auto", "nat") else {}
+    values = {"kind": kind, "path": path, "label": None, "on_bad_row": "error", **questions, **changes}
+    return files_of(TypeAdapter(TrajectoriesConfig).validate_json(json.dumps(values), strict=True))
 
 
 def read_text(tmp_path: Path, text: str | bytes) -> list[Trajectory]:
@@ -277,30 +279,23 @@ def test_paths_globs_and_lists(tmp_path, monkeypatch):
     [
         ({"successes": -1}, "greater than or equal to 0"),
         ({"failures": -3}, "greater than or equal to 0"),
-        ({"path": "mine.jsonl"}, r"path='mine.jsonl': .*trajectories=jsonl trajectories.path=mine.jsonl"),
-        ({"path": ["a.jsonl", "b.jsonl"]}, r"path=\['a.jsonl', 'b.jsonl'\]: .*trajectories.path=\[a.jsonl,b.jsonl\]"),
+        ({"failures": 3, "failures_rate": 0.0}, "failures_rate=0.0: a policy that never errs earns no failures"),
+        ({"path": "mine.jsonl"}, "Unexpected keyword argument"),
+        ({"on_bad_row": "error"}, "Unexpected keyword argument"),
     ],
 )
 def test_what_generated_trajectories_cannot_be(change, message):
-    values = {
-        "kind": "scripted",
-        "path": None,
-        "successes": 1,
-        "failures": 0,
-        "failures_rate": None,
-        "questions": None,
-        "label": None,
-        "on_bad_row": "error",
-    }
-    assert TrajectoriesConfig(**values).failures == 0
+    values = {"kind": "scripted", "successes": 1, "failures": 0, "failures_rate": None}
+    assert ScriptedTrajectories(**values).failures == 0
     with pytest.raises(ValueError, match=message):
-        TrajectoriesConfig(**{**values, **change})
+        ScriptedTrajectories(**{**values, **change})
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "gsm8k_solutions", "react", "scripted"])
 def test_questions_are_joined_with_nothing_but_the_nat_format(kind):
-    with pytest.raises(ValueError, match=rf"questions='q.jsonl': trajectories of kind {kind} are not joined with it"):
-        config(kind, None, questions="q.jsonl")
+    values = yaml.safe_load((ROOT / "conf" / "trajectories" / f"{kind}.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(ValueError, match=rf"(?s){kind}\.questions\n.*Unexpected keyword argument"):
+        TypeAdapter(TrajectoriesConfig).validate_json(json.dumps({**values, "questions": "q.jsonl"}), strict=True)
 
 
 def test_bad_rows_are_dropped_and_listed_on_request(tmp_path):

@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from nat.model import ModelConfig, load_tokenizer
 from nat.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import TrainingConfig, train
+from nat.training import SftTraining, train
 from nat.types import Example
 
 
@@ -107,7 +107,7 @@ def main() -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     flops_a_token = 6 * parameters + 6 * arguments.layers * arguments.width * arguments.length
     logging_steps = max(1, arguments.steps // 4)
-    config = TrainingConfig(
+    config = SftTraining(
         objective="sft",
         max_steps=arguments.steps,
         epochs=None,

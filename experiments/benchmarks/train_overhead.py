@@ -25,7 +25,7 @@ from nat.model import ModelConfig, load_tokenizer
 from nat.sft_trainer import LengthGroupedSampler
 from nat.tokenization import MASKED, ChatFormat, chat_format
 from nat.tracking import Tracker
-from nat.training import TrainingConfig, train
+from nat.training import SftTraining, train
 from nat.types import Example
 
 BATCH, VOCABULARY, PROMPT = 16, 1987, 50  # rows a step; the tiny model's vocabulary; masked tokens of a row
@@ -81,7 +81,7 @@ def sft_trainer(format: ChatFormat, examples: Sequence[Example], steps: int, sam
     """Milliseconds a step (wall, CPU) by difference of a long and a short training: starting up is not counted."""
 
     def seconds(n: int) -> tuple[float, float]:
-        config = TrainingConfig(
+        config = SftTraining(
             objective="sft",
             max_steps=n,
             epochs=None,

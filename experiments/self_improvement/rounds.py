@@ -55,7 +55,7 @@ from nat.arm_means import arm_mean
 from nat.comparison import Arm, Pair, RunResult, paired
 from nat.core.methods import shown as shown_method
 from nat.files import write_json, write_text
-from nat.mixing import parse_ratio, round_half_up
+from nat.mixing import ByRatio, parse_ratio, round_half_up
 from nat.pictures import LOOKS, STYLE, WIDTH
 from nat.results import read_runs
 from nat.runs.directory import read_results, results_of
@@ -267,7 +267,8 @@ def mixing_arguments(config: Config, own: Own) -> list[str]:
 
 def numbers_wanted(config: Config, successes: int | None = None) -> tuple[int, int]:
     """Positives and negatives that a round trains on, if there are `successes` and failures enough."""
-    ratio, positives = config.mixing.ratio, config.mixing.positives
+    mixing = config.mixing
+    ratio, positives = (mixing.ratio, mixing.positives) if isinstance(mixing, ByRatio) else (None, None)
     if ratio is None or positives is None:
         raise RequestError(
             "rounds.py needs mixing.positives and mixing.ratio, as experiment=self_improvement has them."

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from nat.checks import CheckSettings
     from nat.config import Config
     from nat.quality import QualityConfig, Verdicts
-    from nat.trajectories import TrajectoriesConfig
+    from nat.trajectories import TrajectoryFiles
 
 OUTPUTS = ("clean.jsonl", "dropped.jsonl", "audit.json", "audit.html")
 ROWS_BETWEEN = 32  # one advance of the progress bar and the next
@@ -97,9 +97,11 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
     from nat.labels import RESCORE, parse_rule
     from nat.stages.environment import make_environment
     from nat.stages.pool import check_settings
+    from nat.trajectories import files_of
 
     start = time.monotonic()
-    folder = _output_folder(config.audit, config.trajectories)
+    files = files_of(config.trajectories)
+    folder = _output_folder(config.audit, files)
     world = config.environment
     environment = make_environment(world, config.agent)  # without its search, which would read whole corpora
     asked = same_questions.evaluation_questions(config.audit.evaluation, world, environment, config.evaluation)
@@ -107,15 +109,15 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
     if config.audit.token_sample:
         how = prompting(config.model, config.agent, config.strategy, environment.instructions)
     # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
-    scores = parse_rule(config.trajectories.label) == RESCORE or not worlds.is_world(world)
+    scores = parse_rule(files.label) == RESCORE or not worlds.is_world(world)
     checks = check_settings(world, environment, config.strategy)
-    reading = Reading(config.trajectories.label, environment.score if scores else None, checks, config.quality)
+    reading = Reading(files.label, environment.score if scores else None, checks, config.quality)
     rows = Rows(folder / f".rows.{os.getpid()}.tmp")
     left_out = folder / f".dropped.{os.getpid()}.tmp"
     try:
         facts = Facts(rows, config.audit.examples)
         with left_out.open("w", encoding="utf-8") as dropped:
-            is_partial = not _read(config.trajectories, config.audit.listed, facts, reading, dropped)
+            is_partial = not _read(files, config.audit.listed, facts, reading, dropped)
             from nat.quality import collection_verdicts
 
             verdicts = collection_verdicts(facts.quality, config.quality)
@@ -160,15 +162,15 @@ def fails(audit: Audit, fail_on: Literal["never", "warning", "error"]) -> bool:
 # ---- reading ----
 
 
-def _output_folder(audit: AuditConfig, trajectories: TrajectoriesConfig) -> Path:
+def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     """The folder, made where it is missing. Raises RequestError where the outputs would be written over an input."""
-    from nat.trajectories import paths
+    from nat.trajectories import paths, question_file
 
     folder = Path(audit.output)
     evaluation = audit.evaluation
     inputs = [*paths(trajectories.path)]
     inputs += [Path(file) for file in ([evaluation] if isinstance(evaluation, str) else evaluation or [])]
-    inputs += [Path(file) for file in (trajectories.questions,) if file is not None]
+    inputs += [file for file in (question_file(trajectories),) if file is not None]
     for input in inputs:
         for output in (folder / name for name in OUTPUTS):
             is_same = output.exists() and input.exists() and output.samefile(input)
@@ -186,7 +188,7 @@ def _output_folder(audit: AuditConfig, trajectories: TrajectoriesConfig) -> Path
     return folder
 
 
-def _read(trajectories: TrajectoriesConfig, listed: int, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
+def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
     """Take all rows in; False where an interrupt came before the end."""
     from nat.audit.facts import add, add_bad
     from nat.progress import progress

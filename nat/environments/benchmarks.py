@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from nat.agents import FINISH
 from nat.environments.scoring import exact_match_score, numeric_score, yes_no_score
 from nat.questions import normalise
-from nat.schema import STRICT
+from nat.schema import OF_NO_EFFECT, STRICT
 from nat.tools.calculator import CALCULATOR
 from nat.trajectories.json_lines import BadRow, DroppedRow, read_objects, refuse_constant
 from nat.types import Environment, Question, RequestError, Score, Tool
@@ -73,7 +73,7 @@ class BenchmarkConfig:
     name: str
     kind: Literal["benchmark"]
     instructions: str
-    few_shot: str | None
+    few_shot: Annotated[str | None, OF_NO_EFFECT]  # `nat collect` alone shows it
     questions: str
     held_out: Annotated[float, Field(gt=0, lt=1)]
     fields: FieldNames

@@ -49,7 +49,7 @@ from pydantic.dataclasses import dataclass
 
 from nat.agents import FINISH
 from nat.environments.benchmarks import FieldNames, OnBadRow
-from nat.schema import STRICT
+from nat.schema import OF_NO_EFFECT, STRICT
 from nat.types import Environment, Question, RequestError, Score, StageError, Tool
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -70,7 +70,7 @@ class CustomConfig:
     on_bad_row: OnBadRow
     max_turns: PositiveInt | None
     instructions: str | None
-    few_shot: str | None
+    few_shot: Annotated[str | None, OF_NO_EFFECT]  # `nat collect` alone shows it
 
     @model_validator(mode="after")
     def _target_names_a_function(self) -> CustomConfig:

@@ -85,7 +85,7 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     yield f"questions     {len(prepared.apart.questions)} {config.evaluation.split} questions {origin}"
     name = config.environment.name
     of_the_world = prepared.made and all(t.question_id.startswith(f"{name}-") for t in prepared.made.mixed.selected)
-    if config.trajectories.kind != "scripted" and worlds.is_world(config.environment) and not of_the_world:
+    if not config.generates and worlds.is_world(config.environment) and not of_the_world:
         yield f"warning: trained on your files, evaluated in the built-in {name} world (environment={name});"
         yield "         environment=gsm8k evaluates on questions held out of the files"
     if len(prepared.apart.questions) < config.evaluation.n_questions and config.evaluation.kind != "none":

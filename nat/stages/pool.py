@@ -13,11 +13,11 @@ from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
 from nat.environments.earning import earn_trajectories
 from nat.environments.worlds import WorldConfig
-from nat.mixing import MixingConfig, check_enough, mix, pools
+from nat.mixing import ByRatio, MixingConfig, check_enough, mix, pools
 from nat.quality import Controlled, QualityConfig, control
 from nat.stages.environment import make_environment
 from nat.strategy import StrategyClass, StrategyConfig, classify
-from nat.trajectories import TrajectoriesConfig
+from nat.trajectories import ScriptedTrajectories, TrajectoriesConfig
 from nat.trajectories.json_lines import DroppedRow
 from nat.trajectories.told import as_agent
 from nat.types import Environment, RequestError, Trajectory
@@ -37,7 +37,7 @@ def read_trajectories(
     and so are, always, episodes that broke for reasons that are not the policy's (`infrastructure`). Raises
     RequestError where there is none to train on.
     """
-    if trajectories.kind == "scripted":
+    if isinstance(trajectories, ScriptedTrajectories):
         if not trains:
             return []
         assert worlds.is_world(world)
@@ -51,9 +51,8 @@ def read_trajectories(
     return pool
 
 
-def _earned(trajectories: TrajectoriesConfig, world: WorldConfig) -> list[Trajectory]:
-    successes, failures = trajectories.successes or 0, trajectories.failures or 0
-    rate = trajectories.failures_rate
+def _earned(trajectories: ScriptedTrajectories, world: WorldConfig) -> list[Trajectory]:
+    successes, failures, rate = trajectories.successes, trajectories.failures, trajectories.failures_rate
     if rate is None or rate == world.failure_rate:
         return earn_trajectories(world, "train", {True: successes, False: failures})
     # Both policies try the same questions: their attempts have the same ids.
@@ -123,7 +122,7 @@ def check_pool(
         ) from None
     if not strategy.is_shuffled:
         return classify(pool, strategy)
-    if mixing.hold == "tokens":
+    if isinstance(mixing, ByRatio) and mixing.hold == "tokens":
         raise RequestError(
             f"mixing.hold=tokens: strategy={strategy.name} deals its marks out among the chosen trajectories, "
             "and tokens are counted after that; take mixing.hold=positives or total."

@@ -13,6 +13,7 @@ from nat import search
 from nat import trajectories as trajectory_files
 from nat.config import Config, method_of
 from nat.files import write_json
+from nat.mixing import RatioMixing, ReplacedMixing
 from nat.model import QUESTION, save_model
 from nat.runs.outcomes import OUTCOMES
 from nat.runs.results import Coordinates
@@ -83,7 +84,7 @@ def save_configuration(config: Config, coordinates: Coordinates, directory: Path
     `conf/GROUP/saved.yaml` below the model's directory; `nat.json` holds the facts of its training.
     """
     tree = json.loads(json.dumps(asdict(config)))
-    pattern = tree["trajectories"]["path"]
+    pattern = tree["trajectories"].get("path")
     if pattern is not None:  # relative to where training was started
         tree["trajectories"]["path"] = [str(path.absolute()) for path in trajectory_files.paths(pattern)]
     if question_file := trajectory_files.question_file(config.trajectories):
@@ -91,7 +92,7 @@ def save_configuration(config: Config, coordinates: Coordinates, directory: Path
     if files := search.files(config.search):
         tree["search"]["path"] = [str(path.absolute()) for path in files]
     for group in ("environment", "search"):
-        questions = tree[group]["questions"]
+        questions = tree[group].get("questions")
         if questions is not None and Path(questions).is_file():  # no file: held_out, or a name on the hub
             tree[group]["questions"] = str(Path(questions).absolute())
     for group in SAVED_GROUPS:
@@ -108,7 +109,7 @@ def coordinates(config: Config, prepared: Prepared) -> Coordinates:
         method=method_of(config, n_negatives),
         environment=config.environment.name,
         strategy=config.strategy.name,
-        ratio=config.mixing.ratio if config.mixing.kind in ("ratio", "replaced") else None,
+        ratio=config.mixing.ratio if isinstance(config.mixing, RatioMixing | ReplacedMixing) else None,
         positives=n_positives,
         negatives=n_negatives,
         seed=config.seed,

@@ -15,7 +15,7 @@ from nat.runs.clock import Clock
 from nat.runs.results import Coordinates
 from nat.stages.manifest import Prepared
 from nat.tracking import Tracker, track
-from nat.training import TrainingConfig, TrainingResult, train
+from nat.training import SftTraining, TrainingConfig, TrainingResult, train
 
 
 def tracked(
@@ -52,7 +52,7 @@ def train_model(
     how: Any = {"seed": seed, "run_dir": run_dir, "tracker": tracker, "resume": resume}
     how["device"] = resolve_device(training.device)
     use_threads(model_config.threads)
-    if training.processes > 1 and training.objective != "none":
+    if isinstance(training, SftTraining) and training.processes > 1:
         with clock("training"):
             trained, model = train_in_processes(prepared.examples, model_config, training, **how)
     else:

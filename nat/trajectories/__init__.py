@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.schema import STRICT, Share
@@ -24,36 +24,59 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class TrajectoriesConfig:
-    """See the comments in `conf/trajectories/`, where the values live."""
+class ScriptedTrajectories:
+    """Generated in a built-in world. Values and their meaning: conf/trajectories/scripted.yaml."""
 
-    kind: Literal["scripted", "auto", "jsonl", "nat", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"]
-    path: str | list[str] | None
-    successes: NonNegativeInt | None
-    failures: NonNegativeInt | None
+    kind: Literal["scripted"]
+    successes: NonNegativeInt
+    failures: NonNegativeInt
     failures_rate: Share | None
-    questions: str | None
+
+    @model_validator(mode="after")
+    def _failures_can_be_earned(self) -> ScriptedTrajectories:
+        if self.failures_rate == 0 and self.failures:
+            raise ValueError("failures_rate=0.0: a policy that never errs earns no failures; take a rate above 0")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class TrajectoryFiles:
+    """What every kind that is read from files has; `kind` is the format. Values: conf/trajectories/jsonl.yaml."""
+
+    kind: str
+    path: str | list[str] | None
     label: str | None
     on_bad_row: Literal["error", "drop"]
 
-    @model_validator(mode="after")
-    def _files_are_not_generated(self) -> TrajectoriesConfig:
-        if self.kind == "scripted" and self.path is not None:
-            given = self.path if isinstance(self.path, str) else f"[{','.join(self.path)}]"
-            raise ValueError(
-                f"path={self.path!r}: these trajectories are generated in the world itself and no file is read; "
-                f"to train on it, add trajectories=jsonl trajectories.path={given}"
-            )
-        if self.failures_rate is not None and self.kind != "scripted":
-            raise ValueError(
-                f"failures_rate={self.failures_rate}: trajectories of kind {self.kind} are read, not generated; "
-                "leave it null"
-            )
-        if self.failures_rate == 0 and self.failures:
-            raise ValueError("failures_rate=0.0: a policy that never errs earns no failures; take a rate above 0")
-        if self.questions is not None and self.kind not in ("auto", "nat"):
-            raise ValueError(f"questions={self.questions!r}: trajectories of kind {self.kind} are not joined with it")
-        return self
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class WholeTrajectoryFiles(TrajectoryFiles):
+    """Records that hold their question."""
+
+    kind: Literal["jsonl", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"]
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class JoinedTrajectoryFiles(TrajectoryFiles):
+    """Records whose question may stand in another file. Values: conf/trajectories/nat.yaml."""
+
+    kind: Literal["auto", "nat"]
+    questions: str | None
+
+
+TrajectoriesConfig: TypeAlias = Annotated[
+    ScriptedTrajectories | WholeTrajectoryFiles | JoinedTrajectoryFiles, Field(discriminator="kind")
+]
+
+
+def files_of(config: TrajectoriesConfig) -> TrajectoryFiles:
+    """The configured files; raises RequestError where trajectories are generated."""
+    if isinstance(config, ScriptedTrajectories):
+        raise RequestError(
+            "trajectories=scripted: these are generated, and files are to be read; name them, e.g. trajectories=jsonl "
+            "trajectories.path=my_trajectories.jsonl"
+        )
+    return config
 
 
 class Row(NamedTuple):
@@ -65,7 +88,7 @@ class Row(NamedTuple):
     trajectory: Trajectory
 
 
-def read_rows(config: TrajectoriesConfig, on_bad: OnBad) -> Iterator[Row]:
+def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
     """Stream everything that the configured files hold, one file after another, each in its own format.
 
     A row that cannot be used, and the place from which a file is broken, go to `on_bad`; the rest is read. Where a
@@ -101,14 +124,14 @@ def read_rows(config: TrajectoriesConfig, on_bad: OnBad) -> Iterator[Row]:
             raise no_record(path)
 
 
-def _format(config: TrajectoriesConfig, path: Path) -> Format:
+def _format(config: TrajectoryFiles, path: Path) -> Format:
     if config.kind == "auto":
         return detect(path)
     return next(format for format in FORMATS if format.name == config.kind)
 
 
 def read(
-    config: TrajectoriesConfig, dropped: list[DroppedRow] | None = None, score: Scorer | None = None
+    config: TrajectoryFiles, dropped: list[DroppedRow] | None = None, score: Scorer | None = None
 ) -> Iterator[Trajectory]:
     """Stream the labelled trajectories of the configured files.
 
@@ -149,9 +172,9 @@ def read(
         yield trajectory
 
 
-def question_file(config: TrajectoriesConfig) -> Path | None:
+def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
     """The file that `questions` names, or None. Raises RequestError where there is no such file."""
-    if config.questions is None:
+    if not isinstance(config, JoinedTrajectoryFiles) or config.questions is None:
         return None
     path = Path(config.questions)
     if not path.is_file():

@@ -5,8 +5,8 @@ To add a format, write a module beside this one with two functions (`react.py` i
     recognises(value) -> bool                  whether a record, as JSON has it, is of this format
     read(path, label, on_bad, needs_label)     stream ("file:line", trajectory), with `read_records` and `readable`
 
-then add it to `FORMATS`, its name to `TrajectoriesConfig.kind`, and a file `conf/trajectories/NAME.yaml`. Every place,
-packing and flaw of files is `read_records`' business, so the module only says what a record means.
+then add it to `FORMATS`, its name to `WholeTrajectoryFiles.kind`, and a file `conf/trajectories/NAME.yaml`. Every
+place, packing and flaw of files is `read_records`' business, so the module only says what a record means.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nat import composition, run
 from nat.cell_hash import cell_hash
-from nat.config import Config, settled
+from nat.config import Config
 from nat.files import write_text
 from nat.progress import begin, kept_in
 from nat.runs.directory import RESULTS, git_state, read_results, versions, write_results
@@ -74,7 +74,7 @@ def _run_locked(composed: Any, run_dir: Path, overrides: list[str], is_sweep: bo
             print(line, flush=True)
 
     try:
-        config = settled(composition.checked(composed, overrides), is_sweep)
+        config = composition.checked(composed, overrides).settled(is_sweep)
         hash = cell_hash(config)
         # A single run's `sweep.name` is the time: resumed, it would become another W&B run.
         own_group = config.tracking.group if isinstance(config.tracking, WandbTracking) else None

@@ -300,7 +300,7 @@ def _collect(argv: Sequence[str]) -> int:
     if request.only_shows:
         return _hydra([*flags, *overrides])
     config = composition.checked(composition.compose(overrides, config_dir), overrides)
-    check_search(config, plays=True)
+    check_search(config.search, [config.environment], config.agent, plays=True)
     return collection.collect(config, lambda line: print(line, flush=True))
 
 

@@ -30,8 +30,14 @@ from nat.schema import STRICT
 from nat.types import Environment, Message, Question, RequestError, Rollout, StageError, Trajectory
 
 if TYPE_CHECKING:
+    from nat.agents import AgentConfig
     from nat.collection_file import CollectionFile
     from nat.config import Config
+    from nat.environments.config import EnvironmentConfig
+    from nat.model import ModelConfig
+    from nat.search import SearchConfig
+    from nat.strategy import StrategyConfig
+    from nat.trajectories import TrajectoriesConfig
     from nat.trajectories.json_lines import DroppedRow
 
 REFUSED = "refused"  # in an episode's details: a content filter ended it, and would again
@@ -166,25 +172,28 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
     from nat.stages.environment import make_environment
 
     left_out: list[DroppedRow] = []
-    environment = make_environment(config.environment, config.agent, config.search, left_out)
-    prompt = prompt_maker(config, environment)
-    episodes = plan(config, questions_to_ask(config, environment, left_out))
-    play = policy(config, environment, prompt)
-    output = Path(config.collect.output)
-    with collection_file.opened(output, settings(config, environment, prompt), episodes, say) as file:
+    asked, world = config.collect, config.environment
+    environment = make_environment(world, config.agent, config.search, left_out)
+    prompt = prompt_maker(asked, environment, config.agent, config.strategy, getattr(world, "few_shot", None))
+    episodes = plan(asked, questions_to_ask(asked, world, environment, config.trajectories, left_out), world.questions)
+    play = policy(asked, world, environment, prompt, config.model, config.training.device, config.seed)
+    setting = settings(asked, world, environment, config.search, config.model, prompt)
+    output = Path(asked.output)
+    with collection_file.opened(output, setting, episodes, say) as file:
         there = sum(episode.id in file.known for episode in episodes)
-        asked = len({episode.question.id for episode in episodes})
-        who = f"{asked} questions of {environment.name} by {config.collect.name}"
+        n_asked = len({episode.question.id for episode in episodes})
+        who = f"{n_asked} questions of {environment.name} by {asked.name}"
         say(f"collecting    {len(episodes)} episodes on {who}")
-        source = config.environment.questions
+        source = world.questions
         if source not in (None, "held_out"):
-            which = "all " if config.collect.n_questions is None and not config.collect.skip_questions else ""
-            say(f"              {which}{asked} questions of {source} (it has no splits; collect.split chooses nothing)")
+            which = "all " if asked.n_questions is None and not asked.skip_questions else ""
+            no_splits = "(it has no splits; collect.split chooses nothing)"
+            say(f"              {which}{n_asked} questions of {source} {no_splits}")
         collection_file.list_left_out(output, left_out, say)
         if there:
             say(f"              {there} of them are in {output} already")
         try:
-            broken = _play_all(config, play, episodes, file)
+            broken = _play_all(asked, play, episodes, file)
         except RequestError as error:
             raise RequestError(f"{error}\n{_safe(file, episodes)}") from None
         except StageError as error:
@@ -202,14 +211,14 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
     return 1 if broken else 0
 
 
-def _play_all(config: Config, play: Any, episodes: Sequence[Episode], file: CollectionFile) -> int:
+def _play_all(asked: CollectConfig, play: Any, episodes: Sequence[Episode], file: CollectionFile) -> int:
     """Play and append what is missing; returns how many broke. Raises StageError where one after another does."""
     from nat.progress import progress
 
     missing = [episode for episode in episodes if episode.id not in file.known and episode.id not in file.refused]
     there = len(episodes) - len(missing)
     # Refused connections break all episodes that run at once, one reason or not; then a row of them says enough.
-    at_once = config.collect.turns.at_once if isinstance(config.collect, PromptedCollecting) else 1
+    at_once = asked.turns.at_once if isinstance(asked, PromptedCollecting) else 1
     limit = max(BROKEN_IN_A_ROW, min(at_once, len(missing)))
     so_far = Counter(file.known[e.id].success for e in episodes if e.id in file.known)
     tokens = broken = in_a_row = played = 0
@@ -218,7 +227,7 @@ def _play_all(config: Config, play: Any, episodes: Sequence[Episode], file: Coll
 
         def done(episode: Episode, rollout: Rollout, details: Mapping[str, Any]) -> None:
             nonlocal tokens, broken, in_a_row, played
-            trajectory = as_trajectory(config, file.settings_hash, episode, rollout, details)
+            trajectory = as_trajectory(asked, file.settings_hash, episode, rollout, details)
             if details.get(REFUSED):
                 file.append_refused(trajectory)
             elif rollout.outcome.failure == "infrastructure":
@@ -253,32 +262,29 @@ def _safe(file: CollectionFile, episodes: Sequence[Episode]) -> str:
 # ---- what is to be played ----
 
 
-def questions_to_ask(config: Config, environment: Environment, left_out: list[DroppedRow]) -> list[Question]:
+def questions_to_ask(
+    asked: CollectConfig,
+    world: EnvironmentConfig,
+    environment: Environment,
+    trajectories: TrajectoriesConfig,
+    left_out: list[DroppedRow],
+) -> list[Question]:
     """The `n_questions` of `split` after the first `skip_questions`; of a file, which has no splits, of all it holds.
 
     Rows of files that cannot be used are added to `left_out` (on_bad_row=drop; else an error). Raises
     RequestError where there are none, and in a world without end when all are asked for.
     """
-    from nat.environments import benchmarks, worlds
-    from nat.environments.earning import generate_questions
+    from nat import trajectories as files
+    from nat.stages.questions import questions_of
 
-    asked, world = config.collect, config.environment
     source, end = world.questions, None if asked.n_questions is None else asked.skip_questions + asked.n_questions
     if source is None and end is None:
         raise RequestError(
             f"collect.n_questions=null: environment={environment.name} makes questions without end; give a number."
         )
-    if worlds.is_world(world):
-        found: Sequence[Question] = generate_questions(world, asked.split, end or 0)
-    elif world.questions == "held_out":
-        found = _questions_of_trajectories(config, world.held_out, left_out)
-    elif world.questions is not None:
-        found, dropped = benchmarks.load_questions(world.questions, world.fields, world.on_bad_row, environment.score)
-        left_out += dropped
-    elif environment.questions is not None:
-        found = environment.questions(asked.split, end or 0)
-    else:
-        raise RequestError(f"environment.questions=null: {environment.name} makes none of its own; name a file.")
+    pool = list(files.read(files.files_of(trajectories), left_out)) if source == "held_out" else []
+    found, dropped = questions_of(world, environment, asked.split, end or 0, pool)
+    left_out += dropped
     chosen = list(islice(found, asked.skip_questions, end))
     if not chosen:
         raise RequestError(
@@ -288,62 +294,55 @@ def questions_to_ask(config: Config, environment: Environment, left_out: list[Dr
     return chosen
 
 
-def _questions_of_trajectories(config: Config, share: float, left_out: list[DroppedRow]) -> list[Question]:
-    """The questions of the trajectory files, without those that evaluation holds out (or only these, by `split`)."""
-    from nat import trajectories as files
-    from nat.questions import hold_out, is_held_out, normalise
-
-    pool = list(files.read(files.files_of(config.trajectories), left_out))
-    if config.collect.split != "train":
-        return hold_out(pool, share, config.collect.split)
-    found: dict[str, Question] = {}
-    for trajectory in pool:
-        if trajectory.outcome.reference is not None and not is_held_out(trajectory.question, share):
-            question = Question(trajectory.question_id, trajectory.question, trajectory.outcome.reference)
-            found.setdefault(normalise(trajectory.question), question)
-    return list(found.values())
-
-
-def plan(config: Config, questions: Sequence[Question]) -> list[Episode]:
+def plan(asked: CollectConfig, questions: Sequence[Question], source: str | None) -> list[Episode]:
     """Every episode, all questions of a sample and temperature before the next. Raises RequestError for equal ids."""
-    name = config.collect.name
-    temperatures = config.collect.temperatures if isinstance(config.collect, PromptedCollecting) else [None]
+    name = asked.name
+    temperatures = asked.temperatures if isinstance(asked, PromptedCollecting) else [None]
     episodes = []
-    for sample in range(config.collect.samples):
+    for sample in range(asked.samples):
         for temperature in temperatures:
             at = "" if temperature is None else f"-t{temperature:g}"
             episodes += [Episode(f"{q.id}/{name}{at}-s{sample}", q, temperature, sample) for q in questions]
     [(id, number)] = Counter(question.id for question in questions).most_common(1)
     if number > 1:
         raise RequestError(
-            f"environment.questions={config.environment.questions}: {number} questions have the id {id!r}; "
-            "episodes are told apart by it."
+            f"environment.questions={source}: {number} questions have the id {id!r}; episodes are told apart by it."
         )
     return episodes
 
 
-def prompt_maker(config: Config, environment: Environment) -> Callable[[str], tuple[Message, ...]]:
+def prompt_maker(
+    asked: CollectConfig, environment: Environment, agent: AgentConfig, strategy: StrategyConfig, examples: str | None
+) -> Callable[[str], tuple[Message, ...]]:
     """From a question's text to everything before the first turn: instructions, solved examples, question, condition.
 
     No condition text unless `collect.as_class` asks for it.
+
+    Args:
+        examples: those that the environment brings along, for `collect.few_shot=environment`.
     """
     from nat.strategy import StrategyClass, prompt_messages
 
-    asked, strategy = config.collect, config.strategy
     prompted = isinstance(asked, PromptedCollecting)
     few_shot, wanted = (asked.few_shot, asked.as_class) if prompted else (None, None)
     if few_shot == "environment":
-        few_shot = getattr(config.environment, "few_shot", None)
+        few_shot = examples
     if wanted is None:
         class_ = StrategyClass(name="none", text="")
     else:
         class_ = strategy.class_named(strategy.infer_as if wanted == "inference" else wanted)
     instructions = environment.instructions if not few_shot else f"{environment.instructions}\n\n{few_shot.strip()}\n"
-    return lambda question: prompt_messages(config.agent.system, instructions, question, strategy, class_)
+    return lambda question: prompt_messages(agent.system, instructions, question, strategy, class_)
 
 
 def policy(
-    config: Config, environment: Environment, prompt: Callable[[str], tuple[Message, ...]]
+    asked: CollectConfig,
+    world: EnvironmentConfig,
+    environment: Environment,
+    prompt: Callable[[str], tuple[Message, ...]],
+    model: ModelConfig,
+    device: Literal["auto", "cpu", "cuda"],
+    seed: int,
 ) -> Callable[[Sequence[Episode], Callable[[Episode, Rollout, Mapping[str, Any]], None]], None]:
     """A function (episodes, done) that plays the episodes and calls `done(episode, rollout, details)` as each ends.
 
@@ -351,34 +350,34 @@ def policy(
     """
     from nat import policies
 
-    match config.collect:
+    match asked:
         case ServerCollecting():
             from nat import openai_policy
 
-            return openai_policy.policy(config.collect, environment, prompt)
+            return openai_policy.policy(asked, environment, prompt)
         case ModelCollecting():
-            return partial(policies.play_model, config, config.collect, environment, prompt)
+            return partial(policies.play_model, asked, model, device, seed, environment, prompt)
         case ScriptedCollecting():
-            policies.check_scripted(config, environment)
-            return partial(policies.play_scripted, config, environment, prompt)
+            played = policies.check_scripted(world, environment)
+            return partial(policies.play_scripted, asked.seed, played, environment)
 
 
 # ---- what is written ----
 
 
 def as_trajectory(
-    config: Config, settings_hash: str, episode: Episode, rollout: Rollout, details: Mapping[str, Any]
+    asked: CollectConfig, settings_hash: str, episode: Episode, rollout: Rollout, details: Mapping[str, Any]
 ) -> Trajectory:
-    facts = {"temperature": episode.temperature, "sample": episode.sample, "policy": config.collect.kind}
-    if isinstance(config.collect, PromptedCollecting) and config.collect.as_class is not None:
-        facts["as_class"] = config.collect.as_class
+    facts = {"temperature": episode.temperature, "sample": episode.sample, "policy": asked.kind}
+    if isinstance(asked, PromptedCollecting) and asked.as_class is not None:
+        facts["as_class"] = asked.as_class
     return Trajectory(
         id=episode.id,
         question_id=episode.question.id,
         question=episode.question.text,
         messages=rollout.messages,
         outcome=rollout.outcome,
-        source=config.collect.name,
+        source=asked.name,
         metadata={**facts, **details, "settings": settings_hash},
     )
 
@@ -398,48 +397,48 @@ def facts_of(trajectory: Trajectory) -> Facts:
 
 
 def settings(
-    config: Config, environment: Environment, prompt: Callable[[str], tuple[Message, ...]]
+    asked: CollectConfig,
+    world: EnvironmentConfig,
+    environment: Environment,
+    searched: SearchConfig,
+    model: ModelConfig,
+    prompt: Callable[[str], tuple[Message, ...]],
 ) -> dict[str, JsonValue]:
     """Everything that decides what an episode is like, but for its question, temperature and sample.
 
     Where a server stands, how many episodes run at once and how often a request is tried may change on the way.
     """
-    asked = config.collect
     turns = asked.turns if isinstance(asked, PromptedCollecting) else None
-    world = {k: v for k, v in asdict(config.environment).items() if k not in ("questions", "held_out", "few_shot")}
-    if world.get("other_verbs_share") == 0.0:
-        del world["other_verbs_share"]  # a later key: files begun without it go on
-    search = getattr(config, "search", None)
+    world_values = {k: v for k, v in asdict(world).items() if k not in ("questions", "held_out", "few_shot")}
     return json.loads(
         json.dumps(
             {
                 "policy": asked.kind,
                 "name": asked.name,
-                "model": _model_identity(config),
+                "model": _model_identity(asked, model),
                 "seed": asked.seed,
                 "prompt": [[message.role, message.content] for message in prompt("{question}")],
                 "turns": None
                 if turns is None
                 else {"max_tokens": turns.max_tokens, "top_p": turns.top_p, "stop": turns.stop},
                 "extra": asked.endpoint.extra if isinstance(asked, ServerCollecting) else None,
-                "environment": world,
+                "environment": world_values,
                 "protocol": environment.protocol,
-                "search": None if search is None else asdict(search),
+                "search": asdict(searched),
             }
         )
     )
 
 
-def _model_identity(config: Config) -> JsonValue:
+def _model_identity(asked: CollectConfig, model: ModelConfig) -> JsonValue:
     """The model's name at its server, or a local model's files by content; None for the scripted policy."""
-    if isinstance(config.collect, ServerCollecting):
-        return config.collect.endpoint.model
-    if not isinstance(config.collect, ModelCollecting):
+    if isinstance(asked, ServerCollecting):
+        return asked.endpoint.model
+    if not isinstance(asked, ModelCollecting):
         return None
     from nat.cell_hash import content_hash
     from nat.core.paths import ASSETS
 
-    model = config.model
     directory = ASSETS / "tiny" if model.path == "tiny" else Path(model.path).expanduser()
     if not directory.is_dir():
         return [model.path, model.revision, model.chat_template]

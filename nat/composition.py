@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nat.cell_hash import cell_hash
-from nat.config import Config, field_names, load, settled, who_has
+from nat.config import Config, field_names, load, who_has
 from nat.core.paths import CONF_DIR
 from nat.types import RequestError
 
@@ -182,7 +182,7 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
             compose(list(overrides), config_dir)  # Hydra itself refuses a list of values in a single run
         directory = Path(first.hydra.run.dir)
         task = _task_overrides(overrides)
-        config = settled(checked(first, task), is_sweep=False)
+        config = checked(first, task).settled(is_sweep=False)
         arguments = (*_without(overrides, "hydra.run.dir"), f"hydra.run.dir={quote(directory)}")
         return Plan((Cell(tuple(task), config, directory, cell_hash(config)),), False, directory, arguments)
 
@@ -212,7 +212,7 @@ def _plan(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> P
         print(f"composing and checking {len(batches)} cells ...", file=sys.stderr, flush=True)
     for batch in batches:
         task = _task_overrides(batch)
-        config = settled(checked(compose(batch, config_dir), task), is_sweep=True)
+        config = checked(compose(batch, config_dir), task).settled(is_sweep=True)
         cell = cell_hash(config)
         if not config.trains and cell in {other.hash for other in cells if other.overrides != tuple(task)}:
             continue  # the untrained model is one cell, whatever the sweep varies in the training of the others

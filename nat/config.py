@@ -73,6 +73,60 @@ class Config:
     examples: Annotated[PositiveInt, OF_NO_EFFECT]
     sweep: Annotated[SweepConfig, OF_NO_EFFECT]
 
+    def check(self, *, inputs: bool = True) -> None:
+        """Refuse what no single group can see to be impossible. `inputs`: what is searched must be at hand."""
+        environment = self.environment
+        generated = self.trajectories if isinstance(self.trajectories, ScriptedTrajectories) and self.trains else None
+        if generated and not is_world(environment):
+            raise RequestError(
+                f"trajectories=scripted are generated in the built-in worlds, not in environment={environment.name}.\n"
+                "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
+            )
+        if generated and not is_off(self.quality) and self.quality != _default_quality():
+            raise RequestError(
+                "quality: its rules are for files; trajectories=scripted are generated, and none of them is left out.\n"
+                "Leave quality=default, or write them to a file (nat collect) and train on it with trajectories=jsonl."
+            )
+        check_sharding(self.training, self.model.lora)
+        plays = self.evaluation.kind == "rollouts"
+        check_also_in(self.also_in, self.environment, self.evaluation, self.search, self.agent, inputs=inputs)
+        if isinstance(self.trajectories, TrajectoryFiles):
+            parse_rule(self.trajectories.label)
+        check_search(self.search, [self.environment, *self.also_in.values()], self.agent, plays=plays, inputs=inputs)
+        if isinstance(self.collect, ServerCollecting) and self.collect.endpoint.base_url is not None:
+            from nat.tools.web_search import check_url
+
+            check_url(
+                self.collect.endpoint.base_url,
+                "collect.endpoint.base_url",
+                "http://localhost:8000/v1",
+                "collect.endpoint.key_variable",
+            )
+        if generated:  # their numbers are known before a single one is played
+            check_enough(self.mixing, generated.successes, generated.failures)
+        for name in self.evaluation.also_as if isinstance(self.evaluation.also_as, list | tuple) else ():
+            self.strategy.class_named(name)
+
+    def settled(self, is_sweep: bool) -> Config:
+        """The values that are null for "as suits a single run, or a sweep's cell", decided."""
+        training, evaluation = self.training, self.evaluation
+        if isinstance(training, Training) and training.save is None:
+            training = replace(training, save=not is_sweep)
+        n_validation = evaluation.n_validation
+        if n_validation is None:
+            n_validation = evaluation.n_questions if is_sweep else 0
+        return replace(self, training=training, evaluation=replace(evaluation, n_validation=n_validation))
+
+    def method(self, n_negatives: int) -> str:
+        """The method a run stands for in results: derived from what it trains on and how, never declared."""
+        if not self.trains:
+            return "base"
+        if n_negatives == 0:
+            return "replaced" if isinstance(self.mixing, ReplacedMixing) else "positive_only"
+        if not self.strategy.is_marked:
+            return "nut"
+        return "nat_graded" if self.strategy.is_graded else "nat"
+
     @property
     def trains(self) -> bool:
         return not isinstance(self.training, NoTraining)
@@ -154,50 +208,24 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
         config = TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
         raise RequestError(_describe(error, tree, _named(overrides))) from None
-    check(config, inputs=inputs)
+    config.check(inputs=inputs)
     return config
 
 
-def check(config: Config, *, inputs: bool = True) -> None:
-    """Refuse what no single group can see to be impossible."""
-    environment = config.environment
-    generated = config.trajectories if isinstance(config.trajectories, ScriptedTrajectories) and config.trains else None
-    if generated and not is_world(environment):
-        raise RequestError(
-            f"trajectories=scripted are generated in the built-in worlds, not in environment={environment.name}.\n"
-            "Name the files to train on, e.g. trajectories=jsonl trajectories.path=my_trajectories.jsonl"
-        )
-    if generated and not is_off(config.quality) and config.quality != _default_quality():
-        raise RequestError(
-            "quality: its rules are for files; trajectories=scripted are generated, and none of them is left out.\n"
-            "Leave quality=default, or write them to a file (nat collect) and train on it with trajectories=jsonl."
-        )
-    check_sharding(config.training, config.model.lora)
-    check_also_in(config, inputs=inputs)
-    if isinstance(config.trajectories, TrajectoryFiles):
-        parse_rule(config.trajectories.label)
-    check_search(config, plays=config.evaluation.kind == "rollouts", inputs=inputs)
-    if isinstance(config.collect, ServerCollecting) and config.collect.endpoint.base_url is not None:
-        from nat.tools.web_search import check_url
-
-        check_url(
-            config.collect.endpoint.base_url,
-            "collect.endpoint.base_url",
-            "http://localhost:8000/v1",
-            "collect.endpoint.key_variable",
-        )
-    if generated:  # their numbers are known before a single one is played
-        check_enough(config.mixing, generated.successes, generated.failures)
-    for name in config.evaluation.also_as if isinstance(config.evaluation.also_as, list | tuple) else ():
-        config.strategy.class_named(name)
-
-
-def check_also_in(config: Config, *, inputs: bool = True) -> None:
+def check_also_in(
+    also_in: Mapping[str, EnvironmentConfig],
+    own: EnvironmentConfig,
+    evaluation: EvaluationConfig,
+    searched: SearchConfig,
+    agent: AgentConfig,
+    *,
+    inputs: bool = True,
+) -> None:
     """Refuse a further environment that cannot be told apart, has no questions of its own, or needs another search."""
-    for name, environment in config.also_in.items():
+    for name, environment in also_in.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             raise RequestError(f"also_in.{name}: a name is letters, digits and underscores; it becomes part of files.")
-        if environment == config.environment:
+        if environment == own:
             raise RequestError(
                 f"also_in.{name}: is the environment of training itself; change or leave out a key of it."
             )
@@ -206,30 +234,39 @@ def check_also_in(config: Config, *, inputs: bool = True) -> None:
                 f"also_in.{name}.questions=held_out: only the training environment's questions are held out of the "
                 f"trajectory files.\nName a file or a data set of the hub, e.g. also_in.{name}.questions=test.jsonl"
             )
-        if config.evaluation.split == "validation" and environment.questions is not None:
+        if evaluation.split == "validation" and environment.questions is not None:
             raise RequestError(
                 f"evaluation.split=validation: also_in.{name}.questions={environment.questions} is a test set; "
                 "validation questions are those of a generated world."
             )
-        plays = config.evaluation.kind == "rollouts"
-        if isinstance(config.search, NoSearch) and _searches(environment, config.agent) and plays and inputs:
+        plays = evaluation.kind == "rollouts"
+        if isinstance(searched, NoSearch) and _searches(environment, agent) and plays and inputs:
             raise RequestError(_search_needed(f"also_in.{name} ({environment.name})"))
 
 
-def check_search(config: Config, *, plays: bool, inputs: bool = True) -> None:
-    """Refuse a search that no tool of the environment uses, and (where episodes are played) a tool without one."""
-    environment = config.environment
-    searches = _searches(environment, config.agent)
-    if not isinstance(config.search, NoSearch):
-        if not searches and not any(_searches(other, config.agent) for other in config.also_in.values()):
+def check_search(
+    searched: SearchConfig,
+    environments: Sequence[EnvironmentConfig],
+    agent: AgentConfig,
+    *,
+    plays: bool,
+    inputs: bool = True,
+) -> None:
+    """Refuse a search that no tool of the environments uses, and (where episodes are played) a tool without one.
+
+    `environments`: the run's own, then the further ones.
+    """
+    own = environments[0]
+    if not isinstance(searched, NoSearch):
+        if not any(_searches(environment, agent) for environment in environments):
             raise RequestError(
-                f"search={config.search.kind}: nothing in environment={environment.name} with "
-                f"agent={config.agent.name} searches with it; take search=none."
+                f"search={searched.kind}: nothing in environment={own.name} with "
+                f"agent={agent.name} searches with it; take search=none."
             )
         if inputs:  # what is only shown needs neither files nor keys
-            search.check(config.search)
-    elif searches and plays and inputs:
-        raise RequestError(_search_needed(f"environment={environment.name}"))
+            search.check(searched)
+    elif _searches(own, agent) and plays and inputs:
+        raise RequestError(_search_needed(f"environment={own.name}"))
 
 
 def _search_needed(where: str) -> str:
@@ -249,28 +286,6 @@ def _default_quality() -> QualityConfig:
     import yaml
 
     return QualityConfig(**yaml.safe_load((CONF_DIR / "quality" / "default.yaml").read_text(encoding="utf-8")))
-
-
-def settled(config: Config, is_sweep: bool) -> Config:
-    """The values that are null for "as suits a single run, or a sweep's cell", decided."""
-    training, evaluation = config.training, config.evaluation
-    if isinstance(training, Training) and training.save is None:
-        training = replace(training, save=not is_sweep)
-    n_validation = evaluation.n_validation
-    if n_validation is None:
-        n_validation = evaluation.n_questions if is_sweep else 0
-    return replace(config, training=training, evaluation=replace(evaluation, n_validation=n_validation))
-
-
-def method_of(config: Config, n_negatives: int) -> str:
-    """The method a run stands for in results: derived from what it trains on and how, never declared."""
-    if isinstance(config.training, NoTraining):
-        return "base"
-    if n_negatives == 0:
-        return "replaced" if isinstance(config.mixing, ReplacedMixing) else "positive_only"
-    if not config.strategy.is_marked:
-        return "nut"
-    return "nat_graded" if config.strategy.is_graded else "nat"
 
 
 def _clear_other_budget(tree: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:

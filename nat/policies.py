@@ -6,22 +6,24 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nat.collection import Episode, ModelCollecting
 from nat.environments import play, worlds
+from nat.environments.worlds import WorldConfig
 from nat.types import Environment, Message, Question, RequestError, Rollout
 
 if TYPE_CHECKING:
-    from nat.config import Config
+    from nat.environments.config import EnvironmentConfig
+    from nat.model import ModelConfig
 
 Done: TypeAlias = Callable[[Episode, Rollout, Mapping[str, Any]], None]  # (episode, what came of it, further facts)
 Prompt: TypeAlias = Callable[[str], tuple[Message, ...]]  # from a question's text
 
 
-def check_scripted(config: Config, environment: Environment) -> None:
-    """Refuse an environment or an agent that no scripted policy plays."""
-    if not worlds.is_world(config.environment):
+def check_scripted(world: EnvironmentConfig, environment: Environment) -> WorldConfig:
+    """The world; RequestError for an environment or an agent that no scripted policy plays."""
+    if not worlds.is_world(world):
         raise RequestError(
             f"collect=scripted: environment={environment.name} has no scripted policy, only the built-in worlds do;\n"
             "take collect=model or collect=openai."
@@ -31,28 +33,30 @@ def check_scripted(config: Config, environment: Environment) -> None:
             "collect=scripted: its policy is a ReAct agent; leave agent=cot out here. Trained on with agent=cot, its "
             "trajectories\nare told as chains of thought."
         )
+    return world
 
 
 def play_scripted(
-    config: Config, environment: Environment, prompt: Prompt, episodes: Sequence[Episode], done: Done
+    seed: int, world: WorldConfig, environment: Environment, episodes: Sequence[Episode], done: Done
 ) -> None:
     """The scripted policy of a built-in world; its errors depend on `collect.seed`, the question and the sample."""
-    assert worlds.is_world(config.environment)
     for episode in episodes:
-        rng = Random(f"collect {config.collect.seed} {episode.question.id} {episode.sample}")
-        policy, errors = worlds.scripted_policy(config.environment, episode.question, rng)
+        rng = Random(f"collect {seed} {episode.question.id} {episode.sample}")
+        policy, errors = worlds.scripted_policy(world, episode.question, rng)
         done(episode, play(environment, episode.question, policy), {"errors": errors})
 
 
 def play_model(
-    config: Config,
     asked: ModelCollecting,
+    model_config: ModelConfig,
+    device: Literal["auto", "cpu", "cuda"],
+    seed: int,
     environment: Environment,
     prompt: Prompt,
     episodes: Sequence[Episode],
     done: Done,
 ) -> None:
-    """The model of `config.model`, `turns.at_once` episodes at once.
+    """The model of the group `model`, `turns.at_once` episodes at once.
 
     An episode's draws depend on `collect.seed`, its question, temperature and sample: not on what else is played, nor
     on how often the collection was interrupted.
@@ -62,9 +66,9 @@ def play_model(
     from nat.tokenization import chat_format
 
     turns = asked.turns
-    format = chat_format(load_tokenizer(config.model))
-    use_threads(config.model.threads)
-    model = merged(load_model(config.model, resolve_device(config.training.device), config.seed))
+    format = chat_format(load_tokenizer(model_config))
+    use_threads(model_config.threads)
+    model = merged(load_model(model_config, resolve_device(device), seed))
 
     def ask(question: Question) -> tuple[Message, ...]:
         return prompt(question.text)

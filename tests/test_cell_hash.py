@@ -4,14 +4,13 @@ import pytest
 
 from nat import composition
 from nat.cell_hash import cell_hash
-from nat.config import settled
 from nat.types import RequestError
 
 MINE = ("environment=gsm8k", "trajectories=jsonl", "mixing=all")
 
 
 def hash_of(*overrides: str, is_sweep: bool = False) -> str:
-    return cell_hash(settled(composition.checked(composition.compose(overrides), overrides), is_sweep))
+    return cell_hash(composition.checked(composition.compose(overrides), overrides).settled(is_sweep))
 
 
 @pytest.mark.parametrize(

@@ -296,9 +296,14 @@ def made(config: Config) -> Environment:
     return make_environment(config.environment, config.agent, config.search)
 
 
+def prompts(config: Config):
+    examples = getattr(config.environment, "few_shot", None)
+    return collection.prompt_maker(config.collect, made(config), config.agent, config.strategy, examples)
+
+
 def asked(*overrides: str) -> list[Question]:
     config = config_of(*overrides)
-    return collection.questions_to_ask(config, made(config), [])
+    return collection.questions_to_ask(config.collect, config.environment, made(config), config.trajectories, [])
 
 
 def test_questions_of_a_world_by_split_and_place():
@@ -326,7 +331,12 @@ def test_questions_of_a_file(tmp_path):
         file.write('{"question": "5+1?", "answer": "six"}\n{"question": "6+1?"}\n')
     left_out: list[DroppedRow] = []
     config = config_of(*gsm8k, "environment.on_bad_row=drop")
-    assert len(collection.questions_to_ask(config, made(config), left_out)) == 6
+    assert (
+        len(
+            collection.questions_to_ask(config.collect, config.environment, made(config), config.trajectories, left_out)
+        )
+        == 6
+    )
     assert [(row.where, row.reason) for row in left_out] == [
         (f"{path}:6", "missing_value"),
         (f"{path}:8", "missing_value"),
@@ -419,12 +429,16 @@ def test_training_questions_of_trajectory_files_are_those_that_are_not_held_out(
 def test_equal_question_ids_are_refused(tmp_path):
     config = scripted(tmp_path / "a.jsonl")
     with pytest.raises(RequestError, match="2 questions have the id 'q'"):
-        collection.plan(config, [Question("q", "1?", "1"), Question("q", "2?", "2")])
+        collection.plan(
+            config.collect, [Question("q", "1?", "1"), Question("q", "2?", "2")], config.environment.questions
+        )
 
 
 def test_episodes_are_told_apart_by_question_policy_temperature_and_sample(tmp_path):
     config = config_of("collect=model", "collect.temperatures=[0.2,1]", "collect.samples=2")
-    plan = collection.plan(config, [Question("q", "1?", "1"), Question("r", "2?", "2")])
+    plan = collection.plan(
+        config.collect, [Question("q", "1?", "1"), Question("r", "2?", "2")], config.environment.questions
+    )
     assert [episode.id for episode in plan] == [
         *("q/tiny-t0.2-s0", "r/tiny-t0.2-s0", "q/tiny-t1-s0", "r/tiny-t1-s0"),
         *("q/tiny-t0.2-s1", "r/tiny-t0.2-s1", "q/tiny-t1-s1", "r/tiny-t1-s1"),
@@ -443,7 +457,7 @@ def test_episodes_are_told_apart_by_question_policy_temperature_and_sample(tmp_p
 )  # fmt: skip
 def test_the_prompt(overrides, expected):
     config = config_of("environment=arithmetic", "environment.instructions=Solve.", "collect=model", *overrides)
-    [message] = collection.prompt_maker(config, made(config))("1+1?")
+    [message] = prompts(config)("1+1?")
     texts = {class_.name: class_.text for class_ in config.strategy.classes}
     assert (message.role, message.content) == ("user", expected.format(**texts))
 
@@ -451,7 +465,7 @@ def test_the_prompt(overrides, expected):
 def test_an_unknown_class_is_refused():
     config = config_of("strategy=suffix", "collect=model", "collect.as_class=best")
     with pytest.raises(RequestError, match="has no class 'best'"):
-        collection.prompt_maker(config, made(config))
+        prompts(config)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nat import cli, composition
-from nat.config import kinds, load, method_of
+from nat.config import kinds, load
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.test_experiments import CELLS, SWEEPS
@@ -352,7 +352,7 @@ def test_giving_one_budget_clears_the_other(overrides, expected):
     ],
 )
 def test_the_method_is_derived_from_what_is_trained_on(overrides, negatives, expected):
-    assert method_of(compose(*overrides), negatives) == expected
+    assert compose(*overrides).method(negatives) == expected
 
 
 def test_a_method_can_be_changed_in_parts():

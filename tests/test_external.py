@@ -28,7 +28,7 @@ def test_runs_of_others_are_read_from_one_object_a_line(tmp_path):
         {"run": "p-1", "method": "positive_only", "seed": 1, "question": "q", "success": False, "positives": 50},
     )
     mine, other = read_external(path)
-    assert (mine.name, mine.method, mine.strategy, mine.seed, mine.directory) == ("mine-0", "nat", "unnamed", 0, None)
+    assert (mine.name, mine.method, mine.strategy, mine.seed, mine.files) == ("mine-0", "nat", "unnamed", 0, None)
     assert mine.answers["test"][question_id("what  is 3 + 4?")].success
     answer = mine.answers["validation"][question_id("What is 2 + 2?")]
     assert (answer.success, answer.score, answer.failure, answer.turns) == (False, 0.5, "out_of_turns", 8)

@@ -11,7 +11,7 @@ from typing import Any
 
 from nat import search
 from nat import trajectories as trajectory_files
-from nat.config import Config, method_of
+from nat.config import Config
 from nat.files import write_json
 from nat.mixing import RatioMixing, ReplacedMixing
 from nat.model import QUESTION, save_model
@@ -106,7 +106,7 @@ def coordinates(config: Config, prepared: Prepared) -> Coordinates:
     mixed = prepared.made and prepared.made.mixed
     n_positives, n_negatives = (len(mixed.positives), len(mixed.negatives)) if mixed else (0, 0)
     found = Coordinates(
-        method=method_of(config, n_negatives),
+        method=config.method(n_negatives),
         environment=config.environment.name,
         strategy=config.strategy.name,
         ratio=config.mixing.ratio if isinstance(config.mixing, RatioMixing | ReplacedMixing) else None,

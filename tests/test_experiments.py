@@ -21,7 +21,7 @@ from nat.config import load
 from nat.environments.earning import generate_questions
 from nat.environments.worlds import is_world
 from nat.runs.outcomes import Answer, read_outcomes
-from nat.runs.packed import runs_below
+from nat.runs.packed import RunFiles, runs_below
 from nat.sweeps.former_cells import former_configuration
 from tests.conftest import ROOT
 
@@ -74,9 +74,9 @@ def test_a_committed_report_is_what_its_cells_say(tmp_path, name):
         assert (copied / file).read_text() == (EXPERIMENTS / name / file).read_text(), file
 
 
-def hash_today(cell: Path) -> str:
+def hash_today(cell: RunFiles) -> str:
     """The hash that the configuration of a committed cell has today: it was written in a former shape."""
-    tree = yaml.safe_load((cell / "config.yaml").read_text(encoding="utf-8"))
+    tree = yaml.safe_load(cell.read_text("config.yaml") or "")
     return cell_hash(load(former_configuration(tree), inputs=False))
 
 
@@ -85,7 +85,7 @@ def hash_today(cell: Path) -> str:
 def test_the_command_of_an_experiment_finds_its_committed_cells(name):
     """A change of YAML that would make them other cells is a change of the experiment: measure it again."""
     planned = composition.plan(SWEEPS[name] or [])
-    former = [hash_today(folder) for folder in sweep.completed(EXPERIMENTS / name).values()]
+    former = [hash_today(cell) for cell in sweep.completed(EXPERIMENTS / name).values()]
     assert {cell.hash for cell in planned.cells} == set(former)
     assert len(set(former)) == len(former)
     assert len({cell.directory for cell in planned.cells}) == len(planned.cells)

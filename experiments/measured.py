@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nat.statistics import mean_interval
+from nat.core.statistics import mean_interval
 
 EXPERIMENTS = Path(__file__).parent
 BETWEEN = re.compile(r"(?<=<!-- table )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nat import interrupts
+from nat.core import interrupts
 from nat.types import RequestError, StageError
 
 HELP = """\
@@ -170,17 +170,17 @@ def _train(argv: Sequence[str]) -> int:
     request = parse(argv)
     if request.asks_for_help:
         return _hydra(argv)
-    from nat import composition
+    from nat.sweeps import composition
 
     flags = [a for a in argv if a not in request.overrides]
     if request.only_shows:
         composition.check_shown(request.overrides, request.config_dir)
         return _hydra([*flags, *request.overrides])
     planned = composition.plan(request.overrides, request.multirun, request.config_dir)
-    from nat import cells
+    from nat.sweeps import cells
 
     if planned.is_sweep:
-        from nat import sweep
+        from nat.sweeps import sweep
 
         done = sweep.borrow(planned, sweep.done_here(planned))
         n_questions = cells.check_data(planned, done)
@@ -192,11 +192,11 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def _hydra(argv: Sequence[str]) -> int:
-    """Let Hydra run `nat.cells.run_cell` once per cell."""
+    """Let Hydra run `nat.sweeps.cells.run_cell` once per cell."""
     import hydra
 
-    from nat.cells import run_cell
     from nat.core.paths import CONF_DIR
+    from nat.sweeps.cells import run_cell
 
     sys.argv = ["nat train", *argv]
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()
@@ -209,7 +209,7 @@ def _evaluate(argv: Sequence[str]) -> int:
         return 0
     positional, rest = _positional(argv, "nat evaluate MODEL_DIR, e.g. nat evaluate outputs/runs/NAME/model")
     request = parse(rest)
-    from nat import cells
+    from nat.sweeps import cells
 
     return _train(
         [
@@ -231,7 +231,7 @@ def _audit(argv: Sequence[str]) -> int:
     named = {override.lstrip("+~").partition("=")[0] for override in request.overrides}
     if not files and "trajectories.path" not in named:
         raise RequestError("usage: nat audit FILES, e.g. nat audit trajectories.jsonl 'more/*.json'")
-    from nat import composition
+    from nat.sweeps import composition
 
     own = {
         "trajectories": "auto",
@@ -250,8 +250,8 @@ def _audit(argv: Sequence[str]) -> int:
     config = composition.checked(composition.compose(overrides, request.config_dir), overrides)
     from rich.console import Console
 
-    from nat import audit
-    from nat.audit.summary import summary
+    from nat.auditing.summary import summary
+    from nat.verbs import audit
 
     found = audit.audit(config, lambda line: print(line, flush=True))
     console = Console(highlight=False)
@@ -268,7 +268,8 @@ def _inspect(argv: Sequence[str]) -> int:
         return 0
     if request.only_shows:
         return _hydra(argv)
-    from nat import composition, inspection
+    from nat.sweeps import composition
+    from nat.verbs import inspect as inspection
 
     if request.multirun:
         raise RequestError("nat inspect shows one configuration; leave -m out.")
@@ -287,8 +288,9 @@ def _collect(argv: Sequence[str]) -> int:
         return 0
     if request.multirun:
         raise RequestError("nat collect fills one file; leave -m out, and name several values in collect.temperatures.")
-    from nat import cells, collection, composition
-    from nat.config import check_search
+    from nat.config.tree import check_search
+    from nat.sweeps import cells, composition
+    from nat.verbs import collect as collection
 
     overrides, config_dir = ["training=none", *request.overrides], request.config_dir
     if has_model:  # in its own environment, asked as it was trained to be
@@ -310,16 +312,16 @@ def _report(argv: Sequence[str]) -> int:
         return 0
     positional, rest = _positional(argv, "nat report DIR|FILE.jsonl, e.g. nat report outputs/sweeps/demo")
     request = parse(rest)
-    from nat import composition
+    from nat.sweeps import composition
 
     if request.only_shows:
         return _hydra(rest)
     if wrong := [o for o in request.overrides if not o.lstrip("+~").startswith("report")]:
         raise RequestError(f"{wrong[0]}: nat report takes report.KEY=VALUE only; its runs are as they are.")
     config = composition.checked(composition.compose(request.overrides, request.config_dir), request.overrides)
-    from nat import report
+    from nat.reporting.write import write
 
-    print(report.write(Path(positional), config.report))
+    print(write(Path(positional), config.report))
     return 0
 
 
@@ -330,7 +332,7 @@ def _dashboard(argv: Sequence[str]) -> int:
     positional, rest = _positional(argv, "nat dashboard DIR, e.g. nat dashboard outputs/sweeps/demo")
     if rest:
         raise RequestError(f"{rest[0]}: nat dashboard takes a sweep's directory only.")
-    from nat import dashboard
+    from nat.reporting import dashboard
 
     print(dashboard.write(Path(positional)))
     return 0

@@ -14,8 +14,8 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nat.core.paths import ASSETS
-from nat.schema import STRICT
-from nat.tokenization import ChatFormat, template_messages
+from nat.core.schema import STRICT
+from nat.examples.tokenization import ChatFormat, template_messages
 from nat.types import Message, RequestError
 
 SHIPPED_TEMPLATES = ("plain", "chatml")

@@ -12,9 +12,12 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from nat.config import Config
+from nat.config.tree import Config
+from nat.core.rows.bad import DroppedRow
+from nat.examples.strategy import StrategyClass
+from nat.examples.tokenization import chat_format
 from nat.model import load_tokenizer
-from nat.quality import Controlled
+from nat.quality.rules import Controlled
 from nat.runs.clock import Clock
 from nat.runs.results import Results
 from nat.stages.environment import make_environment
@@ -25,11 +28,8 @@ from nat.stages.pool import check_pool, check_settings, read_trajectories, train
 from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
 from nat.stages.saving import begin_directory, coordinates, save_trained
 from nat.stages.training import tracked, train_model
-from nat.strategy import StrategyClass
-from nat.tokenization import chat_format
 from nat.tracking import WandbTracking
-from nat.training import remove_checkpoints
-from nat.trajectories.json_lines import DroppedRow
+from nat.training.checkpoints import remove_checkpoints
 from nat.types import Environment, Trajectory
 
 

@@ -31,9 +31,9 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from nat.files import write_text
+from nat.core.files import write_text
+from nat.core.schema import STRICT
 from nat.runs.results import Results, by_key
-from nat.schema import STRICT
 from nat.types import Failure
 
 METRICS_FILE = "metrics.jsonl"

@@ -65,7 +65,7 @@ class Trajectory:
     """What one agent did on one question.
 
     `messages` start at the agent's first turn: the prompt before it (system text, instructions, question, condition
-    text) is made by `nat.strategy.prompt_messages`, in training and at inference alike.
+    text) is made by `nat.examples.strategy.prompt_messages`, in training and at inference alike.
     """
 
     id: str

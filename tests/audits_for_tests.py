@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nat import composition
-from nat.audit import audit
-from nat.audit.findings import Audit, Finding
-from nat.config import Config
+from nat.auditing.findings import Audit, Finding
+from nat.config.tree import Config
+from nat.sweeps import composition
+from nat.verbs.audit import audit
 
 
 def make_config(

@@ -178,8 +178,8 @@ def arithmetic_solver(n_questions: int, failure_rate: float = 0.3) -> Reply:
     """Answers as the arithmetic world's scripted policy would; its errors depend on question and temperature."""
     from dataclasses import replace
 
-    from nat import composition
-    from nat.environments import worlds
+    from nat.environments.worlds import worlds
+    from nat.sweeps import composition
     from nat.types import Message
 
     composed = composition.checked(composition.compose(["environment=arithmetic"]), [])

@@ -1,7 +1,7 @@
 """Audits as literals, for tests of the terminal summary and of the page: a typical one, an empty one, a hostile one."""
 
-from nat.audit.findings import Audit, FileRead, Finding, Lengths, Shown, Sighting
-from nat.trajectories.json_lines import DroppedRow
+from nat.auditing.findings import Audit, FileRead, Finding, Lengths, Shown, Sighting
+from nat.core.rows.bad import DroppedRow
 from nat.types import Message, Outcome, Trajectory
 
 HOSTILE = (

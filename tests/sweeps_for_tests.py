@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nat.questions import question_id
+from nat.core.questions import question_id
 from nat.runs.directory import write_results
 from nat.runs.outcomes import Answer, Outcomes, save_outcomes
 from nat.runs.results import Asked, Coordinates, Git, Pass, PassKind, Results

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat.agents import (
+from nat.agents.actions import (
     Action,
     AgentConfig,
     UnparsedAction,
@@ -25,7 +25,7 @@ from nat.agents import (
     render_solution,
     render_turn,
 )
-from nat.trajectories.gsm8k_solutions import solution_messages
+from nat.trajectories.formats.gsm8k_solutions import solution_messages
 from nat.types import Message
 from tests.conftest import ROOT
 

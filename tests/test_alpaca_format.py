@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nat.trajectories import alpaca
-from nat.trajectories.json_lines import BadRow
+from nat.core.rows.bad import BadRow
+from nat.trajectories.formats import alpaca
 from nat.types import Message, Outcome
 
 RECORD = {

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from nat import cells, cli, composition, run
-from nat.cell_hash import cell_hash
+from nat import cli, run
+from nat.sweeps import cells, composition
+from nat.sweeps.cell_hash import cell_hash
 from nat.types import RequestError
 
 LONGER = ("+environment@also_in.longer=arithmetic", "also_in.longer.steps={min: 5, max: 6}")

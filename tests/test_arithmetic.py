@@ -13,9 +13,10 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nat.environments import arithmetic as world
-from nat.environments import play, take_turn, worlds
-from nat.environments.arithmetic import ArithmeticConfig, ErrorWeights
+from nat.agents.turns import play, take_turn
+from nat.environments.worlds import arithmetic as world
+from nat.environments.worlds import worlds
+from nat.environments.worlds.arithmetic import ArithmeticConfig, ErrorWeights
 from nat.types import Message, Question, Trajectory
 from tests.conftest import ROOT
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from nat.audit import audit, collection_findings, fails
-from nat.audit.facts import layout
-from nat.audit.findings import Audit
-from nat.trajectories import native
+from nat.auditing import finders as collection_findings
+from nat.auditing.facts import layout
+from nat.auditing.findings import Audit
+from nat.trajectories.formats import native
 from nat.types import RequestError
+from nat.verbs.audit import audit, fails
 from tests.audits_for_tests import audit_rows, found, lines, make_config, row, write_rows
 
 EGGS = "How many eggs are left over when 3 of 16 are eaten?"
@@ -241,7 +242,7 @@ def test_tokens_of_a_huge_trajectory_are_counted_in_its_beginning(
     huge = row("a", "What is 3 + 4?", "7")
     huge["messages"][0]["content"] = "word " * 20_000
     counted = audit_rows(tmp_path, [huge], token_sample=10).lengths["tokens"]["success"].maximum
-    monkeypatch.setattr("nat.audit.lengths.LONGEST", 10_000)
+    monkeypatch.setattr("nat.auditing.lengths.LONGEST", 10_000)
     estimated = audit_rows(tmp_path, [huge], token_sample=10).lengths["tokens"]["success"].maximum
     assert estimated != counted
     assert estimated == pytest.approx(counted, rel=0.25)  # the prompt is taken to be as much longer
@@ -252,7 +253,7 @@ def test_an_interrupt_while_reading_leaves_what_was_read(tmp_path: Path, monkeyp
     config = make_config([path], tmp_path / "out")
     audit(config, lambda line: None)
     assert (tmp_path / "out" / "clean.jsonl").exists()
-    from nat.audit import facts
+    from nat.auditing import facts
 
     def interrupted(*arguments: object) -> bytes:
         interrupted.calls += 1  # type: ignore[attr-defined]

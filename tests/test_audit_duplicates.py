@@ -5,12 +5,12 @@ from random import Random
 
 import numpy as np
 
-from nat.audit.duplicates import Near, near_duplicates
-from nat.audit.facts import Facts, Reading, Rows, add
-from nat.audit.same_questions import numbers_of, words_of
-from nat.audit.signatures import WIDTH, nearest, pairs_alike, signature
-from nat.audit.skew import auc, best_split
-from nat.checks import CheckSettings
+from nat.auditing.duplicates import Near, near_duplicates
+from nat.auditing.facts import Facts, Reading, Rows, add
+from nat.auditing.signatures import WIDTH, nearest, pairs_alike, signature
+from nat.auditing.skew import auc, best_split
+from nat.auditing.words import numbers_of, words_of
+from nat.quality.marks import CheckSettings
 from nat.types import Message, Outcome, Trajectory
 from tests.audits_for_tests import make_config
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from nat.audit import page as page_module
-from nat.audit.findings import Finding, Lengths, Shown, Sighting
-from nat.audit.page import page
-from nat.trajectories.json_lines import DroppedRow
+from nat.auditing import page as page_module
+from nat.auditing.findings import Finding, Lengths, Shown, Sighting
+from nat.auditing.page import page
+from nat.core.rows.bad import DroppedRow
 from nat.types import Message, Outcome, Trajectory
 from tests.sample_audits_for_tests import EMPTY, HOSTILE, LEAKED, TYPICAL, hostile
 from tests.test_report_page import MARKUP, MEASURE, PLAIN, Elements, in_browser, needs_chromium, same_but_for

@@ -5,9 +5,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from nat.audit.findings import FileRead, Finding, Lengths
-from nat.audit.summary import LINES, share, size, sparkline, summary, verdict
-from nat.audit.visible import visible
+from nat.auditing.findings import FileRead, Finding, Lengths
+from nat.auditing.summary import LINES, share, size, sparkline, summary, verdict
+from nat.auditing.visible import visible
 from tests.sample_audits_for_tests import EMPTY, HOSTILE, TYPICAL, hostile
 
 SCREEN = """\

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from nat.agents import Action, parse_action
-from nat.composition import compose, resolved
-from nat.environments import play
+from nat.agents.actions import Action, parse_action
+from nat.agents.scoring import exact_match_score, numeric_score, yes_no_score
+from nat.agents.turns import play
+from nat.core.questions import normalise
+from nat.core.rows.bad import DroppedRow
 from nat.environments.benchmarks import (
     SCORERS,
     BenchmarkConfig,
@@ -23,10 +25,8 @@ from nat.environments.benchmarks import (
     make_environment,
     reference_answer,
 )
-from nat.environments.scoring import exact_match_score, numeric_score, yes_no_score
-from nat.questions import normalise
+from nat.sweeps.composition import compose, resolved
 from nat.tools.calculator import CALCULATOR
-from nat.trajectories.json_lines import DroppedRow
 from nat.types import Question, RequestError, Score, Tool
 
 FIELDS = FieldNames(id=None, question="question", answer="answer")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nat.tools import bm25
-from nat.tools.bm25 import (
+from nat.search import bm25
+from nat.search.bm25 import (
     NOTHING,
     Bm25,
     Document,

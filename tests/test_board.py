@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nat import board, cells
-from nat.board import CellState, ending, look, summary
-from nat.composition import Cell
 from nat.runs.directory import write_results
 from nat.runs.packed import RunFiles
 from nat.runs.results import Error, Results
+from nat.sweeps import board, cells
+from nat.sweeps.board import CellState, ending, look, summary
+from nat.sweeps.composition import Cell
 from tests.sweeps_for_tests import passed
 
 

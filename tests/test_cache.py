@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from nat import cache
-from nat.tokenization import MASKED, Dropped
+from nat.core import cache
+from nat.examples.encoding import decode_examples, encode_examples
+from nat.examples.tokenization import MASKED, Dropped
 from nat.types import Example, Message, Outcome, Question, Trajectory
 
 
@@ -222,7 +223,7 @@ def test_trajectories_and_questions_come_back_as_they_were():
 )
 def test_examples_come_back_as_they_were(examples):
     dropped = [Dropped("c", "too_long", "9 tokens, over 8")]
-    assert cache.decode_examples(cache.encode_examples((examples, dropped))) == (examples, dropped)
+    assert decode_examples(encode_examples((examples, dropped))) == (examples, dropped)
 
 
 def test_tokenizers_that_differ_in_their_template_or_vocabulary_have_other_fingerprints():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nat import composition
-from nat.cell_hash import cell_hash
+from nat.sweeps import composition
+from nat.sweeps.cell_hash import cell_hash
 from nat.types import RequestError
 
 MINE = ("environment=gsm8k", "trajectories=jsonl", "mixing=all")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat.agents import Action, parse_action
-from nat.trajectories import chat
-from nat.trajectories.json_lines import BadRow
-from nat.trajectories.tool_calls import as_react_text, input_text
+from nat.agents.actions import Action, parse_action
+from nat.core.rows.bad import BadRow
+from nat.trajectories.formats import chat
+from nat.trajectories.formats.tool_calls import as_react_text, input_text
 from nat.types import Message, Outcome
 
 

@@ -7,20 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nat.agents import Action, parse_action
-from nat.checks import (
-    CHECKS,
-    CheckName,
-    CheckSettings,
-    Mark,
-    _plain_action,
-    _slip,
-    check,
-    shipped_conditioning_texts,
-    tells_label,
-)
-from nat.trajectories import gsm8k_solutions, nat_paper, react
-from nat.trajectories.episodes import TOOLS
+from nat.agents.actions import Action, parse_action
+from nat.examples.strategy import shipped_conditioning_texts
+from nat.quality.check_labels import tells_label
+from nat.quality.check_observations import _slip
+from nat.quality.check_turns import _plain_action
+from nat.quality.checks import check
+from nat.quality.marks import CHECKS, CheckName, CheckSettings, Mark
+from nat.trajectories.formats import gsm8k_solutions, nat_paper, react
+from nat.trajectories.formats.episodes import TOOLS
 from nat.types import Failure, Message, Outcome, Trajectory
 
 SETTINGS = CheckSettings(tools=("search", "lookup", "calculate"), conditioning_texts=shipped_conditioning_texts())

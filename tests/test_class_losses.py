@@ -7,10 +7,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from nat.class_losses import losses, losses_under_marks
+from nat.evaluation.class_losses import losses, losses_under_marks
+from nat.examples.strategy import StrategyConfig, prompt_messages
+from nat.examples.tokenization import MASKED, chat_format
 from nat.runs.results import ClassLoss, GroupLosses
-from nat.strategy import StrategyConfig, prompt_messages
-from nat.tokenization import MASKED, chat_format
 from nat.types import Example
 from tests.conftest import make_trajectory
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama

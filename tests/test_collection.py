@@ -15,14 +15,18 @@ from typing import Any
 
 import pytest
 
-from nat import collection, collection_file, composition
-from nat.collection import Facts, collect
-from nat.config import Config
+from nat.collection import file as collection_file
+from nat.collection.episodes import Episode, Facts, facts_of, plan
+from nat.collection.summary import summary
+from nat.config.tree import Config
+from nat.core.rows.bad import BadRow, DroppedRow
+from nat.search.replay import MISS
 from nat.stages.environment import make_environment
-from nat.tools.replay import MISS
-from nat.trajectories import native
-from nat.trajectories.json_lines import BadRow, DroppedRow
+from nat.sweeps import composition
+from nat.trajectories.formats import native
 from nat.types import Environment, Message, Question, RequestError, StageError, ToolError
+from nat.verbs import collect as collection
+from nat.verbs.collect import collect
 from tests.conftest import ROOT, make_trajectory
 
 
@@ -168,7 +172,7 @@ def test_a_file_that_nat_collect_did_not_write_is_left_alone(tmp_path):
 
 def test_a_question_whose_text_was_edited_is_refused(tmp_path):
     questions = [Question("q1", "1+1?", "2")]
-    episodes = [collection.Episode("q1/p-s0", questions[0], None, 0)]
+    episodes = [Episode("q1/p-s0", questions[0], None, 0)]
     edited = [replace(episodes[0], question=Question("q1", "1+2?", "3"))]
     settings: dict[str, Any] = {"policy": "p"}
     path = tmp_path / "a.jsonl"
@@ -402,8 +406,8 @@ def test_a_row_of_a_file_that_ends_a_collection_is_an_error_of_the_request(tmp_p
 def test_searches_that_no_recording_answered_are_counted():
     messages = (Message("assistant", "Action: search[x]"), Message("tool", MISS), Message("assistant", MISS))
     trajectory = replace(make_trajectory("a"), messages=messages)
-    assert collection.facts_of(trajectory).misses == 1
-    lines = list(collection.summary([collection.facts_of(trajectory)] * 3))
+    assert facts_of(trajectory).misses == 1
+    lines = list(summary([facts_of(trajectory)] * 3))
     assert "search misses 3 (no recording answered)" in lines
 
 
@@ -429,17 +433,13 @@ def test_training_questions_of_trajectory_files_are_those_that_are_not_held_out(
 def test_equal_question_ids_are_refused(tmp_path):
     config = scripted(tmp_path / "a.jsonl")
     with pytest.raises(RequestError, match="2 questions have the id 'q'"):
-        collection.plan(
-            config.collect, [Question("q", "1?", "1"), Question("q", "2?", "2")], config.environment.questions
-        )
+        plan(config.collect, [Question("q", "1?", "1"), Question("q", "2?", "2")], config.environment.questions)
 
 
 def test_episodes_are_told_apart_by_question_policy_temperature_and_sample(tmp_path):
     config = config_of("collect=model", "collect.temperatures=[0.2,1]", "collect.samples=2")
-    plan = collection.plan(
-        config.collect, [Question("q", "1?", "1"), Question("r", "2?", "2")], config.environment.questions
-    )
-    assert [episode.id for episode in plan] == [
+    planned = plan(config.collect, [Question("q", "1?", "1"), Question("r", "2?", "2")], config.environment.questions)
+    assert [episode.id for episode in planned] == [
         *("q/tiny-t0.2-s0", "r/tiny-t0.2-s0", "q/tiny-t1-s0", "r/tiny-t1-s0"),
         *("q/tiny-t0.2-s1", "r/tiny-t0.2-s1", "q/tiny-t1-s1", "r/tiny-t1-s1"),
     ]
@@ -511,14 +511,14 @@ def test_summary():
         Facts(False, "out_of_turns", 0.7, None, None),
         Facts(False, "wrong_answer", 0.7, 0, 0),
     ]
-    lines = list(collection.summary(found))
+    lines = list(summary(found))
     # Wilson's interval of 2 in 5, from its formula: centre 0.4435, half width 0.3259.
     assert lines[0] == "success rate  0.400 [0.118, 0.769] (2 of 5 episodes)"
     assert lines[1].startswith("  at 0.2      0.500 [") and lines[1].endswith("(1 of 2 episodes)")
     assert lines[2].startswith("  at 0.7      0.333 [") and lines[2].endswith("(1 of 3 episodes)")
     assert lines[3] == "failures      wrong_answer 2, out_of_turns 1"
     assert lines[4] == "tokens        1,030 generated, 3,300 read (1 episodes without a count)"
-    assert list(collection.summary([])) == []
+    assert list(summary([])) == []
 
 
 # ---- a model ----

@@ -2,22 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from nat.comparison import (
-    Answer,
-    Arm,
-    Pair,
-    RunResult,
-    arms_of,
-    contrasts_of,
-    mean_success,
-    paired,
-    ratio_text,
-    reference_of,
-    split_of,
-    unmarked_of,
-    verdict_of,
-)
-from nat.statistics import CrossedDifference
+from nat.comparison.arms import Answer, arms_of, mean_success, ratio_text, reference_of, split_of, unmarked_of
+from nat.comparison.contrasts import contrasts_of, paired, verdict_of
+from nat.comparison.types import Arm, Pair, RunResult
+from nat.core.statistics import CrossedDifference
 
 
 def run(

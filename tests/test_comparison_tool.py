@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nat.tools.comparison import COMPARISON, MAX_CHARACTERS, compare
+from nat.tools.compare import COMPARISON, MAX_CHARACTERS, compare
 from nat.types import ToolError
 
 

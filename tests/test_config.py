@@ -9,8 +9,10 @@ import sys
 import pytest
 import yaml
 
-from nat import cli, composition
-from nat.config import kinds, load
+from nat import cli
+from nat.config.kinds import kinds
+from nat.config.loading import load
+from nat.sweeps import composition
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.test_experiments import CELLS, SWEEPS

@@ -10,10 +10,11 @@ import textwrap
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from nat.composition import compose, resolved
-from nat.environments import custom, play
+from nat.agents.turns import play
+from nat.environments import custom
 from nat.environments.benchmarks import load_questions
 from nat.environments.custom import CustomConfig, make_environment, own_questions, source_files
+from nat.sweeps.composition import compose, resolved
 from nat.types import Question, RequestError, Score, StageError
 from tests.conftest import ROOT
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from nat import dashboard
+from nat.reporting import dashboard
 from nat.runs.directory import write_results
 from nat.runs.results import Coordinates, Results
 from nat.tracking import WandbTracking, track

@@ -8,11 +8,12 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from nat import trajectories
-from nat.config import kinds
-from nat.trajectories import Row, TrajectoriesConfig, TrajectoryFiles
+from nat.config.kinds import kinds
+from nat.core.rows.bad import BadRow, DroppedRow, refuse
+from nat.trajectories import reading as trajectories
+from nat.trajectories.config import TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.detection import FORMATS, detect
-from nat.trajectories.json_lines import BadRow, DroppedRow, refuse
+from nat.trajectories.reading import Row
 from nat.types import RequestError
 from tests.conftest import ROOT
 
@@ -113,7 +114,7 @@ def test_what_no_format_recognises(tmp_path):
     assert str(error.value) == (
         f"{path}: no format recognises its records; their keys: qid, question, answer.\n"
         "Known are jsonl, nat, react, gsm8k_solutions, sharegpt, chat, alpaca. Name the one it is (trajectories=chat), "
-        "write records as nat/trajectories/native.py shows, or leave the file out."
+        "write records as nat/trajectories/formats/native.py shows, or leave the file out."
     )
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nat import distributed
-from nat.distributed import MEETING_PLACE, check_gpus, train_in_processes
+from nat.examples.tokenization import MASKED, chat_format
 from nat.model import LoraConfig, ModelConfig, load_model, load_tokenizer, merged
-from nat.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import SftTraining, train
+from nat.training import distributed
+from nat.training.config import SftTraining
+from nat.training.distributed import MEETING_PLACE, check_gpus, train_in_processes
+from nat.training.sft import train
 from nat.types import Example, RequestError, StageError
 
 TINY = ModelConfig(
@@ -288,7 +289,7 @@ def workers(run_dir: Path) -> list[int]:
             command = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"nat.distributed" in command and str(run_dir).encode() in command:
+        if b"nat.training.distributed" in command and str(run_dir).encode() in command:
             found.append(int(path.parent.name))
     return found
 

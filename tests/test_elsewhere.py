@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from nat import report
-from nat.comparison import Comparison, Contrast, split_of
-from nat.pictures import draw
-from nat.questions import question_id
-from nat.report_page import page
+from nat.comparison.arms import split_of
+from nat.comparison.compare import compare
+from nat.comparison.types import Comparison, Contrast
+from nat.core.questions import question_id
+from nat.core.statistics import crossed_difference
+from nat.reporting import text as report
+from nat.reporting.page import page
+from nat.reporting.pictures.draw import draw
+from nat.reporting.write import standard, write
 from nat.runs.directory import read_results, write_results
 from nat.runs.outcomes import Outcomes, save_outcomes
-from nat.statistics import crossed_difference
 from tests.sweeps_for_tests import outcomes, write_cell
 
 
@@ -46,12 +49,12 @@ def cell(
     return written
 
 
-def compare(directory: Path) -> Comparison:
-    return report.compare(directory, report.standard())
+def compared(directory: Path) -> Comparison:
+    return compare(directory, standard())
 
 
 def only_contrast(directory: Path) -> Contrast:
-    environments = compare(directory).environments
+    environments = compared(directory).environments
     assert environments is not None
     (contrast,) = environments.contrasts
     return contrast
@@ -80,7 +83,7 @@ def undrawn(monkeypatch):
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_report_has_a_table_of_environments(tmp_path):
-    text = report.write(two_environments(tmp_path / "s"))
+    text = write(two_environments(tmp_path / "s"))
     lines = (tmp_path / "s" / "report.md").read_text().splitlines()
     table = lines[lines.index("## In each environment") + 2 :]
     assert table[0] == "| arm | seeds | arithmetic | larger | mean | vs successes alone | p |"
@@ -104,7 +107,7 @@ def test_the_report_has_a_table_of_environments(tmp_path):
 
 
 def test_the_page_has_the_table_and_the_picture(tmp_path):
-    comparison = compare(two_environments(tmp_path / "s"))
+    comparison = compared(two_environments(tmp_path / "s"))
     drawn = draw(replace(comparison, arms=()), tmp_path)  # this picture alone
     assert list(drawn) == ["environments"]
     text = page(comparison, drawn, 0)
@@ -120,8 +123,8 @@ def test_the_page_has_the_table_and_the_picture(tmp_path):
 def test_runs_asked_nowhere_else_have_no_such_section(tmp_path):
     cell(tmp_path / "s" / "p", "positive_only", "1100")
     cell(tmp_path / "s" / "n", "nat", "1110", negatives=400)
-    assert "environment" not in report.write(tmp_path / "s").lower()
-    comparison = compare(tmp_path / "s")
+    assert "environment" not in write(tmp_path / "s").lower()
+    comparison = compared(tmp_path / "s")
     assert comparison.environments is None
     assert "environments" not in page(comparison, {}, 0)
     for file in ("report.md", "arms.csv"):
@@ -154,7 +157,7 @@ def test_one_seed_has_mcnemars_test_and_no_verdict(tmp_path):
     assert contrast.difference.p_value == pytest.approx(2 * 0.5**4)
     assert contrast.difference.seed_se is None
     assert contrast.verdict == "undecided"
-    assert "interval over questions alone; p is adjusted over 1 comparison." in report.markdown(compare(tmp_path), {})
+    assert "interval over questions alone; p is adjusted over 1 comparison." in report.markdown(compared(tmp_path), {})
 
 
 def test_every_environment_weighs_the_same(tmp_path):
@@ -166,7 +169,7 @@ def test_every_environment_weighs_the_same(tmp_path):
     # Weights are 10 / (2 * 2) and 10 / (2 * 8): the questions' squares sum to 2.5^2 + 2 * 0.625^2 = 7.03125.
     centre = 0.375 * 10 / 12
     assert contrast.difference.question_se == pytest.approx(((7.03125 + 1 - 12 * centre**2) / 12**2) ** 0.5)
-    environments = compare(tmp_path).environments
+    environments = compared(tmp_path).environments
     assert environments is not None
     assert report.environment_columns(environments)[1][1][2:5] == ["0.500", "0.250", "0.375"]
     assert "(2 in arithmetic, 8 in longer)" in report.environment_legend(environments)[0]
@@ -189,7 +192,7 @@ def test_what_a_seed_does_to_all_environments_widens_the_interval(tmp_path):
 def test_the_untrained_model_stands_beside_every_seed(tmp_path):
     two_environments(tmp_path)
     cell(tmp_path / "b", "base", "0000", larger="1000")
-    environments = compare(tmp_path).environments
+    environments = compared(tmp_path).environments
     assert environments is not None
     base = environments.contrasts[0]
     assert (base.treatment.method, base.difference.n_seeds) == ("base", 2)
@@ -207,7 +210,7 @@ def test_answers_given_elsewhere_change_nothing_else(tmp_path):
             cell(tmp_path / name / f"p{seed}", "positive_only", "1100000000", seed, asked=asked)
             cell(tmp_path / name / f"n{seed}", "nat", "1110100000", seed, 400, asked=asked)
             cell(tmp_path / name / f"u{seed}", "nut", "1110000000", seed, 400, asked=asked)
-    comparison, plain = compare(tmp_path / "with"), compare(tmp_path / "without")
+    comparison, plain = compared(tmp_path / "with"), compared(tmp_path / "without")
     assert comparison.environments is not None
     assert [arm.label for arm in comparison.arms] == [arm.label for arm in plain.arms]
     assert [len(arm.runs) for arm in comparison.arms] == [3, 3, 3]
@@ -225,7 +228,7 @@ def test_the_own_split_is_never_one_of_elsewhere(tmp_path):
     written = cell(tmp_path / "n", "nat", "11", negatives=400, larger="10")
     passes = [outcomes("10", "also_in", environment="larger"), outcomes("1010", "validation")]
     save_outcomes(written / "outcomes.csv", passes)
-    assert split_of(compare(tmp_path).arms) == "validation"
+    assert split_of(compared(tmp_path).arms) == "validation"
 
 
 # ---- not everybody was asked everywhere ----
@@ -237,7 +240,7 @@ def test_runs_that_were_not_asked_everywhere_are_left_out_and_said(tmp_path):
         cell(tmp_path / f"p{seed}", "positive_only", "1100" if seed else "0000", seed, asked=asked)
         cell(tmp_path / f"n{seed}", "nat", "1110", seed, 400, larger="1100")
         cell(tmp_path / f"u{seed}", "nut", "1110", seed, 400)
-    comparison = compare(tmp_path)
+    comparison = compared(tmp_path)
     environments = comparison.environments
     assert environments is not None
     header, rows = report.environment_columns(environments)
@@ -258,7 +261,7 @@ def test_runs_that_were_not_asked_everywhere_are_left_out_and_said(tmp_path):
 def test_without_successes_alone_that_were_asked_there_nothing_is_compared(tmp_path):
     cell(tmp_path / "p", "positive_only", "1100")
     cell(tmp_path / "n", "nat", "1110", negatives=400, larger="1100", failure="infrastructure")
-    environments = compare(tmp_path).environments
+    environments = compared(tmp_path).environments
     assert environments is not None
     assert report.environment_columns(environments) == (
         ["arm", "seeds", "arithmetic", "larger", "mean"],
@@ -277,7 +280,7 @@ def test_arms_of_other_environments_have_no_mean_over_all(tmp_path):
     cell(tmp_path / "p", "positive_only", "1100", larger="1000")
     cell(tmp_path / "n0", "nat", "1110", 0, 400, larger="1100", longer="1111")
     cell(tmp_path / "n1", "nat", "0000", 1, 400, larger="0000")  # does not count beside one that was asked in all
-    comparison = compare(tmp_path)
+    comparison = compared(tmp_path)
     assert comparison.environments is not None
     assert [arm.label for arm in comparison.arms] == ["positive_only, 100 positives", "nat suffix 1:4, 100 positives"]
     _, rows = report.environment_columns(comparison.environments)
@@ -289,7 +292,7 @@ def test_arms_of_other_environments_have_no_mean_over_all(tmp_path):
 
 def test_the_own_environment_is_told_from_another_of_its_name(tmp_path):
     written = cell(tmp_path / "p", "positive_only", "1100", arithmetic="1000")
-    environments = compare(tmp_path).environments
+    environments = compared(tmp_path).environments
     assert environments is not None
     assert environments.names == ("arithmetic (own)", "arithmetic")
     results = read_results(written)
@@ -297,6 +300,6 @@ def test_the_own_environment_is_told_from_another_of_its_name(tmp_path):
     elsewhere = replace(results.coordinates, environment="gsm8k")
     other = cell(tmp_path / "n", "nat", "1100", negatives=400, arithmetic="1000")
     write_results(other, replace(results, cell="f" * 16, coordinates=elsewhere))
-    environments = compare(tmp_path).environments
+    environments = compared(tmp_path).environments
     assert environments is not None
     assert environments.names == ("own", "arithmetic")

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from nat.agents import AgentConfig
-from nat.environments import MAX_INPUT, MAX_OBSERVATION, Turn, for_agent, open_tools, play, take_turn
-from nat.environments.scoring import numeric_score
+from nat.agents.actions import AgentConfig
+from nat.agents.scoring import numeric_score
+from nat.agents.turns import MAX_INPUT, MAX_OBSERVATION, Turn, for_agent, open_tools, play, take_turn
 from nat.tools.calculator import CALCULATOR
 from nat.types import Environment, Message, Outcome, Question, RequestError, Score, StageError, Tool, ToolError
 

@@ -14,14 +14,15 @@ from types import ModuleType
 import pytest
 import yaml
 
-from nat import composition, report, sweep
-from nat.cell_hash import cell_hash
-from nat.comparison import Arm, RunResult
-from nat.config import load
-from nat.environments.earning import generate_questions
-from nat.environments.worlds import is_world
+from nat.comparison.types import Arm, RunResult
+from nat.config.loading import load
+from nat.environments.worlds.earning import generate_questions
+from nat.environments.worlds.worlds import is_world
+from nat.reporting.write import write
 from nat.runs.outcomes import Answer, read_outcomes
 from nat.runs.packed import RunFiles, runs_below
+from nat.sweeps import composition, sweep
+from nat.sweeps.cell_hash import cell_hash
 from nat.sweeps.former_cells import former_configuration
 from tests.conftest import ROOT
 
@@ -69,7 +70,7 @@ def test_a_committed_report_is_what_its_cells_say(tmp_path, name):
         }
 
     copied = shutil.copytree(EXPERIMENTS / name, tmp_path / name, ignore=ignore)
-    report.write(copied)
+    write(copied)
     for file in ("report.md", "arms.csv", "results.csv"):
         assert (copied / file).read_text() == (EXPERIMENTS / name / file).read_text(), file
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from nat.external import read_external
-from nat.questions import question_id
-from nat.results import read
+from nat.comparison.cells import read
+from nat.comparison.external import read_external
+from nat.core.questions import question_id
 from nat.types import RequestError
 from tests.sweeps_for_tests import write_cell
 

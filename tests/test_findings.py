@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nat.comparison import Arm, Comparison, Contrast, ReportConfig, RunResult, arms_of
-from nat.findings import _why, choose, choosing_half, findings_of, interval_note
-from nat.questions import question_id
-from nat.report import compare, standard
+from nat.comparison.arms import arms_of
+from nat.comparison.compare import compare
+from nat.comparison.config import ReportConfig
+from nat.comparison.types import Arm, Comparison, Contrast, RunResult
+from nat.comparison.verdict import _why, choose, choosing_half, findings_of, interval_note
+from nat.core.questions import question_id
+from nat.reporting.write import standard
 from nat.runs.outcomes import Answer
 from nat.runs.results import Git
 from tests.sweeps_for_tests import plan, planted, write_cell, write_sweep

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nat import cell_hash, composition
-from nat.config import Config, load
+from nat.config.loading import load
+from nat.config.tree import Config
+from nat.sweeps import cell_hash, composition
 from nat.sweeps.former_cells import former_configuration
-from nat.trajectories import TrajectoryFiles
+from nat.trajectories.config import TrajectoryFiles
 from tests.conftest import ROOT
 
 CELLS = sorted((ROOT / "experiments").rglob("config.yaml"))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from nat.trajectories import native
 from nat.trajectories.detection import FORMATS
+from nat.trajectories.formats import native
 from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "experiments" / "benchmarks"

@@ -1,10 +1,10 @@
 import pytest
 
 from nat import cli
-from nat.inspection import Span, as_html, class_rows, spans
+from nat.examples.tokenization import chat_format
 from nat.model import load_tokenizer
-from nat.tokenization import chat_format
 from nat.types import Example
+from nat.verbs.inspect import Span, as_html, class_rows, spans
 from tests.test_config import compose
 from tests.test_report_page import Elements
 

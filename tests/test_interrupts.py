@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from nat import interrupts
 from nat.cli import run
-from nat.progress import begin, progress
+from nat.core import interrupts
+from nat.core.progress import begin, progress
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,9 @@ from itertools import combinations, product
 
 import pytest
 
-from nat.environments import multihop, strategic, take_turn
-from nat.environments.knowledge_base import (
+from nat.agents.turns import take_turn
+from nat.environments.worlds import multihop, strategic
+from nat.environments.worlds.knowledge_base import (
     FIRST_WORDS,
     FIRST_YEAR,
     LAST_YEAR,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nat.environments.scoring import exact_match_score, numeric_score
-from nat.labels import Comparison, Field, Labelled, field, parse_rule, relabel
-from nat.trajectories import gsm8k_solutions, nat_paper, react
-from nat.trajectories.json_lines import BadRow
+from nat.agents.scoring import exact_match_score, numeric_score
+from nat.core.rows.bad import BadRow
+from nat.trajectories.formats import gsm8k_solutions, nat_paper, react
+from nat.trajectories.labels import Comparison, Field, Labelled, field, parse_rule, relabel
 from nat.types import Failure, Message, Outcome, RequestError, Trajectory
 from tests.conftest import make_trajectory
 

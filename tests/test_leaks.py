@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from nat import composition, run
-from nat import leaks as leaks_module
-from nat.leaks import leaks
-from nat.questions import normalise, question_id
-from nat.trajectories import gsm8k_solutions
+from nat import run
+from nat.core.questions import normalise, question_id
+from nat.quality import leaks as leaks_module
+from nat.quality.leaks import leaks
+from nat.sweeps import composition
+from nat.trajectories.formats import gsm8k_solutions
 from nat.types import Message, Outcome, Question, Trajectory
 
 

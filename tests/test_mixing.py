@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from nat.config import kinds
-from nat.mixing import MixingConfig, mix, parse_ratio, per_source, round_half_up
+from nat.config.kinds import kinds
+from nat.examples.mixing import MixingConfig, mix, parse_ratio, per_source, round_half_up
 from nat.types import RequestError
 from tests.conftest import make_trajectory
 

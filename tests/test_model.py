@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from nat.examples.tokenization import chat_format, encode_prompt
 from nat.model import LoraConfig, ModelConfig, load_model, load_tokenizer, merged, resolve_device, save_model
-from nat.tokenization import chat_format, encode_prompt
 from nat.types import Message, RequestError
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
@@ -166,7 +166,8 @@ def test_chat_template_of_the_config_replaces_the_tokenizer_s(saved, tmp_path, t
 
 def test_tokenizer_of_a_plain_fast_kind_loads_without_torch(saved):
     code = (
-        "import sys\nfrom nat.model import ModelConfig, load_tokenizer\nfrom nat.tokenization import chat_format\n"
+        "import sys\nfrom nat.model import ModelConfig, load_tokenizer\n"
+        "from nat.examples.tokenization import chat_format\n"
         f"config = ModelConfig(name='m', path={str(saved[0])!r}, revision=None, chat_template=None, max_length=512, "
         "dtype='float32', attention='sdpa', threads=None, lora=None)\n"
         "chat_format(load_tokenizer(config))\nprint('torch' in sys.modules)"

@@ -10,10 +10,11 @@ from random import Random
 
 import pytest
 
-from nat.environments import multihop as world
-from nat.environments import play, take_turn, worlds
-from nat.environments.knowledge_base import RELATIONS, Split
-from nat.environments.multihop import MultihopConfig
+from nat.agents.turns import play, take_turn
+from nat.environments.worlds import multihop as world
+from nat.environments.worlds import worlds
+from nat.environments.worlds.knowledge_base import RELATIONS, Split
+from nat.environments.worlds.multihop import MultihopConfig
 from nat.types import Question
 from tests.test_config import compose, refused
 from tests.worlds_for_tests import HAND_MADE, KINDS, SMALL, SPLITS, look_up, only, outcomes

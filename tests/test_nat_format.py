@@ -6,10 +6,11 @@ from typing import Literal
 
 import pytest
 
-from nat import trajectories
-from nat.questions import question_id
-from nat.trajectories import JoinedTrajectoryFiles, nat_paper
-from nat.trajectories.json_lines import DroppedRow
+from nat.core.questions import question_id
+from nat.core.rows.bad import DroppedRow
+from nat.trajectories import reading as trajectories
+from nat.trajectories.config import JoinedTrajectoryFiles
+from nat.trajectories.formats import nat_paper
 from nat.types import Message, Outcome, RequestError
 
 SEARCH = {"role": "assistant", "content": "Thought: Who?\n\nAction: search[Ann]", "loss": True}

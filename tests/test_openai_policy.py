@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from nat import openai_policy
-from nat.collection import Episode, collect
-from nat.openai_policy import Answer, read_answer, retry_after
-from nat.trajectories import native
+from nat.collection import openai_policy
+from nat.collection.episodes import Episode
+from nat.collection.openai_policy import Answer, read_answer, retry_after
+from nat.trajectories.formats import native
 from nat.types import Outcome, Question, RequestError, Rollout, StageError, Trajectory
+from nat.verbs.collect import collect
 from tests.openai_server_for_tests import KEY, MODEL, arithmetic_solver, serving
 from tests.test_collection import config_of, ids, quietly
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nat import cli, composition, report, sweep
-from nat.results import read
+from nat import cli
+from nat.comparison.cells import read
+from nat.reporting.write import write
 from nat.runs.packed import look_below, pack, packed_runs, run_files, runs_below
+from nat.sweeps import composition, sweep
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.sweeps_for_tests import plan, write_cell, write_sweep
@@ -123,7 +125,7 @@ def test_a_directory_without_a_completed_cell_is_refused(tmp_path):
 def reported(directory: Path) -> dict[str, bytes]:
     """Everything that `nat report` writes, by name."""
     before = set(directory.iterdir())
-    report.write(directory)
+    write(directory)
     return {path.name: path.read_bytes() for path in set(directory.iterdir()) - before}
 
 

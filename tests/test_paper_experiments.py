@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nat import cli, composition
+from nat import cli
+from nat.examples.tokenization import chat_format
 from nat.model import save_model
-from nat.tokenization import chat_format
+from nat.sweeps import composition
 from nat.types import Message
 from tests.tokenizers_for_tests import sentencepiece_tokenizer, tiny_llama
 

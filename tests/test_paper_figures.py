@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from nat.statistics import crossed_difference
+from nat.core.statistics import crossed_difference
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "experiments" / "paper"

@@ -8,14 +8,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nat.arm_means import arm_mean, outcome_shares
-from nat.comparison import Arm, Comparison, Contrast, Finding, RunResult
-from nat.pictures import draw, read_losses, series_looks, verdict_arms
-from nat.questions import question_id
+from nat.comparison.means import arm_mean, outcome_shares
+from nat.comparison.types import Arm, Comparison, Contrast, Finding, RunResult
+from nat.core.questions import question_id
+from nat.core.statistics import CrossedDifference
+from nat.reporting.pictures.draw import draw
+from nat.reporting.pictures.looks import series_looks
+from nat.reporting.pictures.loss import read_losses
+from nat.reporting.pictures.methods import verdict_arms
 from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
 from nat.runs.results import Results
-from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout
 from tests.sweeps_for_tests import passed
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nat import progress as module
-from nat.progress import progress
+from nat.core import progress as module
+from nat.core.progress import progress
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from nat import quality
-from nat.checks import CheckSettings, Mark
 from nat.core.paths import CONF_DIR
-from nat.quality import KEPT, RULES, Applies, QualityConfig, collection_verdicts, control, row_of, rule_of
+from nat.quality import rules as quality
+from nat.quality.config import CHECK_RULES, KEPT, RULES, QualityConfig
+from nat.quality.copies import collection_verdicts, key_of, row_of
+from nat.quality.marks import CheckSettings, Mark
+from nat.quality.rules import Applies, control, rule_of
 from nat.types import Message, Outcome, Trajectory
 
 UNUSED: Any = None  # settings of the checks, where none runs
@@ -87,9 +89,9 @@ def test_values_that_cannot_be_meant_are_refused(values, problem):
 def test_every_rule_of_a_check_is_a_check():
     from typing import get_args
 
-    from nat.checks import CheckName
+    from nat.quality.marks import CheckName
 
-    assert set(quality.CHECK_RULES) == set(get_args(CheckName))
+    assert set(CHECK_RULES) == set(get_args(CheckName))
 
 
 # ---- one trajectory ----
@@ -142,7 +144,7 @@ def test_a_check_drops_from_its_number_on_and_tells_the_first():
 
 def test_checks_run_only_where_a_rule_needs_them(monkeypatch):
     asked = []
-    monkeypatch.setattr("nat.checks.check", lambda trajectory, settings: asked.append(trajectory.id) or [])
+    monkeypatch.setattr("nat.quality.checks.check", lambda trajectory, settings: asked.append(trajectory.id) or [])
     both = [said("p", "x"), said("n", "y", success=False)]
     control(both, option("default"), UNUSED)
     assert asked == []
@@ -192,7 +194,7 @@ def test_no_turn_is_switched_on_and_successes_stay_as_they_are():
 
 
 def test_flags_are_set_on_what_is_kept_and_copies_are_found_without_them(monkeypatch):
-    monkeypatch.setattr("nat.checks.check", lambda trajectory, settings: [Mark("unparsed_action", 0, 0, 1, "")])
+    monkeypatch.setattr("nat.quality.checks.check", lambda trajectory, settings: [Mark("unparsed_action", 0, 0, 1, "")])
     failure = said("n", "t0", "o1", "t2", success=False)
     switched = replace(failure, id="m", messages=tuple(replace(m, train=False) for m in failure.messages))
     found = control([failure, switched], only(failed_turns="until_first_error", exact_duplicates=True), UNUSED)
@@ -240,11 +242,11 @@ def test_roles_contents_boundaries_and_calls_tell_texts_apart():
         replace(base, id="d", messages=(Message("assistant", "one"), Message("user", "two"))),
         replace(base, id="e", messages=(Message("assistant", "one", tool_calls=(call,)), Message("tool", "two"))),
     ]
-    assert len({quality.key_of(trajectory) for trajectory in different}) == 5
+    assert len({key_of(trajectory) for trajectory in different}) == 5
     other_order = {"arguments": {"y": 2, "x": 1}, "name": "f"}
     same = replace(base, messages=(Message("assistant", "one", tool_calls=(other_order,)), Message("tool", "two")))
-    assert quality.key_of(same) == quality.key_of(different[4])
-    assert len(quality.key_of(said("f", "half a pair \ud800"))) == 16
+    assert key_of(same) == key_of(different[4])
+    assert len(key_of(said("f", "half a pair \ud800"))) == 16
 
 
 def test_a_text_with_both_labels_is_dropped_with_all_its_copies():
@@ -334,7 +336,7 @@ def test_order_decides_nothing_and_the_packed_rows_tell_the_same(made, random, m
     assert again.counts == found.counts
 
     # by definition, without numpy: what is left holds no text twice and no text with two labels
-    texts = [(quality.key_of(t), t.outcome.success) for t in found.kept]
+    texts = [(key_of(t), t.outcome.success) for t in found.kept]
     assert len(set(texts)) == len(texts)
     if conflicting:
         assert len({text for text, _ in texts}) == len(texts)

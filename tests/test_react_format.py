@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat import trajectories
-from nat.agents import UnparsedAction, parse_action
-from nat.questions import question_id
-from nat.strategy import classify
-from nat.trajectories import WholeTrajectoryFiles
-from nat.trajectories.episodes import TOOLS
-from nat.trajectories.json_lines import DroppedRow
-from nat.trajectories.react import split_text
+from nat.agents.actions import UnparsedAction, parse_action
+from nat.core.questions import question_id
+from nat.core.rows.bad import DroppedRow
+from nat.examples.strategy import classify
+from nat.trajectories import reading as trajectories
+from nat.trajectories.config import WholeTrajectoryFiles
+from nat.trajectories.formats.episodes import TOOLS
+from nat.trajectories.formats.react import split_text
 from nat.types import Message, Outcome, RequestError
 from tests.test_strategy import shipped
 

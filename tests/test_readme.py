@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nat import cli, composition
-from nat.config import Config, field_names, load
-from nat.trajectories import native
+from nat import cli
+from nat.config.errors import field_names
+from nat.config.loading import load
+from nat.config.tree import Config
+from nat.sweeps import composition
 from nat.trajectories.detection import FORMATS
+from nat.trajectories.formats import native
 from tests.conftest import ROOT, make_trajectory
 from tests.openai_server_for_tests import KEY, MODEL, serving
 
@@ -104,7 +107,7 @@ def test_options_that_are_listed_exist():
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from nat.config import CONF_DIR
+    from nat.config.loading import CONF_DIR
 
     rows = table("docs/configuration.md", "## Groups")
     assert {"trajectories", "mixing", "training"} <= {code(row[0])[0] for row in rows}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nat.environments import play
-from nat.environments.scoring import numeric_score
-from nat.tools.replay import MISS, Recording, Recordings, make_tool, read_recordings, searches
-from nat.trajectories import react
+from nat.agents.scoring import numeric_score
+from nat.agents.turns import play
+from nat.search.replay import MISS, Recording, Recordings, make_tool, read_recordings, searches
+from nat.trajectories.formats import react
 from nat.types import Environment, Message, Question, RequestError, ToolError
 
 HOTPOTQA = ("react_gpt-3.5_messages.json", "react_gpt-4_positives.jsonl", "react_llama-2-7b_text.json")

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from nat import report_page
-from nat.comparison import Comparison, Contrast, Finding
-from nat.findings import no_verdict
-from nat.pictures import draw
-from nat.questions import question_id
-from nat.report_page import browser_data, chosen_questions, page
+from nat.comparison.types import Comparison, Contrast, Finding
+from nat.comparison.verdict import no_verdict
+from nat.core.questions import question_id
+from nat.core.statistics import CrossedDifference
+from nat.reporting import page as report_page
+from nat.reporting.page import browser_data, chosen_questions, page
+from nat.reporting.pictures.draw import draw
 from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
-from nat.statistics import CrossedDifference
 from nat.types import Message, Outcome, Question, Rollout
 from tests.test_pictures import digits, make_arm, make_comparison, make_run, planted_sweep
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nat.questions import question_id
-from nat.results import read, read_runs
+from nat.comparison.cells import read, read_runs
+from nat.core.questions import question_id
 from nat.runs.outcomes import save_outcomes, save_rollouts
 from nat.types import Message, Outcome, Question, RequestError, Rollout
 from tests.sweeps_for_tests import outcomes, plan, write_cell

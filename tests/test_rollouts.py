@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from nat.environments.scoring import numeric_score
-from nat.rollouts import DecodingConfig, EvaluationConfig, neutralise, roll_out
-from nat.tokenization import chat_format
+from nat.agents.scoring import numeric_score
+from nat.evaluation.config import DecodingConfig, EvaluationConfig
+from nat.evaluation.rollouts import neutralise, roll_out
+from nat.examples.tokenization import chat_format
 from nat.tools.calculator import CALCULATOR
 from nat.types import Environment, Message, Outcome, Question, Rollout
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
@@ -129,7 +130,7 @@ def test_sampled_episodes_do_not_depend_on_the_batch(format, model, top_p):
 def test_a_token_is_drawn_from_the_cumulative_share():
     import torch
 
-    from nat.decoding import choose_token
+    from nat.evaluation.decoding import choose_token
 
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(4, 1)  # sorted: token 1 (0.5), 2 (0.3), 0 (0.2)
     draws = torch.tensor([0.0, 0.49, 0.51, 0.81])

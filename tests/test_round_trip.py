@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nat.trajectories import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
-from nat.trajectories.json_lines import refuse
-from nat.trajectories.json_records import read_records
+from nat.core.rows.bad import refuse
+from nat.core.rows.json_records import read_records
+from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
 from nat.types import Message, Outcome, Trajectory
 from tests.conftest import make_trajectory
 

@@ -15,11 +15,11 @@ import pytest
 
 import nat
 from nat import cli
-from nat.comparison import Arm, RunResult
+from nat.comparison.types import Arm, RunResult
 from nat.runs.directory import write_results
 from nat.runs.outcomes import Answer
 from nat.runs.results import Coordinates, Results
-from nat.trajectories import native
+from nat.trajectories.formats import native
 from nat.types import Message, Outcome, RequestError, Trajectory
 from tests.conftest import ROOT
 from tests.sweeps_for_tests import passed

@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 import yaml
 
-from nat import cache, cli, composition, run
-from nat import questions as question_sets
-from nat.environments import earning
+from nat import cli, run
+from nat.core import cache
+from nat.core import questions as question_sets
+from nat.core.rows.bad import DroppedRow
+from nat.environments.worlds import earning
 from nat.stages import evaluation, examples
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import evaluate, passes_of
 from nat.stages.manifest import Prepared, describe
 from nat.stages.questions import SetApart
 from nat.stages.saving import coordinates, save_configuration
-from nat.trajectories import native
-from nat.trajectories.json_lines import DroppedRow
+from nat.sweeps import composition
+from nat.trajectories.formats import native
 from nat.types import Message, Outcome, Question, RequestError, Rollout
 from tests.conftest import ROOT, make_trajectory
 
@@ -452,7 +454,7 @@ def test_trained_tokens_are_the_agents_turns_and_both_prompts_are_the_same_token
 
 def rolled_out_prompt(config, prepared, question, class_name) -> list[int]:
     """The tokens that a roll-out feeds before its first turn, caught where they enter the engine."""
-    from nat import decoding, rollouts
+    from nat.evaluation import decoding, rollouts
     from nat.model import load_model
 
     caught: list[list[int]] = []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nat.questions import question_id
+from nat.core.questions import question_id
 from nat.runs.outcomes import (
     Answer,
     Outcomes,

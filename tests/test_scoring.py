@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat.environments.scoring import (
+from nat.agents.scoring import (
     exact_match_score,
     is_abstention,
     normalised_answer,

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nat.schema import values_of_effect
-from nat.search import SearchConfig, check, files, make_search
-from nat.tools.replay import MISS
+from nat.core.schema import values_of_effect
+from nat.search.config import SearchConfig
+from nat.search.replay import MISS
+from nat.search.search import check, files, make_search
 from nat.types import Question, RequestError
 
 CONF = Path(__file__).parent.parent / "conf" / "search"
@@ -165,7 +166,7 @@ def test_files_are_found_by_pattern_each_once(tmp_path, monkeypatch):
 
 def test_nothing_heavy_is_imported_before_a_tool_is_made(tmp_path):
     program = (
-        "import sys, nat.search\n"
+        "import sys, nat.search.search\n"
         "heavy = {'bm25s', 'numpy', 'httpx', 'tenacity', 'rapidfuzz', 'torch', 'filelock', 'datasets'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from nat.environments import play
-from nat.environments.knowledge_base import RELATIONS
-from nat.environments.scoring import exact_match_score, yes_no_score
-from nat.environments.search_policy import Plan, SearchErrors, answer_of, conclude, fallible_policy, perform
-from nat.tools.comparison import COMPARISON
+from nat.agents.scoring import exact_match_score, yes_no_score
+from nat.agents.turns import play
+from nat.environments.worlds.knowledge_base import RELATIONS
+from nat.environments.worlds.search_policy import Plan, SearchErrors, answer_of, conclude, fallible_policy, perform
+from nat.tools.compare import COMPARISON
 from nat.types import Environment, Message, Question, Rollout
 from tests.worlds_for_tests import HAND_MADE, KINDS, only, only_errors
 

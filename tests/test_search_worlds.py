@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nat.environments import worlds
-from nat.environments.knowledge_base import Split
-from nat.environments.search_policy import Plan
+from nat.environments.worlds import worlds
+from nat.environments.worlds.knowledge_base import Split
+from nat.environments.worlds.search_policy import Plan
 from tests.worlds_for_tests import SMALL, SPLITS, knowledge_of, look_up, multihop_config, outcomes, strategic_config
 
 pytestmark = pytest.mark.parametrize("shipped", [multihop_config, strategic_config], ids=["multihop", "strategic"])

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nat.questions import question_id
-from nat.trajectories import sharegpt
-from nat.trajectories.json_lines import BadRow
+from nat.core.questions import question_id
+from nat.core.rows.bad import BadRow
+from nat.trajectories.formats import sharegpt
 from nat.types import Message, Outcome
 
 CALL = '{"name": "find_order", "arguments": {"number": "17"}}'

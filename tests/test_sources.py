@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nat.trajectories import sources
-from nat.trajectories.json_lines import BadRow, read_objects, refuse
-from nat.trajectories.json_records import read_records
+from nat.core.rows import sources
+from nat.core.rows.bad import BadRow, refuse
+from nat.core.rows.json_lines import read_objects
+from nat.core.rows.json_records import read_records
 from nat.types import RequestError
 
 ROWS = [{"n": i, "text": "ж" * i} for i in range(1, 4)]
@@ -232,7 +233,7 @@ def test_records_that_end_where_reading_stops(tmp_path, monkeypatch):
     whole = read(path)
     assert whole == ([("1", 12), ("2", "é😀\n"), ("3", 3)], [("2", "not_json")])
     for size in range(1, 40):
-        monkeypatch.setattr("nat.trajectories.json_records._CHUNK", size)
+        monkeypatch.setattr("nat.core.rows.json_records._CHUNK", size)
         monkeypatch.setattr(sources, "STEP", size)
         assert read(path) == whole
 
@@ -244,7 +245,7 @@ def test_a_line_that_is_too_long_is_skipped(tmp_path, monkeypatch):
     assert [n for n, _ in read(path, good)[0]] == ["1", "2", "3", "4"]
     monkeypatch.setattr(sources, "LONGEST", 2000)
     assert read(path) == ([("1", 1), ("3", 3)], [("2", "too_long"), ("4", "too_long")])
-    monkeypatch.setattr("nat.trajectories.json_records._CHUNK", 100)
+    monkeypatch.setattr("nat.core.rows.json_records._CHUNK", 100)
     monkeypatch.setattr(sources, "STEP", 100)
     long = json.dumps({"n": "x" * 5000}).encode()
     assert read(path, b'[{"n": 1},\n%b,\n{"n": 3}]' % long) == ([("1", 1)], [("2", "broken_file")])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from nat.statistics import (
+from nat.core.statistics import (
     Assumed,
     crossed_difference,
     crossed_interval,

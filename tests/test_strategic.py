@@ -10,10 +10,11 @@ from random import Random
 
 import pytest
 
-from nat.environments import strategic as world
-from nat.environments import take_turn, worlds
-from nat.environments.knowledge_base import RELATIONS, Split
-from nat.environments.strategic import FAMILIES, StrategicConfig
+from nat.agents.turns import take_turn
+from nat.environments.worlds import strategic as world
+from nat.environments.worlds import worlds
+from nat.environments.worlds.knowledge_base import RELATIONS, Split
+from nat.environments.worlds.strategic import FAMILIES, StrategicConfig
 from nat.types import Question
 from tests.test_config import compose, refused
 from tests.worlds_for_tests import HAND_MADE, KINDS, SMALL, SPLITS, look_up, only, outcomes

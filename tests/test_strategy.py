@@ -4,7 +4,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nat.strategy import StrategyConfig, When, classify, prompt_messages, uncovered_value
+from nat.examples.strategy import StrategyConfig, When, classify, prompt_messages, uncovered_value
 from nat.types import Message, RequestError
 from tests.conftest import ROOT, make_trajectory
 

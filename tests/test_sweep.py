@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nat import cells, cli, composition, sweep
-from nat import questions as question_sets
-from nat.trajectories import native
+from nat import cli
+from nat.core import questions as question_sets
+from nat.sweeps import cells, composition, sweep
+from nat.trajectories.formats import native
 from tests.conftest import make_trajectory
 
 # The untrained model on a few questions: a cell of a second.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nat.environments import arithmetic as world
+from nat.environments.worlds import arithmetic as world
 from nat.types import Message
 from tests.conftest import ROOT
 from tests.tiny_models_for_tests import (

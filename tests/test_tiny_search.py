@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nat.environments import multihop, strategic
-from nat.environments.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, RELATIONS, SECOND_WORDS, names
+from nat.environments.worlds import multihop, strategic
+from nat.environments.worlds.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, RELATIONS, SECOND_WORDS, names
 from nat.types import Message
 from tests.conftest import ROOT
 from tests.tiny_models_for_tests import (

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat.core.paths import ASSETS
-from nat.tokenization import (
+from nat.examples.tokenization import (
     MASKED,
     Dropped,
     Untrainable,

@@ -10,18 +10,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from nat.tokenization import MASKED, chat_format
+from nat.examples.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import (
-    NoTraining,
-    SftTraining,
-    TrainingConfig,
-    check_sharding,
-    last_checkpoint,
-    remove_checkpoints,
-    sft_config,
-    train,
-)
+from nat.training.checkpoints import last_checkpoint, remove_checkpoints
+from nat.training.config import NoTraining, SftTraining, TrainingConfig, check_sharding
+from nat.training.sft import sft_config, train
 from nat.types import Example, RequestError, StageError
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
@@ -391,7 +384,7 @@ def test_half_precision_neither_sums_gradients_nor_rounds_losses(tmp_path, envir
 
 
 def test_length_grouped_batches_hold_every_example_once_and_little_padding():
-    from nat.sft_trainer import LengthGroupedSampler
+    from nat.training.sft_trainer import LengthGroupedSampler
 
     lengths = [(i * 37) % 101 + 1 for i in range(130)]
     sampler = LengthGroupedSampler(lengths, 16, seed=0)
@@ -407,7 +400,7 @@ def test_length_grouped_batches_hold_every_example_once_and_little_padding():
 
 
 def test_log_messages_of_the_libraries_are_kept_in_the_log(caplog):
-    from nat.sft_trainer import library_messages_to_log
+    from nat.training.sft_trainer import library_messages_to_log
 
     with library_messages_to_log(), caplog.at_level(logging.WARNING):
         logging.getLogger("transformers.trainer").warning("something odd")
@@ -423,7 +416,7 @@ def no_left_overs(tmp_path):
 def test_masked_positions_are_left_out_of_the_head_for_the_training_only():
     from trl.trainer import utils
 
-    from nat.sft_trainer import only_trained_positions_scored
+    from nat.training.sft_trainer import only_trained_positions_scored
 
     before = utils._use_triton
     with only_trained_positions_scored():

@@ -8,19 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nat import trajectories
-from nat.questions import hold_out, is_held_out, normalise, question_id
-from nat.trajectories import (
-    ScriptedTrajectories,
-    TrajectoriesConfig,
-    TrajectoryFiles,
-    files_of,
-    gsm8k_solutions,
-    native,
-)
-from nat.trajectories.episodes import line_of
-from nat.trajectories.json_lines import DroppedRow, refuse
-from nat.trajectories.json_records import read_records
+from nat.core.questions import hold_out, is_held_out, normalise, question_id
+from nat.core.rows.bad import DroppedRow, refuse
+from nat.core.rows.json_records import read_records
+from nat.trajectories import reading as trajectories
+from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles, files_of
+from nat.trajectories.formats import gsm8k_solutions, native
+from nat.trajectories.formats.episodes import line_of
 from nat.types import Message, Outcome, RequestError, Trajectory
 from tests.conftest import ROOT, make_trajectory
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from nat.environments import take_turn
-from nat.environments.scoring import numeric_score
-from nat.tools import web_search
-from nat.tools.bm25 import NOTHING, Document
-from nat.tools.web_search import MAX_WAIT, WebSearch, WebSearchError, documents, make_tool, read_key
+from nat.agents.scoring import numeric_score
+from nat.agents.turns import take_turn
+from nat.search import web as web_search
+from nat.search.bm25 import NOTHING, Document
+from nat.search.web import MAX_WAIT, WebSearch, WebSearchError, documents, make_tool, read_key
 from nat.types import Environment, Question, RequestError, ToolError
 
 KEY = "k3y-0123456789abcdef-secret"

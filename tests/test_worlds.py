@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from nat.environments import play, worlds
-from nat.environments.scripted import scripted_trajectories
-from nat.environments.worlds import WorldConfig
+from nat.agents.turns import play
+from nat.environments.worlds import worlds
+from nat.environments.worlds.scripted import scripted_trajectories
+from nat.environments.worlds.worlds import WorldConfig
 from nat.types import Environment, Message, Question, Score, Tool
 from tests.test_arithmetic import shipped as arithmetic_config
 from tests.test_config import compose

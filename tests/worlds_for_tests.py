@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from nat.environments import multihop, strategic, worlds
-from nat.environments.knowledge_base import KnowledgeBase, Split
-from nat.environments.multihop import MultihopConfig
-from nat.environments.search_policy import SearchErrors
-from nat.environments.strategic import StrategicConfig
+from nat.environments.worlds import multihop, strategic, worlds
+from nat.environments.worlds.knowledge_base import KnowledgeBase, Split
+from nat.environments.worlds.multihop import MultihopConfig
+from nat.environments.worlds.search_policy import SearchErrors
+from nat.environments.worlds.strategic import StrategicConfig
 from nat.types import Question
 from tests.conftest import ROOT
 

@@ -25,9 +25,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nat.audit import audit
-from nat.composition import checked, compose
-from nat.config import Config
+from nat.config.tree import Config
+from nat.sweeps.composition import checked, compose
+from nat.verbs.audit import audit
 
 HERE = Path(__file__).parent
 SIZES = (10_000, 100_000)

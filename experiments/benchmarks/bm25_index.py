@@ -56,7 +56,7 @@ def open_and_ask(corpus_path: Path, directory: Path, n_queries: int) -> dict[str
     """In this process: seconds to open the corpus (built if need be), milliseconds a query, and the highest memory."""
     import numpy as np
 
-    from nat.tools import bm25
+    from nat.search import bm25
     from nat.types import ToolError
 
     start = time.perf_counter()

@@ -27,7 +27,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 import nat
-from nat.agents import (
+from nat.agents.actions import (
     FINISH,
     Action,
     AgentConfig,
@@ -38,8 +38,8 @@ from nat.agents import (
     render_solution,
     render_turn,
 )
-from nat.environments import MAX_OBSERVATION, for_agent, take_turn
-from nat.environments.scoring import numeric_score
+from nat.agents.scoring import numeric_score
+from nat.agents.turns import MAX_OBSERVATION, for_agent, take_turn
 from nat.tools.calculator import CALCULATOR, calculate
 from nat.types import Environment, Message, Question, ToolError
 

@@ -26,12 +26,12 @@ from typing import Any, NamedTuple, get_args
 
 from fuzz import Case, Target, command, mutated, noise, plain_text, run, solution, turn, versions
 
-from nat.environments.scoring import exact_match_score
-from nat.labels import parse_rule, relabel
-from nat.trajectories import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
+from nat.agents.scoring import exact_match_score
+from nat.core.rows.bad import BadReason, BadRow
 from nat.trajectories.detection import FORMATS, detect
-from nat.trajectories.json_lines import BadReason, BadRow
-from nat.trajectories.tool_calls import as_react_text
+from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
+from nat.trajectories.formats.tool_calls import as_react_text
+from nat.trajectories.labels import parse_rule, relabel
 from nat.types import Failure, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -1,7 +1,8 @@
 """The roll-out loop that everybody writes first: one episode at a time, `model.generate` for every turn.
 
-It keeps its key/value cache from turn to turn and ends turns by the same rules as `nat.rollouts.roll_out`, so both must
-give the same episodes under greedy decoding in fp32. The benchmark measures against it; tests check against it.
+It keeps its key/value cache from turn to turn and ends turns by the same rules as `nat.evaluation.rollouts.roll_out`,
+so both must give the same episodes under greedy decoding in fp32. The benchmark measures against it; tests check
+against it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from nat.decoding import context_length
-from nat.environments import failed, take_turn
-from nat.rollouts import DecodingConfig, TurnRules, neutralise, next_tokens, read_turn, turn_rules
-from nat.tokenization import ChatFormat, encode_prompt
+from nat.agents.turns import failed, take_turn
+from nat.evaluation.config import DecodingConfig
+from nat.evaluation.decoding import context_length
+from nat.evaluation.rollouts import TurnRules, neutralise, next_tokens, read_turn, turn_rules
+from nat.examples.tokenization import ChatFormat, encode_prompt
 from nat.types import Environment, Message, Question, Rollout
 
 
@@ -38,7 +40,7 @@ def generate_loop(
     prompt: Callable[[Question], tuple[Message, ...]],
     decoding: DecodingConfig,
 ) -> list[Rollout]:
-    """As `nat.rollouts.roll_out`, greedy only, on the CPU."""
+    """As `nat.evaluation.rollouts.roll_out`, greedy only, on the CPU."""
     assert decoding.temperature == 0
     turns = turn_rules(model, format, decoding)
     context = min(context_length(model), decoding.max_context or 1 << 30)

@@ -1,4 +1,4 @@
-"""Episodes a second: `nat.rollouts.roll_out` against one `generate` call a turn. Run by `make bench`.
+"""Episodes a second: `nat.evaluation.rollouts.roll_out` against one `generate` call a turn. Run by `make bench`.
 
     python experiments/benchmarks/rollouts.py                # the shipped model, CPU, fp32; writes rollouts.json beside
 
@@ -41,11 +41,12 @@ def main() -> None:
     import transformers
 
     from experiments.benchmarks.generate_loop import generate_loop
-    from nat.environments.worlds import make_environment, make_questions
-    from nat.rollouts import DecodingConfig, roll_out
+    from nat.environments.worlds.worlds import make_environment, make_questions
+    from nat.evaluation.config import DecodingConfig
+    from nat.evaluation.rollouts import roll_out
+    from nat.examples.tokenization import chat_format
     from nat.runs.outcomes import summarise
     from nat.runs.results import Asked
-    from nat.tokenization import chat_format
     from nat.types import Message, Question
 
     torch.set_num_threads(arguments.threads)
@@ -134,7 +135,7 @@ def timed(seconds: dict[str, list[float]], name: str, run: Callable[[], list]) -
 def plain_questions(n: int) -> list[Any]:
     """New problems in the wording that the tiny model was pre-trained on, so that its episodes are whole ones."""
     from experiments.tiny_model.corpus import draw_conversation
-    from nat.agents import Action, parse_action
+    from nat.agents.actions import Action, parse_action
     from nat.types import Question
 
     rng, questions = random.Random("roll-out benchmark"), []
@@ -152,7 +153,7 @@ def arithmetic_config():
     from omegaconf import OmegaConf
     from pydantic import TypeAdapter
 
-    from nat.environments.arithmetic import ArithmeticConfig
+    from nat.environments.worlds.arithmetic import ArithmeticConfig
 
     values = OmegaConf.to_container(OmegaConf.load(HERE.parent.parent / "conf" / "environment" / "arithmetic.yaml"))
     return TypeAdapter(ArithmeticConfig).validate_json(json.dumps(values), strict=True)

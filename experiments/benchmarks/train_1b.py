@@ -4,7 +4,7 @@
     python experiments/benchmarks/train_1b.py --allow-cpu --layers 2 --width 64 --vocabulary 512 --length 64 \\
         --matmul 256 --batch 2                                      # only shows that the code runs
 
-Random weights and tokens, through `nat.training.train` as a run does it: bf16 autocast over fp32 weights, AdamW.
+Random weights and tokens, through `nat.training.sft.train` as a run does it: bf16 autocast over fp32 weights, AdamW.
 FLOPs a token: 6 x (all weights; the tied embedding counts once, as the head) + 6 x layers x width x length for causal
 attention, forward and backward (Chowdhery et al., 2022, appendix B, halved for the causal mask). Recomputation under
 `--checkpointing` is not counted.
@@ -25,10 +25,11 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from nat.examples.tokenization import MASKED, chat_format
 from nat.model import ModelConfig, load_tokenizer
-from nat.tokenization import MASKED, chat_format
 from nat.tracking import Tracker
-from nat.training import SftTraining, train
+from nat.training.config import SftTraining
+from nat.training.sft import train
 from nat.types import Example
 
 

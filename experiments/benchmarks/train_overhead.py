@@ -1,4 +1,5 @@
-"""What a training step costs through `nat.training.train` (TRL's SFTTrainer) beside a bare PyTorch loop, on the CPU.
+"""What a training step costs through `nat.training.sft.train` (TRL's SFTTrainer) beside a bare PyTorch loop, on the
+CPU.
 
     python experiments/benchmarks/train_overhead.py --threads 2 --steps 30 --repeats 5
 
@@ -21,11 +22,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from nat.examples.tokenization import MASKED, ChatFormat, chat_format
 from nat.model import ModelConfig, load_tokenizer
-from nat.sft_trainer import LengthGroupedSampler
-from nat.tokenization import MASKED, ChatFormat, chat_format
 from nat.tracking import Tracker
-from nat.training import SftTraining, train
+from nat.training.config import SftTraining
+from nat.training.sft import train
+from nat.training.sft_trainer import LengthGroupedSampler
 from nat.types import Example
 
 BATCH, VOCABULARY, PROMPT = 16, 1987, 50  # rows a step; the tiny model's vocabulary; masked tokens of a row

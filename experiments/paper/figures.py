@@ -20,12 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nat.comparison import RunResult
+from nat.comparison.cells import read_runs
+from nat.comparison.types import RunResult
 from nat.core.methods import shown as shown_method
-from nat.pictures import LOOKS, STYLE
-from nat.report import markdown_table, standard
-from nat.results import read_runs
-from nat.statistics import (
+from nat.core.statistics import (
     Assumed,
     CrossedDifference,
     crossed_difference,
@@ -35,6 +33,9 @@ from nat.statistics import (
     questions_needed,
     seeds_needed,
 )
+from nat.reporting.pictures.looks import LOOKS, STYLE
+from nat.reporting.tables import markdown_table
+from nat.reporting.write import standard
 from nat.types import RequestError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nat import composition
 from nat.run import prepare
+from nat.sweeps import composition
 
 NUT = ("hydra.mode=RUN", "method=nut", "seed=0", "tracking=none")
 EXPERIMENTS = (

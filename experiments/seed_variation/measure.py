@@ -18,8 +18,9 @@ from itertools import combinations
 from pathlib import Path
 from statistics import mean, variance
 
-from nat.comparison import Arm, arms_of
-from nat.results import read_runs
+from nat.comparison.arms import arms_of
+from nat.comparison.cells import read_runs
+from nat.comparison.types import Arm
 
 EXPERIMENTS = Path(__file__).parents[1]
 FLOOR = 0.1  # success rate, below which next to nothing can vary

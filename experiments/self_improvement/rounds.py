@@ -50,22 +50,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nat
-from nat import composition
-from nat.arm_means import arm_mean
-from nat.comparison import Arm, Pair, RunResult, paired
+from nat.comparison.cells import read_runs
+from nat.comparison.contrasts import paired
+from nat.comparison.means import arm_mean
+from nat.comparison.types import Arm, Pair, RunResult
+from nat.core.files import write_json, write_text
 from nat.core.methods import shown as shown_method
-from nat.files import write_json, write_text
-from nat.mixing import ByRatio, parse_ratio, round_half_up
-from nat.pictures import LOOKS, STYLE, WIDTH
-from nat.results import read_runs
+from nat.core.statistics import CrossedDifference, crossed_difference, holm, mean_interval
+from nat.examples.mixing import ByRatio, parse_ratio, round_half_up
+from nat.reporting.pictures.looks import LOOKS, STYLE, WIDTH
 from nat.runs.directory import read_results, results_of
 from nat.runs.packed import run_files
-from nat.statistics import CrossedDifference, crossed_difference, holm, mean_interval
-from nat.trajectories import native
+from nat.sweeps import composition
+from nat.trajectories.formats import native
 from nat.types import RequestError, Trajectory
 
 if TYPE_CHECKING:
-    from nat.config import Config
+    from nat.config.tree import Config
 
 FIRST = "positive_only"  # the method of round 0, and the one that the others are compared with
 TEACHER = "+teacher"  # of a method: with failures of the policy that taught the first model, not the model's own

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from random import Random
 
-from nat.agents import render_turn
-from nat.environments.arithmetic import FINISH_THOUGHT, LARGEST, THOUGHTS, Step, apply_steps
+from nat.agents.actions import render_turn
+from nat.environments.worlds.arithmetic import FINISH_THOUGHT, LARGEST, THOUGHTS, Step, apply_steps
 from nat.tools.calculator import format_number
 from nat.types import Message
 

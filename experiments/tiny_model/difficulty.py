@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import pretrain  # noqa: E402  (a script's neighbour, importable only from here on)
 
-from nat.environments.worlds import endless_trajectories  # noqa: E402
+from nat.environments.worlds.worlds import endless_trajectories  # noqa: E402
 from nat.types import Message  # noqa: E402
 
 BASE = HERE.parents[1] / "nat" / "assets" / "tiny"

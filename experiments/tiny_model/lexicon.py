@@ -6,7 +6,7 @@ these texts is part of corpus.py.
 
 from __future__ import annotations
 
-from nat.environments import arithmetic as world
+from nat.environments.worlds import arithmetic as world
 
 CONDITION_WORDS = (
     "correctly incorrectly correct incorrect partly mostly slightly good bad solution right wrong true false quality "

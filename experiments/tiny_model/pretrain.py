@@ -30,8 +30,8 @@ sys.path.insert(0, str(HERE))
 import corpus  # noqa: E402  (a script's neighbour, importable only from here on)
 from lexicon import lexicon_texts  # noqa: E402
 
-from nat.environments.arithmetic import ArithmeticConfig, Split  # noqa: E402
-from nat.environments.worlds import make_questions  # noqa: E402
+from nat.environments.worlds.arithmetic import ArithmeticConfig, Split  # noqa: E402
+from nat.environments.worlds.worlds import make_questions  # noqa: E402
 from nat.types import Message  # noqa: E402
 
 ROLES = ("system", "user", "assistant", "tool")

@@ -27,10 +27,10 @@ import pretrain  # noqa: E402  (the other tiny model's script, importable only f
 import search_corpus  # noqa: E402
 from lexicon import lexicon_texts  # noqa: E402
 
-from nat.environments import multihop, strategic  # noqa: E402
-from nat.environments.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, SECOND_WORDS, make_knowledge_base  # noqa: E402
-from nat.environments.search_policy import Plan, perform  # noqa: E402
-from nat.environments.worlds import make_questions  # noqa: E402
+from nat.environments.worlds import multihop, strategic  # noqa: E402
+from nat.environments.worlds.knowledge_base import FIRST_WORDS, FIRST_YEAR, LAST_YEAR, SECOND_WORDS, make_knowledge_base  # noqa: E402
+from nat.environments.worlds.search_policy import Plan, perform  # noqa: E402
+from nat.environments.worlds.worlds import make_questions  # noqa: E402
 from nat.types import Message  # noqa: E402
 
 # As in the other tiny model, and: a year is one token, a snippet's number is one.

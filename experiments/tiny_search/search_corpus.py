@@ -21,11 +21,11 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from nat.agents import FINISH, render_turn
-from nat.environments.knowledge_base import RELATIONS, KnowledgeBase, KnowledgeBaseConfig, make_knowledge_base
-from nat.environments.multihop import draw_chain
-from nat.environments.search_policy import FINISH_THOUGHT, Plan, answer_of, perform
-from nat.environments.strategic import draw_plan
+from nat.agents.actions import FINISH, render_turn
+from nat.environments.worlds.knowledge_base import RELATIONS, KnowledgeBase, KnowledgeBaseConfig, make_knowledge_base
+from nat.environments.worlds.multihop import draw_chain
+from nat.environments.worlds.search_policy import FINISH_THOUGHT, Plan, answer_of, perform
+from nat.environments.worlds.strategic import draw_plan
 from nat.types import Message
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny_model"))

@@ -1,6 +1,7 @@
 """The methods that are compared: the one list of their names, words, looks and order.
 
-A new one is an entry here. What a run is called follows from what it trained on and how (`nat.config.Config.method`).
+A new one is an entry here. What a run is called follows from what it trained on and how
+(`nat.config.tree.Config.method`).
 """
 
 from __future__ import annotations

@@ -20,12 +20,13 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.agents import FINISH
-from nat.environments.scoring import exact_match_score, numeric_score, yes_no_score
-from nat.questions import normalise
-from nat.schema import OF_NO_EFFECT, STRICT
+from nat.agents.actions import FINISH
+from nat.agents.scoring import exact_match_score, numeric_score, yes_no_score
+from nat.core.questions import normalise
+from nat.core.rows.bad import BadRow, DroppedRow
+from nat.core.rows.json_lines import read_objects, refuse_constant
+from nat.core.schema import OF_NO_EFFECT, STRICT
 from nat.tools.calculator import CALCULATOR
-from nat.trajectories.json_lines import BadRow, DroppedRow, read_objects, refuse_constant
 from nat.types import Environment, Question, RequestError, Score, Tool
 
 Row: TypeAlias = tuple[str, Any]  # "file:line" or "file: record N", and the record, or the BadRow that it is
@@ -104,7 +105,8 @@ def make_environment(
     """The config's tools in their order, its scorer and instructions.
 
     Args:
-        search: the tool of the `search` group; None leaves it out, for an agent that calls no tool (`nat.config.check`
+        search: the tool of the `search` group; None leaves it out, for an agent that calls no tool
+        (`nat.config.loading.check`
             refuses search=none for any other).
         open_search: the search tools of one episode, where its question matters (recordings).
     """

@@ -6,11 +6,11 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from nat.environments.arithmetic import ArithmeticConfig
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.custom import CustomConfig
-from nat.environments.multihop import MultihopConfig
-from nat.environments.strategic import StrategicConfig
+from nat.environments.worlds.arithmetic import ArithmeticConfig
+from nat.environments.worlds.multihop import MultihopConfig
+from nat.environments.worlds.strategic import StrategicConfig
 
 EnvironmentConfig: TypeAlias = Annotated[
     ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")

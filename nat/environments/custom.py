@@ -47,13 +47,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.agents import FINISH
+from nat.agents.actions import FINISH
+from nat.core.schema import OF_NO_EFFECT, STRICT
 from nat.environments.benchmarks import FieldNames, OnBadRow
-from nat.schema import OF_NO_EFFECT, STRICT
 from nat.types import Environment, Question, RequestError, Score, StageError, Tool
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # what nat.agents reads as an action's tool
+_TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # what nat.agents.actions reads as an action's tool
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nat.progress import begin
+from nat.core.progress import begin
 
 STAGES = {
     "class_losses": "measuring losses",

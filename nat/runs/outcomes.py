@@ -5,8 +5,8 @@ A row of `outcomes.csv` names its pass (`nat.runs.results.Asked`) and one questi
     kind,split,asked_for,temperature,environment,question,success,score,failure,turns
     inference,test,correct,0.0,arithmetic,4fa1c253eeff,0,0,wrong_answer,2
 
-`question` is a hash of the normalised text (`nat.questions.question_id`), the same in all runs and files. In files of
-the first schema the columns were `FIRST_COLUMNS`.
+`question` is a hash of the normalised text (`nat.core.questions.question_id`), the same in all runs and files. In
+files of the first schema the columns were `FIRST_COLUMNS`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from nat.files import write_text
-from nat.questions import question_id
+from nat.core.files import write_text
+from nat.core.questions import question_id
+from nat.core.statistics import wilson_interval
 from nat.runs.packed import RunFiles
 from nat.runs.results import Asked, Pass, PassKind
-from nat.statistics import wilson_interval
 from nat.types import Message, Outcome, Question, RequestError, Rollout
 
 OUTCOMES = "outcomes.csv"

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nat.files import write_bytes
+from nat.core.files import write_bytes
 from nat.types import RequestError
 
 PACKED = "cells.zip"
-PLAN = "sweep.json"  # what a sweep is going to run, see `nat.sweep`
+PLAN = "sweep.json"  # what a sweep is going to run, see `nat.sweeps.sweep`
 RESULTS = "results.json"
 MANIFEST = "manifest.json"  # large; a report takes nothing of it that results.json does not have
 FILES = ("config.yaml", RESULTS, "outcomes.csv", "metrics.jsonl", "own.json")  # own.json: of self_improvement's rounds

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from nat.statistics import wilson_interval
+from nat.core.statistics import wilson_interval
 
 SCHEMA = 2  # of results.json
 
@@ -59,7 +59,8 @@ class Pass(Asked):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLoss:
-    """The loss of some trajectories under the text of one class, in nats per trained token; see `nat.class_losses`."""
+    """The loss of some trajectories under the text of one class, in nats per trained token; see
+    `nat.evaluation.class_losses`."""
 
     loss: float | None  # None where there are no trajectories
     tokens: int
@@ -117,7 +118,7 @@ class Results:
     """All that `results.json` says of a run. What a run has not come to yet, or does not do, is None or empty."""
 
     status: Status
-    cell: str | None = None  # `nat.cell_hash`
+    cell: str | None = None  # `nat.sweeps.cell_hash`
     overrides: tuple[str, ...] = ()  # of the command line
     warnings: tuple[str, ...] = ()
     tracking_id: str | None = None  # of the W&B run

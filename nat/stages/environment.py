@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from nat import search
-from nat.agents import AgentConfig
-from nat.environments import benchmarks, custom, for_agent, worlds
+from nat.agents.actions import AgentConfig
+from nat.agents.turns import for_agent
+from nat.core.rows.bad import DroppedRow
+from nat.environments import benchmarks, custom
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
 from nat.environments.custom import CustomConfig
-from nat.search import SearchConfig
-from nat.trajectories.json_lines import DroppedRow
+from nat.environments.worlds import worlds
+from nat.search import search
+from nat.search.config import SearchConfig
 from nat.types import Environment
 
 

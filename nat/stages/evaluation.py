@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from nat.class_losses import losses_under_marks
-from nat.progress import progress
-from nat.rollouts import DecodingConfig, EvaluationConfig, roll_out
+from nat.core.progress import progress
+from nat.evaluation.class_losses import losses_under_marks
+from nat.evaluation.config import DecodingConfig, EvaluationConfig
+from nat.evaluation.rollouts import roll_out
+from nat.examples.strategy import StrategyConfig
 from nat.runs.outcomes import (
     OUTCOMES,
     outcomes_of,
@@ -22,9 +24,8 @@ from nat.runs.outcomes import (
     summarise,
 )
 from nat.runs.results import Asked, GroupLosses, Pass
+from nat.search.replay import count_misses
 from nat.stages.manifest import Prepared
-from nat.strategy import StrategyConfig
-from nat.tools.replay import count_misses
 from nat.types import Environment, Question, Rollout
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nat import cache
-from nat.agents import AgentConfig
-from nat.leaks import leaks
-from nat.mixing import Mix, MixingConfig, mix
-from nat.strategy import StrategyClass, StrategyConfig, prompt_messages
-from nat.tokenization import ChatFormat, Dropped, tokenize_all, trained_token_count
+from nat.agents.actions import AgentConfig
+from nat.core import cache
+from nat.examples.encoding import decode_examples, encode_examples
+from nat.examples.mixing import Mix, MixingConfig, mix
+from nat.examples.strategy import StrategyClass, StrategyConfig, prompt_messages
+from nat.examples.tokenization import ChatFormat, Dropped, tokenize_all, trained_token_count
+from nat.quality.leaks import leaks
 from nat.types import Environment, Example, Message, Question, Trajectory
 
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
@@ -75,8 +76,8 @@ def tokenize_rows(format: ChatFormat, rows: Sequence[Row], max_length: int) -> t
         "tokens",
         [tokenizer, cache.fingerprint(rows), max_length],
         lambda: tokenize_all(format, rows, max_length),
-        cache.encode_examples,
-        cache.decode_examples,
+        encode_examples,
+        decode_examples,
     )
 
 

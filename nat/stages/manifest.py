@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nat.config import Config
-from nat.environments import worlds
-from nat.mixing import per_source
-from nat.quality import Controlled
+from nat.config.tree import Config
+from nat.environments.worlds import worlds
+from nat.examples.mixing import per_source
+from nat.examples.tokenization import ChatFormat, class_token_counts
+from nat.quality.rules import Controlled
 from nat.stages.examples import Examples, Prompt
 from nat.stages.questions import Elsewhere, SetApart
-from nat.tokenization import ChatFormat, class_token_counts
 from nat.types import Environment, Example, Trajectory
 
 

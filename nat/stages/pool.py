@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nat import trajectories as trajectory_files
-from nat.agents import AgentConfig
-from nat.checks import CheckSettings, shipped_conditioning_texts
-from nat.environments import worlds
+from nat.agents.actions import AgentConfig
+from nat.core.rows.bad import DroppedRow
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
-from nat.environments.earning import earn_trajectories
-from nat.environments.worlds import WorldConfig
-from nat.mixing import ByRatio, MixingConfig, check_enough, mix, pools
-from nat.quality import Controlled, QualityConfig, control
+from nat.environments.worlds import worlds
+from nat.environments.worlds.earning import earn_trajectories
+from nat.environments.worlds.worlds import WorldConfig
+from nat.examples.mixing import ByRatio, MixingConfig, check_enough, mix, pools
+from nat.examples.strategy import StrategyClass, StrategyConfig, classify, shipped_conditioning_texts
+from nat.quality.config import QualityConfig
+from nat.quality.marks import CheckSettings
+from nat.quality.rules import Controlled, control
 from nat.stages.environment import make_environment
-from nat.strategy import StrategyClass, StrategyConfig, classify
-from nat.trajectories import ScriptedTrajectories, TrajectoriesConfig
-from nat.trajectories.json_lines import DroppedRow
+from nat.trajectories import reading as trajectory_files
+from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig
 from nat.trajectories.told import as_agent
 from nat.types import Environment, RequestError, Trajectory
 

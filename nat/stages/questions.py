@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from nat import questions as question_sets
-from nat.agents import AgentConfig
-from nat.environments import benchmarks, custom, worlds
+from nat.agents.actions import AgentConfig
+from nat.core import questions as question_sets
+from nat.core.rows.bad import DroppedRow
+from nat.environments import benchmarks, custom
 from nat.environments.benchmarks import LoadedQuestions
 from nat.environments.config import EnvironmentConfig
-from nat.environments.earning import generate_questions
-from nat.environments.knowledge_base import Split
-from nat.rollouts import EvaluationConfig
-from nat.search import SearchConfig
+from nat.environments.worlds import worlds
+from nat.environments.worlds.earning import generate_questions
+from nat.environments.worlds.knowledge_base import Split
+from nat.evaluation.config import EvaluationConfig
+from nat.search.config import SearchConfig
 from nat.stages.environment import make_environment
-from nat.trajectories.json_lines import DroppedRow
 from nat.types import Environment, Question, RequestError, Trajectory
 
 

@@ -9,16 +9,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nat import search
-from nat import trajectories as trajectory_files
-from nat.config import Config
-from nat.files import write_json
-from nat.mixing import RatioMixing, ReplacedMixing
+from nat.config.tree import Config
+from nat.core.files import write_json
+from nat.examples.mixing import RatioMixing, ReplacedMixing
 from nat.model import QUESTION, save_model
 from nat.runs.outcomes import OUTCOMES
 from nat.runs.results import Coordinates
+from nat.search import search
 from nat.stages.manifest import Prepared
-from nat.training import MEETING_PLACE
+from nat.training.checkpoints import MEETING_PLACE
+from nat.trajectories import reading as trajectory_files
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
 

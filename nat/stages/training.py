@@ -8,14 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nat.config import Config
-from nat.distributed import train_in_processes
+from nat.config.tree import Config
 from nat.model import ModelConfig, load_model, merged, resolve_device, use_threads
 from nat.runs.clock import Clock
 from nat.runs.results import Coordinates
 from nat.stages.manifest import Prepared
 from nat.tracking import Tracker, track
-from nat.training import SftTraining, TrainingConfig, TrainingResult, train
+from nat.training.config import SftTraining, TrainingConfig
+from nat.training.distributed import train_in_processes
+from nat.training.sft import TrainingResult, train
 
 
 def tracked(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nat.config import kinds
+from nat.config.kinds import kinds
 from nat.core.paths import CONF_DIR
 
 # Keys that came later, and the values under which a run is what it was before.
@@ -40,7 +40,8 @@ LATER_GROUPS = {
 
 
 def former_configuration(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A former cell's resolved configuration as `nat.config.load` takes it; what it says of a run stays the same.
+    """A former cell's resolved configuration as `nat.config.loading.load` takes it; what it says of a run stays the
+    same.
 
     Keys that the kind of a group has not go, keys and groups that came later get the value under which nothing changes.
     A tree of today's shape comes back as it is.

@@ -17,9 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nat.trajectories import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
-from nat.trajectories.json_lines import BadRow, excerpt
-from nat.trajectories.json_records import read_records
+from nat.core.rows.bad import BadRow
+from nat.core.rows.json_lines import excerpt
+from nat.core.rows.json_records import read_records
+from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
 from nat.types import RequestError, Trajectory
 
 FIRST = 20  # records that are looked at
@@ -69,7 +70,7 @@ def detect(path: Path) -> Format:
         raise RequestError(
             f"{path}: no format recognises its records; their keys: {shown or '(none)'}.\n"
             f"Known are {', '.join(format.name for format in FORMATS)}. Name the one it is (trajectories=chat), write "
-            "records as nat/trajectories/native.py shows, or leave the file out."
+            "records as nat/trajectories/formats/native.py shows, or leave the file out."
         )
     return FORMATS[counts.index(max(counts))]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nat.agents import AgentConfig, chain_of_thought
-from nat.trajectories.tool_calls import as_react_text
+from nat.agents.actions import AgentConfig, chain_of_thought
+from nat.trajectories.formats.tool_calls import as_react_text
 from nat.types import Trajectory
 
 

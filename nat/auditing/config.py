@@ -1,0 +1,26 @@
+"""The `audit` group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from nat.core.schema import STRICT
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class AuditConfig:
+    """Values and their meaning: conf/audit/standard.yaml."""
+
+    output: str
+    fail_on: Literal["never", "warning", "error"]
+    evaluation: str | list[str] | None
+    examples: PositiveInt
+    listed: NonNegativeInt
+    token_sample: NonNegativeInt
+    near: Annotated[float, Field(ge=0.7, le=1)]

@@ -1,0 +1,121 @@
+"""What a comparison is made of: runs, arms, contrasts, findings. Frozen values; nothing here computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from nat.core.statistics import CrossedDifference
+from nat.runs.outcomes import Answer
+from nat.runs.packed import RunFiles
+from nat.runs.results import Results
+
+Verdict: TypeAlias = Literal["yes", "no", "undecided"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run, made by `nat` (a cell's directory) or by others (a per-question results file)."""
+
+    name: str
+    files: RunFiles | None  # None: not made by nat
+    status: str  # completed | running | failed | not started
+    method: str  # base | positive_only | nut | nat | nat_graded, or another's own word
+    strategy: str
+    positives: int | None
+    negatives: int | None
+    seed: int
+    setting: Mapping[str, str]  # what else the runs differ in: full key to value
+    answers: Mapping[str, Mapping[str, Answer]]  # split -> question -> answer, asked for the inference class
+    answers_in: Mapping[str, Mapping[str, Answer]] = field(default_factory=dict)  # so in a further environment, by name
+    results: Results = field(
+        default_factory=lambda: Results(status="completed")
+    )  # results.json, where nat made the run
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in their seed only, ordered by seed."""
+
+    label: str  # unique in a comparison, short: "nat suffix 1:4, 200 positives"
+    method: str
+    strategy: str
+    positives: int | None
+    negatives: int | None
+    setting: Mapping[str, str]
+    runs: tuple[RunResult, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One arm against its reference, on the same questions."""
+
+    treatment: Arm
+    reference: Arm
+    split: str  # whose answers the difference is of
+    difference: CrossedDifference
+    p_holm: float  # adjusted over the family the contrast belongs to
+    adjusted_ci: tuple[float, float]  # at the family's Bonferroni level
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question of the user's, answered in plain words."""
+
+    question: str  # "Use the failures?", "At which ratio?", "With which text?"
+    verdict: Verdict
+    answer: str  # one or two sentences with the figures
+    evidence: Contrast | None
+    also: tuple[Contrast, ...] = ()  # the same question at other numbers of positives or in other settings
+    depends: bool = False  # whether those give another answer; `verdict` is then the one of `evidence` alone
+
+
+@dataclass(frozen=True)
+class Environments:
+    """The arms in each environment that their models were asked in; made by `nat.comparison.environments`.
+
+    `arms` were asked elsewhere; of their runs, those asked in every environment if there are any. The `answers` of
+    these runs hold those of all environments, under `splits`.
+    """
+
+    splits: tuple[str, ...]  # the own environment's first, then in_NAME
+    names: tuple[str, ...]  # of these environments
+    arms: tuple[Arm, ...]
+    contrasts: tuple[Contrast, ...]  # of the mean over environments, a Holm family of its own
+    notes: tuple[str, ...]  # what was left out, and why
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report shows, before it is laid out."""
+
+    title: str
+    arms: tuple[Arm, ...]
+    contrasts: tuple[Contrast, ...]  # every arm against its reference, one Holm family
+    findings: tuple[Finding, ...]  # the verdict, most important first
+    caveats: tuple[str, ...]  # what a reader must know before believing it
+    missing: tuple[str, ...]  # cells without results, one line each, with the reason
+    runs: tuple[RunResult, ...]  # finished ones
+    text_contrasts: tuple[Contrast, ...] = ()  # arms with a text against the same without: a Holm family of its own
+    split: str = "test"  # whose answers the contrasts are of
+    environments: Environments | None = None  # None: no run was asked in an environment besides its own
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms on the questions they share, seed by seed where they have the same seeds."""
+
+    treatment: Arm
+    reference: Arm
+    split: str
+    first: tuple[
+        Mapping[str, float], ...
+    ]  # question to success (0 or 1; weighted: `nat.comparison.environments`), a mapping a seed
+    second: tuple[Mapping[str, float], ...]
+    left_out: int  # questions that not all runs of both arms have answered
+
+    @property
+    def n_seeds(self) -> int:
+        return min(len(self.first), len(self.second))

@@ -1,0 +1,40 @@
+"""How the episodes of each arm ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nat.comparison.means import outcome_shares
+from nat.reporting.pictures.looks import MOST_ROWS, OUTCOME_LOOKS, Row, _figure, _head, _row_label, _rows_axes, _spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _failures(rows: Sequence[Row], split: str) -> Figure | None:
+    """How episodes ended: stacked shares, a row an arm."""
+    shown = [(arm, shares) for arm, _ in _spread(list(rows), MOST_ROWS) if (shares := outcome_shares(arm, split))]
+    if not any(set(shares) - {"success", "other"} for _, shares in shown):
+        return None
+    kinds = [kind for kind in OUTCOME_LOOKS if kind != "other" and any(shares.get(kind) for _, shares in shown)]
+    has_others = any(share for _, shares in shown for kind, share in shares.items() if kind not in kinds)
+    figure = _figure(1.25 + 0.43 * len(shown))
+    axes = figure.subplots()
+    handles = {}
+    for place, (arm, shares) in enumerate(shown):
+        other = sum(share for kind, share in shares.items() if kind not in kinds)
+        left = 0.0
+        for kind in [*kinds, *["other"] * has_others]:
+            share = other if kind == "other" else shares.get(kind, 0.0)
+            colour, hatch = OUTCOME_LOOKS[kind]
+            bar = axes.barh(place, share, 0.44, left, color=colour, hatch=hatch, edgecolor="white", linewidth=0.6)
+            handles.setdefault(kind.replace("_", " "), bar)
+            left += share
+        _row_label(axes, place - 0.24, arm.label)
+    axes.set_ylim(len(shown) - 0.65, -0.7)
+    axes.set_xlim(0, 1)
+    _rows_axes(axes)
+    axes.set_xlabel("share of episodes" + (", mean over seeds" if any(len(arm.runs) > 1 for arm, _ in shown) else ""))
+    _head(figure, "How episodes ended", list(handles.values()), list(handles), columns=3)
+    return figure

@@ -1,0 +1,53 @@
+"""Everything that `nat report` writes: text, page, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nat.comparison.compare import compare
+from nat.comparison.config import ReportConfig
+from nat.core.files import write_text
+from nat.reporting import page as report_page
+from nat.reporting.pictures import draw as pictures
+from nat.reporting.tables import _arm_row, _run_row, as_csv
+from nat.reporting.text import markdown, terminal
+
+
+def write(directory: Path, config: ReportConfig | None = None) -> str:
+    """Write the report of all runs below a directory, or of a per-question results file; returns text for the terminal.
+
+    The report of a file goes into a directory beside it, `NAME_report`. Without a config the values of
+    conf/report/standard.yaml hold.
+
+    Raises RequestError where there is no such directory, no run in it, or a wrong line in a per-question file.
+    """
+    config = standard() if config is None else config
+    comparison = compare(directory, config)
+    place = directory
+    if directory.is_file():
+        place = directory.with_name(f"{directory.stem}_report")
+        place.mkdir(exist_ok=True)
+    written = ["report.md"]
+    drawn: Mapping[str, tuple[Path, Path]] = {}
+    if comparison.runs:
+        drawn = pictures.draw(comparison, place)
+        write_text(place / "results.csv", as_csv(map(_run_row, comparison.runs)))
+        write_text(place / "arms.csv", as_csv(_arm_row(comparison, arm) for arm in comparison.arms))
+        write_text(place / "report.html", report_page.page(comparison, drawn, config.browser_questions))
+        written += ["report.html", "results.csv", "arms.csv", *(f"{files[0].stem}.png/svg" for files in drawn.values())]
+    write_text(place / "report.md", markdown(comparison, {name: files[1].name for name, files in drawn.items()}))
+    return terminal(comparison, f"written to {place}: {', '.join(written)}")
+
+
+def standard() -> ReportConfig:
+    """The values of conf/report/standard.yaml."""
+    import json
+
+    import yaml
+    from pydantic import TypeAdapter
+
+    from nat.core.paths import CONF_DIR
+
+    values = yaml.safe_load((CONF_DIR / "report" / "standard.yaml").read_text(encoding="utf-8"))
+    return TypeAdapter(ReportConfig).validate_json(json.dumps(values), strict=True)

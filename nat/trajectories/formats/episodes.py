@@ -1,0 +1,337 @@
+"""What formats of ReAct episodes share: observations in user messages, a last one that tells the outcome, and `info`.
+
+An agent's turn and what it sees (the second shows the label, so it is set aside and no message of the trajectory):
+
+    {"role": "assistant", "content": "Thought: Both names agree.\\nAction: finish[Seth MacFarlane]"}
+    {"role": "user", "content": "Observation: Episode finished, reward = True"}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, get_args
+
+from nat.agents.actions import FINISH, Action, UnparsedAction, parse_action, parse_answer
+from nat.agents.scoring import is_abstention
+from nat.core.rows.bad import BadRow
+from nat.core.rows.json_lines import optional, require
+from nat.trajectories.formats.tool_calls import as_react_text
+from nat.types import Failure, Message, Outcome, Role
+
+# The tools of the published episodes. Another one was no tool there either: its action could not be carried out.
+TOOLS = ("search", "lookup", "calculate", "calculator")
+# Where a record says how its episode went: by these keys, the first that is there, in the record itself or below one
+# of `PLACES`. The later ones may also be words.
+NUMBER_LABELS = ("reward", "em", "acc")
+WORD_LABELS = ("success", "correct", "is_correct", "label", "outcome")
+PLACES = ("info", "metadata", "outcome")
+GRADES = ("f1", "score")
+PREDICTIONS = ("pred", "prediction")
+REFERENCES = ("gt", "reference", "ground_truth", "answer")
+UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
+
+_OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
+_QUESTION = re.compile(r"\s*Question:[ \t]*")
+_END = re.compile(r"Episode finished(?:,\s*reward\s*=\s*(?P<reward>[\w.-]+))?[\s.]*")
+_LABELS = {"true": 1.0, "false": 0.0}
+_WORDS = {
+    **_LABELS,
+    **dict.fromkeys(("success", "succeeded", "correct", "positive", "passed", "pass", "good", "1", "1.0"), 1.0),
+    **dict.fromkeys(("failure", "failed", "fail", "incorrect", "wrong", "negative", "bad", "0", "0.0"), 0.0),
+}
+_LABEL_REMEDY = (
+    "\nEvery trajectory needs its label: a field 'reward', 'success', 'is_correct', 'score' ... (true, false, or 0 to "
+    "1), in the record or in its 'info', or a last message 'Observation: Episode finished, reward = True'; or say by "
+    "which field or comparison it is found: trajectories.label='info.score >= 0.5'."
+)
+_TOOL_ERROR = re.compile(
+    r"\s{0,8}(?:error\b|[\w.]{0,40}(?:Error|Exception)\b|traceback \(most recent call last\)|(?:invalid|unknown) "
+    r"(?:action|tool|function|input|argument|call)|(?:tool|function)(?: call)? (?:error|failed|not found))",
+    re.I,
+)
+_INFRASTRUCTURE = re.compile(
+    r"rate.?limit(?:error|ed|s? (?:exceeded|reached|hit))|too many requests|insufficient_quota|"
+    r"(?:api)?(?:connection|timeout)error|connection (?:error|refused|reset|aborted|timed out)|"
+    r"(?:request|read|gateway)[ -]?time(?:d |-)?out|\b50[0234][: ]{1,2}(?:internal server error|bad gateway|service "
+    r"(?:temporarily )?unavailable|gateway time-?out)|\bhttp(?: error)?:? 5\d\d\b|internal server error|service "
+    r"unavailable|server (?:is )?overloaded|(?:invalid|incorrect|missing) api key|cuda out of memory",
+    re.I,
+)
+_ERROR_LENGTH = 400  # characters at the start of a text that are searched for what an error says
+
+
+class Label(NamedTuple):
+    """What a record says of its episode: `score` in [0, 1] grades it."""
+
+    success: bool
+    score: float
+
+
+def read_messages(values: Sequence[Any], where: str) -> list[Message]:
+    """Messages of `role`, `content` and, where given, `loss` (false: the turn does not train); else as they stand."""
+    return [_message(value, where) for value in values]
+
+
+def _message(value: Any, where: str) -> Message:
+    if not isinstance(value, dict):
+        problem = f"a message is {value!r:.80}; it must be an object with 'role' and 'content'."
+        raise BadRow(where, "wrong_value", problem)
+    role = require(value, "role", str, where)
+    if role not in get_args(Role):
+        raise BadRow(where, "wrong_value", f"unknown role {role!r:.60}; the roles are {', '.join(get_args(Role))}.")
+    loss = optional(value, "loss", bool, where)
+    return Message(role, require(value, "content", str, where), role != "assistant" or loss is not False)
+
+
+def split_prompt(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """What comes before the agent's first turn, and the rest. An episode that begins with an action has no prompt."""
+    first = next((i for i, message in enumerate(messages) if message.role == "assistant"), len(messages))
+    return list(messages[:first]), list(messages[first:])
+
+
+def question_in(prompt: Sequence[Message], where: str) -> str:
+    """The question that the last user message of a prompt asks."""
+    asked = [_QUESTION.sub("", message.content, count=1).strip() for message in prompt if message.role == "user"]
+    if not asked or not asked[-1]:
+        raise BadRow(where, "missing_value", "no user message with the question stands before the agent's first turn.")
+    return asked[-1]
+
+
+def episode(messages: Sequence[Message], where: str) -> tuple[tuple[Message, ...], str | None]:
+    """The episode from the agent's first turn, and the text of the observation that ended it (None: there is none).
+
+    Observations in user messages lose `Observation:` and become tool messages; all else stays as it is. Raises BadRow
+    where the agent never acts, or goes on after the end: what it does then is conditioned on its own label.
+    """
+    messages = [_as_observation(message) for message in messages]
+    ending = None
+    if messages and messages[-1].role != "assistant" and _END.fullmatch(messages[-1].content):
+        ending = messages.pop().content
+    if not any(message.role == "assistant" for message in messages):
+        raise BadRow(where, "no_agent_turn", f"none of its {len(messages)} messages is the agent's.")
+    for message in messages:
+        if message.role != "assistant" and _END.fullmatch(message.content):
+            raise BadRow(where, "goes_on_after_end", f"messages follow {message.content!r:.80}; cut them off.")
+    return tuple(messages), ending
+
+
+def _as_observation(message: Message) -> Message:
+    prefix = _OBSERVATION.match(message.content) if message.role in ("user", "tool") else None
+    return replace(message, role="tool", content=message.content[prefix.end() :]) if prefix else message
+
+
+def facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says about its outcome, by key: in the record itself, else in one of `PLACES`."""
+    found: dict[str, Any] = {}
+    for place in (record, *(record.get(key) for key in PLACES)):
+        if isinstance(place, Mapping):
+            for key in (*NUMBER_LABELS, *WORD_LABELS, *GRADES, *PREDICTIONS, *REFERENCES, "failure"):
+                value = place.get(key)
+                # These two may be anything; the others are what their names say, or wrong.
+                if value is not None and not (key in ("outcome", "answer") and isinstance(value, Mapping | list)):
+                    found.setdefault(key, value)
+    return found
+
+
+def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_label: bool = True) -> Label | None:
+    """The label among `facts`: the first of NUMBER_LABELS, WORD_LABELS and `score`; `f1` or `score` grades it.
+
+    Without any, the observation that ended the episode counts. Full marks (1) are a success. With `needs_label=False`
+    None stands for a label that is missing, or wrong: a rule will supply it. Otherwise BadRow is raised: `no_label`,
+    `wrong_value`, or `contradictory_label` where record and last observation disagree.
+    """
+    try:
+        said = _reward_text(_END.fullmatch(ending or ""))
+        given = [_grade(info, key, where) for key in (*NUMBER_LABELS, *WORD_LABELS)]
+        grades = [_grade(info, key, where) for key in GRADES]
+        label = next((value for value in (*given, said, grades[1]) if value is not None), None)
+        if label is None:
+            raise BadRow(where, "no_label", f"success is nowhere said.{_LABEL_REMEDY}")
+        success = label == 1
+        if said is not None and (said == 1) != success:
+            problem = f"the record says {'success' if success else 'failure'}, its last observation {ending!r:.60}."
+            raise BadRow(where, "contradictory_label", problem)
+    except BadRow:
+        if needs_label:
+            raise
+        return None
+    return Label(success, next((grade for grade in grades if grade is not None), label))
+
+
+def outcome(
+    label: Label | None,
+    info: Mapping[str, Any],
+    messages: Sequence[Message],
+    where: str,
+    reference: str | None = None,
+    any_tool: bool = False,
+) -> Outcome:
+    """How the episode went. `reference` is used in place of what `info` (see `facts`) says.
+
+    A failure's kind is found by rule, unless the record names one. Without a label it counts as failed until
+    `nat.trajectories.labels.relabel` says otherwise.
+    """
+    prediction = _answer(info, PREDICTIONS, where)
+    if prediction is None:
+        prediction = final_answer(messages, any_tool)
+    if reference is None:
+        reference = _answer(info, REFERENCES, where)
+        reference = reference and (reference.rsplit("####", 1)[-1].strip() or None)
+    success = label is not None and label.success
+    kind: Failure | None = next((kind for kind in get_args(Failure) if kind == info.get("failure")), None)
+    return Outcome(
+        success=success,
+        score=0.0 if label is None else label.score,
+        failure=None if success else kind or failure_kind(messages, prediction, any_tool),
+        prediction=prediction,
+        reference=reference,
+    )
+
+
+def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: bool = False) -> Failure:
+    """Why an episode failed: by its last turn, read as `nat` reads a turn in evaluation, and what was said after it.
+
+    - `wrong_answer`, `abstained`: it ended with an answer. A file that names a prediction says that its own
+      environment took one, whichever action of a run-on turn that was.
+    - `infrastructure`: the last observation, or the last turn itself, is an error such as "rate limit exceeded".
+    - `no_answer`: the last turn is empty, or a chain of thought without an answer.
+    - `unparsed_action`: the last turn holds no action that can be read.
+    - `tool_error`, `out_of_turns`: it does; the observation after it is an error, or not.
+
+    Args:
+        any_tool: an action with any name is one, and plain text may be an answer (see `final_answer`); else the names
+            are `TOOLS`.
+    """
+    answers = [answer for answer in (prediction, final_answer(messages, any_tool)) if answer is not None]
+    if answers:
+        return "abstained" if any(map(is_abstention, answers)) else "wrong_answer"
+    turns = as_react_text(messages)
+    last = _last_turn(turns)
+    seen = turns[-1].content[:_ERROR_LENGTH] if turns and turns[-1].role != "assistant" else ""
+    if _INFRASTRUCTURE.search(seen) and (_TOOL_ERROR.match(seen) or _INFRASTRUCTURE.match(seen)):
+        return "infrastructure"
+    if _INFRASTRUCTURE.search(last[:_ERROR_LENGTH]) and _TOOL_ERROR.match(last):
+        return "infrastructure"
+    if not last.strip():
+        return "no_answer"
+    if not _acts(last, any_tool):
+        if not any_tool or _holds_actions(messages):
+            return "unparsed_action"
+        return "wrong_answer" if any(message.tool_calls for message in messages) else "no_answer"
+    return "tool_error" if _TOOL_ERROR.match(seen) else "out_of_turns"
+
+
+def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | None:
+    """What the first action of the last turn finishes with; None where it is another action, or none.
+
+    With `any_tool`, plain text may be the answer: that of an agent that calls tools by structured calls, and a chain
+    of thought. Then `Answer: X` and the like count (`nat.agents.actions.parse_answer`), else the text where it is one
+    line.
+    """
+    last = next((message for message in reversed(messages) if message.role == "assistant"), None)
+    if last is None:
+        return None
+    text = as_react_text([last])[-1].content
+    action = parse_action(text, TOOLS)
+    if isinstance(action, Action):
+        return action.input if action.tool == FINISH else None
+    if not any_tool or action.kind != "no_action" or not text.strip() or _holds_actions(messages):
+        return None
+    answer = parse_answer(text)
+    if isinstance(answer, Action):
+        return answer.input
+    line = text.strip()
+    is_answer = "\n" not in line and len(line) <= 200 and not line.lower().startswith("thought")
+    return line if is_answer and not _TOOL_ERROR.match(line) else None
+
+
+def _acts(turn: str, any_tool: bool) -> bool:
+    action = parse_action(turn, TOOLS)
+    return isinstance(action, Action) or (any_tool and action.kind == "unknown_tool")
+
+
+def _holds_actions(messages: Iterable[Message]) -> bool:
+    """Whether the agent writes actions as text anywhere, readable or not."""
+    actions = (parse_action(m.content, TOOLS) for m in messages if m.role == "assistant" and not m.tool_calls)
+    return any(not isinstance(action, UnparsedAction) or action.kind != "no_action" for action in actions)
+
+
+def _last_turn(messages: Sequence[Message]) -> str:
+    return next((message.content for message in reversed(messages) if message.role == "assistant"), "")
+
+
+def _answer(info: Mapping[str, Any], keys: Sequence[str], where: str) -> str | None:
+    texts = (answer_text(info.get(key), key, where) for key in keys)
+    return next((text for text in texts if text is not None), None)
+
+
+def answer_text(value: Any, key: str, where: str) -> str | None:
+    """An answer as text: booleans are yes and no. None where there is none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if not isinstance(value, str | int | float):
+        raise BadRow(where, "wrong_value", f"{key!r} is {value!r:.80}; it must be text, a number, true or false.")
+    return str(value)
+
+
+def _grade(info: Mapping[str, Any], key: str, where: str) -> float | None:
+    value = info.get(key)
+    if value is None:
+        return None
+    if key in WORD_LABELS and isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _WORDS[value.strip().lower()]
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        remedy = f"Otherwise say which values are successes, e.g. trajectories.label='{key} >= 0.5'."
+        problem = f"{key!r} is {value!r:.80}; it must be true, false or a number from 0 to 1.\n{remedy}"
+        raise BadRow(where, "wrong_value", problem)
+    return float(value)
+
+
+def _reward_text(said: re.Match[str] | None) -> float | None:
+    if said is None or said["reward"] is None:
+        return None
+    text = said["reward"].lower()
+    try:
+        return _LABELS[text] if text in _LABELS else float(text.rstrip("."))
+    except ValueError:
+        return None
+
+
+def metadata_of(preamble: int, ending: str | None) -> dict[str, Any]:
+    """What was set aside: the number of messages in front and the observation that told the outcome."""
+    metadata: dict[str, Any] = {"preamble_messages": preamble} if preamble else {}
+    if ending is not None:
+        metadata["final_observation"] = ending
+    return metadata
+
+
+def leftover(record: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+    """The fields of a record that became no part of the trajectory, as they stand: a label rule may name them.
+
+    Null fields are left out: columnar files have one for every field of another row.
+    """
+    return {key: value for key, value in record.items() if value is not None and key not in used and key != UNLABELLED}
+
+
+def line_of(where: str) -> str:
+    """The number in "file:line" or "file: record number"."""
+    return where.rpartition(":")[2].rpartition(" ")[2]
+
+
+def holds(record: Mapping[str, Any]) -> str | None:
+    """The key under which a record holds its messages, or None; no two formats recognise one record."""
+    if isinstance(record.get("traj"), str | list):
+        return "traj"
+    return next((key for key in ("conversations", "messages") if isinstance(record.get(key), list)), None)
+
+
+def is_observation(message: Any) -> bool:
+    """Whether a message as it stands in a file is an observation in a user message."""
+    if not isinstance(message, Mapping) or message.get("role") != "user":
+        return False
+    content = message.get("content")
+    return isinstance(content, str) and _OBSERVATION.match(content) is not None

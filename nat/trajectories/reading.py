@@ -1,0 +1,182 @@
+"""Trajectories: read from files of several formats, or generated in a built-in world."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
+from nat.core.rows.sources import datasets_in, no_dataset
+from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
+from nat.trajectories.detection import FORMATS, Format, detect, no_record
+from nat.trajectories.formats import nat_paper
+from nat.types import RequestError, Trajectory
+
+if TYPE_CHECKING:
+    from nat.trajectories.labels import Scorer
+
+
+class Row(NamedTuple):
+    """A trajectory, with where it stands ("file:line", or "file: record 7"), in what format, and its file."""
+
+    where: str
+    format: str
+    path: str
+    trajectory: Trajectory
+
+
+def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
+    """Stream everything that the configured files hold, one file after another, each in its own format.
+
+    A row that cannot be used, and the place from which a file is broken, go to `on_bad`; the rest is read. Where a
+    label rule is given, trajectories may come without a label: `nat.trajectories.labels.relabel` gives it.
+
+    Raises RequestError for a file that is missing, holds no record, or cannot be read at all; formats are found, and
+    missing files named, before the first row comes.
+    """
+    found = paths(config.path)
+    formats = [_format(config, path) for path in found]
+    questions = question_file(config)
+    joined = questions is not None and any(format.name == nat_paper.NAME for format in formats)
+    if questions is not None and not joined:
+        names = ", ".join(sorted({format.name for format in formats}))
+        raise RequestError(
+            f"trajectories.questions={questions}: no file of trajectories.path is joined with it; all are {names}.\n"
+            f"Leave it out, or say that the files are trajectories={nat_paper.NAME}."
+        )
+    by_id = nat_paper.read_questions(questions, on_bad) if questions is not None else None
+    for path, label, format in zip(found, labels(found), formats, strict=True):
+        n = 0
+
+        def count(bad: BadRow) -> None:
+            nonlocal n
+            n += 1
+            on_bad(bad)
+
+        read = partial(format.read, questions=by_id) if format.name == nat_paper.NAME else format.read
+        for where, trajectory in read(path, label, count, needs_label=config.label is None):
+            n += 1
+            yield Row(where, format.name, str(path), trajectory)
+        if not n:
+            raise no_record(path)
+
+
+def _format(config: TrajectoryFiles, path: Path) -> Format:
+    if config.kind == "auto":
+        return detect(path)
+    return next(format for format in FORMATS if format.name == config.kind)
+
+
+def read(
+    config: TrajectoryFiles, dropped: list[DroppedRow] | None = None, score: Scorer | None = None
+) -> Iterator[Trajectory]:
+    """Stream the labelled trajectories of the configured files.
+
+    A row that cannot be trained on raises RequestError (file:line); with `on_bad_row=drop` it is left out and added to
+    `dropped`, where a list is given. So is a row with the id of another one, since mixing and the manifest know
+    trajectories by their id. An episode whose failure is `infrastructure` is left out, and added, always. Raises
+    RequestError for a file that is missing or cannot be read at all. `score` is the environment's scorer, for
+    `trajectories.label=rescore`.
+    """
+    from nat.trajectories.labels import relabel  # it reads what this package's formats keep, and so imports them
+
+    def drop(bad: BadRow) -> None:
+        if dropped is not None:
+            dropped.append(DroppedRow(bad.where, bad.reason, bad.problem))
+
+    on_bad = drop if config.on_bad_row == "drop" else refuse
+    seen: dict[str, str] = {}
+    for row in read_rows(config, on_bad):
+        where, trajectory = row.where, row.trajectory
+        if trajectory.id in seen:
+            problem = f"id {trajectory.id!r} was used before, at {seen[trajectory.id]}."
+            remedy = "Give every trajectory an id of its own, or none: then file name and line make one."
+            on_bad(BadRow(where, "duplicate_id", f"{problem}\n{remedy}"))
+            continue
+        seen[trajectory.id] = where
+        if config.label is not None:
+            try:
+                trajectory = relabel(trajectory, config.label, score, where).trajectory
+            except BadRow as bad:
+                on_bad(bad)
+                continue
+        if trajectory.outcome.failure == "infrastructure":
+            # Nothing is wrong with the row, and there is nothing to mend: whoever collected it kept all episodes.
+            if dropped is not None:
+                problem = "the episode broke for reasons that are not the policy's; nothing is to be learned from it"
+                dropped.append(DroppedRow(where, "infrastructure", problem))
+            continue
+        yield trajectory
+
+
+def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
+    """The file that `questions` names, or None. Raises RequestError where there is no such file."""
+    if not isinstance(config, JoinedTrajectoryFiles) or config.questions is None:
+        return None
+    path = Path(config.questions)
+    if not path.is_file():
+        kind = "is a directory" if path.is_dir() else "does not exist"
+        raise RequestError(f"trajectories.questions={config.questions}: {path.absolute()} {kind}.\nGive a file.")
+    return path
+
+
+def paths(pattern: str | Sequence[str] | None) -> list[Path]:
+    """The files of a path, a glob pattern or a list of them, each once, in the order given.
+
+    A directory stands for the `datasets` in it, each of which counts as a file.
+    """
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    if not patterns:
+        raise RequestError(
+            "trajectories.path=null: say which file to read, e.g. trajectories.path=my_trajectories.jsonl (a path, "
+            "a glob in quotes, or a list [a.jsonl,b.jsonl])."
+        )
+    found: dict[Path, Path] = {}
+    for item in patterns:
+        try:
+            for match in _files(item):
+                found.setdefault(match.resolve(), match)
+        except OSError as error:
+            raise RequestError(f"trajectories.path={item:.200}: cannot be read: {error.strerror or error}.") from None
+    return list(found.values())
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """What tells the files apart in the ids made for their records; nothing where there is one file.
+
+    The names without suffix; where two of these are equal, the paths from the folder that holds all files.
+    """
+    names = [path.stem for path in paths]
+    if len(paths) == 1:
+        return [""]
+    if len(set(names)) == len(names):
+        return names
+    absolute = [os.path.abspath(path) for path in paths]
+    above = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    return [Path(path).relative_to(above).as_posix() for path in absolute]
+
+
+def _files(item: str) -> list[Path]:
+    """The files and datasets of one path or pattern; raises RequestError where there are none."""
+    is_pattern = glob.has_magic(item) and not Path(item).exists()
+    matches = sorted(glob.glob(item, recursive=True)) if is_pattern else [item]
+    if not matches:
+        raise RequestError(f"trajectories.path={item}: the pattern matches no file below {Path.cwd()}.")
+    found: list[Path] = []
+    for match in map(Path, matches):
+        if match.is_dir():
+            inside = datasets_in(match)
+            if not inside:
+                raise RequestError(f"trajectories.path={item}: {no_dataset(match)}")
+            found += inside
+        elif match.is_file():
+            found.append(match)
+        else:
+            raise RequestError(
+                f"trajectories.path={item}: {match.absolute()} does not exist.\nGive a file, a glob or a dataset."
+            )
+    return found

@@ -10,8 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nat import __version__
+from nat.auditing.summary import summary
+from nat.config.tree import check_search
 from nat.core import interrupts
+from nat.core.paths import CONF_DIR
+from nat.reporting import dashboard
+from nat.reporting.write import write
+from nat.sweeps import cells, composition, sweep
+from nat.sweeps.cells import run_cell
 from nat.types import RequestError, StageError
+from nat.verbs import audit
+from nat.verbs import collect as collection
+from nat.verbs import inspect as inspection
 
 HELP = """\
 nat: should I fine-tune my agent on its failures too? (Negative-Aware Training)
@@ -109,8 +120,6 @@ def run(argv: Sequence[str]) -> int:
         print(HELP)
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
-        from nat import __version__
-
         print(f"nat {__version__}")
         return 0
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
@@ -170,18 +179,14 @@ def _train(argv: Sequence[str]) -> int:
     request = parse(argv)
     if request.asks_for_help:
         return _hydra(argv)
-    from nat.sweeps import composition
 
     flags = [a for a in argv if a not in request.overrides]
     if request.only_shows:
         composition.check_shown(request.overrides, request.config_dir)
         return _hydra([*flags, *request.overrides])
     planned = composition.plan(request.overrides, request.multirun, request.config_dir)
-    from nat.sweeps import cells
 
     if planned.is_sweep:
-        from nat.sweeps import sweep
-
         done = sweep.borrow(planned, sweep.done_here(planned))
         n_questions = cells.check_data(planned, done)
         cells.make_directories(planned, done)
@@ -195,9 +200,6 @@ def _hydra(argv: Sequence[str]) -> int:
     """Let Hydra run `nat.sweeps.cells.run_cell` once per cell."""
     import hydra
 
-    from nat.core.paths import CONF_DIR
-    from nat.sweeps.cells import run_cell
-
     sys.argv = ["nat train", *argv]
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()
     return 0
@@ -209,7 +211,6 @@ def _evaluate(argv: Sequence[str]) -> int:
         return 0
     positional, rest = _positional(argv, "nat evaluate MODEL_DIR, e.g. nat evaluate outputs/runs/NAME/model")
     request = parse(rest)
-    from nat.sweeps import cells
 
     return _train(
         [
@@ -231,7 +232,6 @@ def _audit(argv: Sequence[str]) -> int:
     named = {override.lstrip("+~").partition("=")[0] for override in request.overrides}
     if not files and "trajectories.path" not in named:
         raise RequestError("usage: nat audit FILES, e.g. nat audit trajectories.jsonl 'more/*.json'")
-    from nat.sweeps import composition
 
     own = {
         "trajectories": "auto",
@@ -250,9 +250,6 @@ def _audit(argv: Sequence[str]) -> int:
     config = composition.checked(composition.compose(overrides, request.config_dir), overrides)
     from rich.console import Console
 
-    from nat.auditing.summary import summary
-    from nat.verbs import audit
-
     found = audit.audit(config, lambda line: print(line, flush=True))
     console = Console(highlight=False)
     console.print(summary(found, console.width), soft_wrap=True)
@@ -268,8 +265,6 @@ def _inspect(argv: Sequence[str]) -> int:
         return 0
     if request.only_shows:
         return _hydra(argv)
-    from nat.sweeps import composition
-    from nat.verbs import inspect as inspection
 
     if request.multirun:
         raise RequestError("nat inspect shows one configuration; leave -m out.")
@@ -288,9 +283,6 @@ def _collect(argv: Sequence[str]) -> int:
         return 0
     if request.multirun:
         raise RequestError("nat collect fills one file; leave -m out, and name several values in collect.temperatures.")
-    from nat.config.tree import check_search
-    from nat.sweeps import cells, composition
-    from nat.verbs import collect as collection
 
     overrides, config_dir = ["training=none", *request.overrides], request.config_dir
     if has_model:  # in its own environment, asked as it was trained to be
@@ -312,14 +304,12 @@ def _report(argv: Sequence[str]) -> int:
         return 0
     positional, rest = _positional(argv, "nat report DIR|FILE.jsonl, e.g. nat report outputs/sweeps/demo")
     request = parse(rest)
-    from nat.sweeps import composition
 
     if request.only_shows:
         return _hydra(rest)
     if wrong := [o for o in request.overrides if not o.lstrip("+~").startswith("report")]:
         raise RequestError(f"{wrong[0]}: nat report takes report.KEY=VALUE only; its runs are as they are.")
     config = composition.checked(composition.compose(request.overrides, request.config_dir), request.overrides)
-    from nat.reporting.write import write
 
     print(write(Path(positional), config.report))
     return 0
@@ -332,7 +322,6 @@ def _dashboard(argv: Sequence[str]) -> int:
     positional, rest = _positional(argv, "nat dashboard DIR, e.g. nat dashboard outputs/sweeps/demo")
     if rest:
         raise RequestError(f"{rest[0]}: nat dashboard takes a sweep's directory only.")
-    from nat.reporting import dashboard
 
     print(dashboard.write(Path(positional)))
     return 0

@@ -7,19 +7,16 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    from nat.auditing.facts import Facts
-    from nat.quality.config import QualityConfig
-    from nat.quality.copies import Verdicts
+from nat.auditing.duplicates import grouped
+from nat.auditing.facts import Facts, digest
+from nat.quality.config import KEPT, RULES, QualityConfig
+from nat.quality.copies import Verdicts, collection_detail
 
 
 def _write_clean(facts: Facts, verdicts: Verdicts, quality: QualityConfig, folder: Path, dropped: IO[str]) -> None:
     """clean.jsonl, and what quality control drops after the bad rows."""
-    from nat.quality.config import KEPT, RULES
-    from nat.quality.copies import collection_detail
-
     temporary = folder / f".clean.{os.getpid()}.tmp"
     names = _new_ids(facts, verdicts)
     try:
@@ -44,10 +41,6 @@ def _write_clean(facts: Facts, verdicts: Verdicts, quality: QualityConfig, folde
 def _new_ids(facts: Facts, verdicts: Verdicts) -> dict[int, str]:
     """Ids for the kept rows whose own is that of an earlier one: `nat train` knows trajectories by their id."""
     import numpy as np
-
-    from nat.auditing.duplicates import grouped
-    from nat.auditing.facts import digest
-    from nat.quality.config import KEPT
 
     ids = facts.arrays()["id"]
     kept = np.flatnonzero(verdicts.rule == KEPT)

@@ -9,15 +9,12 @@ there are texts. So 10,000 trajectories on one question cost no more than 10,000
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from nat.auditing.facts import said
+from nat.auditing.facts import Facts, said
 from nat.auditing.signatures import pairs_alike
 from nat.auditing.words import numbers_of
-
-if TYPE_CHECKING:
-    from nat.auditing.facts import Facts
-    from nat.core.progress import Advance
+from nat.core.progress import Advance
 
 FEWEST_AGREE = 8  # places of two signatures, out of 32: fewer are not compared any closer
 LONGEST = 20_000  # characters of a text that are compared; the beginning says enough

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from nat.agents.actions import Action, parse_action
 from nat.auditing.findings import Sighting
@@ -27,13 +27,10 @@ from nat.quality.check_labels import tells_label
 from nat.quality.checks import check
 from nat.quality.config import QualityConfig
 from nat.quality.copies import row_of
+from nat.quality.marks import CheckName, CheckSettings, Mark
 from nat.quality.rules import agent_turns, characters, rule_of, with_loss_flags
-from nat.trajectories.labels import relabel
+from nat.trajectories.labels import Scorer, relabel
 from nat.types import Failure, Message, Outcome, Trajectory
-
-if TYPE_CHECKING:
-    from nat.quality.marks import CheckName, CheckSettings, Mark
-    from nat.trajectories.labels import Scorer
 
 MOST_SOURCES = 10_000  # that are told apart; a "source" that is different in every row must not fill the memory
 OTHER_SOURCES = "(other sources)"

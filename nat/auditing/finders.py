@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nat.auditing.config import AuditConfig
 from nat.auditing.duplicates import AT_LEAST, Groups, Near, grouped, near_duplicates
 from nat.auditing.facts import EXCERPT, FAILURES, Facts, digest
 from nat.auditing.findings import Finding, Sighting
@@ -17,9 +18,6 @@ from nat.core.progress import progress
 from nat.core.questions import question_id
 from nat.quality.leaks import leaks
 from nat.quality.marks import CHECKS, SEVERITIES, CheckName, Severity
-
-if TYPE_CHECKING:
-    from nat.auditing.config import AuditConfig
 
 MANY_BAD_ROWS = 0.1  # share of all rows from which on bad rows are an error
 LEAK_SAMPLE = 4000  # trajectories in which texts that separate the classes are looked for

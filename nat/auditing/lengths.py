@@ -6,17 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from nat.agents.actions import AgentConfig
+from nat.auditing.facts import Facts
 from nat.auditing.findings import Lengths
+from nat.examples.strategy import StrategyConfig, prompt_messages
+from nat.examples.tokenization import ChatFormat, Untrainable, chat_format, tokenize
+from nat.model import ModelConfig, load_tokenizer
+from nat.trajectories.told import as_agent
 from nat.types import Message
-
-if TYPE_CHECKING:
-    from nat.agents.actions import AgentConfig
-    from nat.auditing.facts import Facts
-    from nat.examples.strategy import StrategyConfig
-    from nat.examples.tokenization import ChatFormat
-    from nat.model import ModelConfig
 
 BINS = 24
 LONGEST = 1_000_000  # characters of a trajectory whose tokens are counted; of more, some 130 bytes of memory each
@@ -44,9 +43,6 @@ class Prompting(NamedTuple):
 
 def prompting(model: ModelConfig, agent: AgentConfig, strategy: StrategyConfig, instructions: str) -> Prompting:
     """Loads the tokenizer. Raises RequestError where there is none, or its template cannot be used."""
-    from nat.examples.tokenization import chat_format
-    from nat.model import load_tokenizer
-
     return Prompting(chat_format(load_tokenizer(model)), agent, strategy, instructions)
 
 
@@ -56,10 +52,6 @@ def count_tokens(facts: Facts, rows: Sequence[int], of: int, how: Prompting) -> 
     Of a trajectory of more than `LONGEST` characters they are counted in the beginning of each message, and the rest is
     taken to be alike.
     """
-    from nat.examples.strategy import prompt_messages
-    from nat.examples.tokenization import Untrainable, tokenize
-    from nat.trajectories.told import as_agent
-
     class_ = how.strategy.inference_class
     found = Tokens([], [], Counter(), len(rows), len(rows) < of)
     for row in rows:

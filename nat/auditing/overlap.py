@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from nat.auditing.facts import digest
+from nat.auditing.signatures import nearest, signature
 from nat.auditing.words import numbers_of, words_of
 from nat.core.rows.bad import BadRow
+from nat.core.rows.json_records import read_records
 from nat.environments.benchmarks import BenchmarkConfig
+from nat.environments.config import EnvironmentConfig
 from nat.quality.copies import row_of
 from nat.types import Outcome, RequestError, Trajectory
-
-if TYPE_CHECKING:
-    from nat.environments.config import EnvironmentConfig
 
 ID_FIELDS = ("id", "qid", "_id", "question_id")
 TEXT_FIELDS = ("question", "Question", "query", "instruction", "problem")  # after the environment's own
@@ -54,8 +55,6 @@ def read_questions(source: str, world: EnvironmentConfig, key: str = "audit.eval
 
     Raises RequestError where it is missing, holds no question, or a record of it cannot be read.
     """
-    from nat.core.rows.json_records import read_records
-
     fields: list[str] = list(TEXT_FIELDS)
     if isinstance(world, BenchmarkConfig):
         fields.insert(0, world.fields.question)
@@ -93,9 +92,6 @@ def overlaps(facts: Any, asked: Sequence[Asked], near: float) -> tuple[list[Over
     """
     import numpy as np
     from rapidfuzz import fuzz
-
-    from nat.auditing.facts import digest
-    from nat.auditing.signatures import nearest, signature
 
     rows = facts.arrays()
     keys, first, counts = np.unique(rows["question"], return_index=True, return_counts=True)

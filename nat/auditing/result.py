@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from nat.auditing.facts import Facts
-    from nat.auditing.findings import Audit, Finding, Lengths, Shown, Sighting
-    from nat.auditing.lengths import Tokens
-    from nat.quality.copies import Verdicts
-    from nat.quality.marks import CheckSettings
+from nat.auditing.duplicates import grouped
+from nat.auditing.facts import FAILURES, Facts, masked
+from nat.auditing.finders import spread
+from nat.auditing.findings import Audit, FileRead, Finding, Lengths, Shown, Sighting
+from nat.auditing.lengths import Tokens, distributions
+from nat.quality.checks import check
+from nat.quality.config import KEPT, RULES
+from nat.quality.copies import Verdicts
+from nat.quality.marks import CheckSettings
 
 MOST_SHOWN = 30  # example trajectories on the page
 
@@ -26,13 +29,6 @@ def _make(
     listed: int,
 ) -> Audit:
     import numpy as np
-
-    from nat.auditing.duplicates import grouped
-    from nat.auditing.facts import FAILURES
-    from nat.auditing.finders import spread
-    from nat.auditing.findings import Audit, FileRead
-    from nat.auditing.lengths import distributions
-    from nat.quality.config import KEPT, RULES
 
     rows = facts.arrays()
     success = rows["success"] == 1
@@ -83,10 +79,6 @@ def _make(
 
 def _shown(facts: Facts, findings: list[Finding], checks: CheckSettings) -> tuple[Shown, ...]:
     """Trajectories in which something was found, of every finding some, and one of each class; secrets are masked."""
-    from nat.auditing.facts import masked
-    from nat.auditing.findings import Shown
-    from nat.quality.checks import check
-
     found: dict[tuple[str, str], list[tuple[str, Sighting]]] = {}
     for finding in findings:
         for sighting in finding.sightings:

@@ -8,6 +8,7 @@ from dataclasses import dataclass as plain_dataclass
 from typing import TYPE_CHECKING, Any
 
 from nat.collection.config import CollectConfig, PromptedCollecting
+from nat.search.replay import count_misses
 from nat.types import Question, RequestError, Rollout, Trajectory
 
 if TYPE_CHECKING:
@@ -73,8 +74,6 @@ def as_trajectory(
 
 
 def facts_of(trajectory: Trajectory) -> Facts:
-    from nat.search.replay import count_misses
-
     outcome, metadata = trajectory.outcome, trajectory.metadata
     return Facts(
         outcome.success,

@@ -28,6 +28,7 @@ from nat.agents.turns import failed, play
 from nat.collection.config import EndpointConfig, ServerCollecting, TurnsConfig
 from nat.collection.episodes import REFUSED, Episode
 from nat.collection.policies import Done, Prompt, draw_seed
+from nat.core.urls import check_url
 from nat.types import Environment, Message, Outcome, RequestError, Rollout
 
 KEY_REFUSED = (401, 403)
@@ -94,8 +95,6 @@ def policy(
 
 def open_server(config: ServerCollecting) -> Server:
     import openai
-
-    from nat.core.urls import check_url
 
     endpoint = config.endpoint
     if address := endpoint.base_url or os.environ.get("OPENAI_BASE_URL"):

@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from nat.agents.turns import play
 from nat.collection.config import ModelCollecting
 from nat.collection.episodes import Episode
+from nat.environments.config import EnvironmentConfig
 from nat.environments.worlds import worlds
 from nat.environments.worlds.worlds import WorldConfig
+from nat.evaluation.config import DecodingConfig
+from nat.evaluation.rollouts import roll_out
+from nat.examples.tokenization import chat_format
+from nat.model import ModelConfig, load_model, load_tokenizer, merged, resolve_device, use_threads
 from nat.types import Environment, Message, Question, RequestError, Rollout
-
-if TYPE_CHECKING:
-    from nat.environments.config import EnvironmentConfig
-    from nat.model import ModelConfig
 
 Done: TypeAlias = Callable[[Episode, Rollout, Mapping[str, Any]], None]  # (episode, what came of it, further facts)
 Prompt: TypeAlias = Callable[[str], tuple[Message, ...]]  # from a question's text
@@ -63,11 +64,6 @@ def play_model(
     An episode's draws depend on `collect.seed`, its question, temperature and sample: not on what else is played, nor
     on how often the collection was interrupted.
     """
-    from nat.evaluation.config import DecodingConfig
-    from nat.evaluation.rollouts import roll_out
-    from nat.examples.tokenization import chat_format
-    from nat.model import load_model, load_tokenizer, merged, resolve_device, use_threads
-
     turns = asked.turns
     format = chat_format(load_tokenizer(model_config))
     use_threads(model_config.threads)

@@ -7,17 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from nat.collection.config import CollectConfig, ModelCollecting, PromptedCollecting, ServerCollecting
+from nat.core.files import content_hash
+from nat.core.paths import ASSETS
+from nat.environments.config import EnvironmentConfig
+from nat.model import ModelConfig
+from nat.search.config import SearchConfig
 from nat.types import Environment, Message
-
-if TYPE_CHECKING:
-    from nat.environments.config import EnvironmentConfig
-    from nat.model import ModelConfig
-    from nat.search.config import SearchConfig
 
 
 def settings(
@@ -60,8 +59,6 @@ def _model_identity(asked: CollectConfig, model: ModelConfig) -> JsonValue:
         return asked.endpoint.model
     if not isinstance(asked, ModelCollecting):
         return None
-    from nat.core.files import content_hash
-    from nat.core.paths import ASSETS
 
     directory = ASSETS / "tiny" if model.path == "tiny" else Path(model.path).expanduser()
     if not directory.is_dir():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nat.collection.episodes import Facts
+from nat.core.statistics import wilson_interval
 
 if TYPE_CHECKING:
     pass
@@ -34,8 +35,6 @@ def summary(found: Sequence[Facts]) -> Iterator[str]:
 
 
 def _rate(found: Sequence[Facts]) -> str:
-    from nat.core.statistics import wilson_interval
-
     successes = sum(facts.success for facts in found)
     low, high = wilson_interval(successes, len(found))
     return f"{successes / len(found):.3f} [{low:.3f}, {high:.3f}] ({successes} of {len(found)} episodes)"

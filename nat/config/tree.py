@@ -17,6 +17,7 @@ from nat.collection.config import CollectConfig, ServerCollecting
 from nat.comparison.config import ReportConfig
 from nat.core.paths import CONF_DIR
 from nat.core.schema import OF_NO_EFFECT, STRICT
+from nat.core.urls import check_url
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
 from nat.environments.worlds.worlds import WorldConfig, is_world
@@ -85,8 +86,6 @@ class Config:
             parse_rule(self.trajectories.label)
         check_search(self.search, [self.environment, *self.also_in.values()], self.agent, plays=plays, inputs=inputs)
         if isinstance(self.collect, ServerCollecting) and self.collect.endpoint.base_url is not None:
-            from nat.core.urls import check_url
-
             check_url(
                 self.collect.endpoint.base_url,
                 "collect.endpoint.base_url",

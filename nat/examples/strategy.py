@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from nat.core.paths import CONF_DIR
 from nat.core.schema import STRICT
 from nat.types import Message, RequestError, Trajectory
 
@@ -237,8 +238,6 @@ def prompt_messages(
 def shipped_conditioning_texts() -> tuple[str, ...]:
     """The texts of all strategies in conf/strategy/, each once, sorted."""
     import yaml
-
-    from nat.core.paths import CONF_DIR
 
     texts: set[str] = set()
     for path in (CONF_DIR / "strategy").glob("*.yaml"):

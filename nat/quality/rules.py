@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from nat.quality.checks import check
 from nat.quality.config import CHECK_RULES, ERRORS, KEPT, RULES, QualityConfig, Rule
 from nat.quality.copies import collection_detail, collection_verdicts, row_of
+from nat.quality.marks import CheckSettings, Mark
 from nat.types import Trajectory
-
-if TYPE_CHECKING:
-    from nat.quality.marks import CheckSettings, Mark
 
 
 class Dropped(NamedTuple):
@@ -102,7 +101,6 @@ def marks_of(trajectory: Trajectory, config: QualityConfig, settings: CheckSetti
     of_turns = config.failed_turns == "until_first_error" and not trajectory.outcome.success
     if not of_turns and not any(getattr(config, rule) for rule in CHECK_RULES):
         return []
-    from nat.quality.checks import check
 
     return check(trajectory, settings)
 

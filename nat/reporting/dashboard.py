@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nat.core.files import write_json
+from nat.reporting.pictures.looks import LOOKS, SPARE_LOOKS
 from nat.runs.directory import load_results
 from nat.runs.packed import runs_below
 from nat.runs.results import Results
@@ -261,8 +262,6 @@ def build_page(sweep: Sweep, reports: Any, words: str) -> Any:
 
 
 def _coloured(sweep: Sweep, settings: Callable[..., Any]) -> dict[str, Any]:
-    from nat.reporting.pictures.looks import LOOKS, SPARE_LOOKS
-
     return {id: settings(color=LOOKS.get(method, SPARE_LOOKS[0]).colour) for id, method in sweep.methods.items()}
 
 

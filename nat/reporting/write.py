@@ -8,6 +8,7 @@ from pathlib import Path
 from nat.comparison.compare import compare
 from nat.comparison.config import ReportConfig
 from nat.core.files import write_text
+from nat.core.paths import CONF_DIR
 from nat.reporting import page as report_page
 from nat.reporting.pictures import draw as pictures
 from nat.reporting.tables import _arm_row, _run_row, as_csv
@@ -46,8 +47,6 @@ def standard() -> ReportConfig:
 
     import yaml
     from pydantic import TypeAdapter
-
-    from nat.core.paths import CONF_DIR
 
     values = yaml.safe_load((CONF_DIR / "report" / "standard.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(ReportConfig).validate_json(json.dumps(values), strict=True)

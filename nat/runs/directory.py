@@ -8,6 +8,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from nat import __version__
 from nat.core.files import write_json
 from nat.runs import results as result_files
 from nat.runs.packed import RESULTS, RunFiles
@@ -43,8 +44,6 @@ def results_of(files: RunFiles) -> Results:
 
 
 def versions() -> dict[str, str]:
-    from nat import __version__
-
     found = {"nat": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:

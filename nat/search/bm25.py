@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
+from nat.core.cache import cache_directory
+from nat.core.progress import progress
 from nat.core.rows.bad import BadRow, DroppedRow, OnBad
 from nat.core.rows.json_lines import read_objects, readable, require
 from nat.core.rows.json_lines import shorten as shorten_text
@@ -145,8 +147,6 @@ def open_corpus(paths: Sequence[Path], directory: Path | None, on_bad_row: Liter
 
     is_given = directory is not None
     if directory is None:
-        from nat.core.cache import cache_directory
-
         cache = cache_directory()
         directory = cache / "bm25" if cache else None
     if directory is None:
@@ -275,7 +275,6 @@ def _documents(
 
     Raises RequestError at the end where rows are bad and must not be, and where no document is left.
     """
-    from nat.core.progress import progress
 
     def drop(bad: BadRow) -> None:
         dropped.append(DroppedRow(bad.where, bad.reason, bad.problem))

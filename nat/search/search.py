@@ -9,7 +9,11 @@ from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 
 from nat.core.rows.bad import DroppedRow
+from nat.core.urls import check_url
+from nat.search import bm25, replay
+from nat.search import web as web_search
 from nat.search.config import Bm25Search, FileSearch, NoSearch, ReplaySearch, SearchConfig, WebSearch
+from nat.search.web import read_key
 from nat.types import Question, RequestError, Tool
 
 NAME = "search"  # the tool's, in an agent's actions
@@ -34,14 +38,10 @@ def make_search(config: SearchConfig) -> Search | None:
     check(config)
     match config:
         case Bm25Search():
-            from nat.search import bm25
-
             corpus = bm25.open_corpus(files(config), Path(config.index) if config.index else None, config.on_bad_row)
             tool = bm25.make_tool(corpus.bm25, config.results, config.max_characters)
             return Search(tool, None, corpus.dropped, f"{len(corpus.bm25.documents)} documents of {_shown(config)}")
         case ReplaySearch():
-            from nat.search import replay
-
             read = replay.read_recordings(files(config), config.format, config.questions, config.on_bad_row)
             recordings = replay.Recordings(read.recordings, config.fuzzy)
             return Search(
@@ -51,8 +51,6 @@ def make_search(config: SearchConfig) -> Search | None:
                 f"{len(read.recordings)} recorded observations of {_shown(config)}",
             )
         case WebSearch():
-            from nat.search import web as web_search
-
             web = web_search.WebSearch(
                 url=config.url,
                 key_variable=config.key_variable,
@@ -77,9 +75,6 @@ def check(config: SearchConfig) -> None:
     if isinstance(config, ReplaySearch) and config.questions is not None and not Path(config.questions).is_file():
         raise RequestError(f"search.questions={config.questions}: {Path(config.questions).absolute()} does not exist.")
     if isinstance(config, WebSearch):
-        from nat.core.urls import check_url
-        from nat.search.web import read_key
-
         check_url(config.url)
         read_key(config.key_variable)
 

@@ -25,6 +25,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from nat.core.cache import cache_directory
 from nat.core.files import write_text
 from nat.core.urls import check_url
 from nat.search.bm25 import Document, check_query, titled_snippets
@@ -206,7 +207,6 @@ def response_directory(configured: str | None) -> Path | None:
     """Where responses are kept: `search.cache`, or nat's cache directory; None where that is switched off."""
     if configured is not None:
         return Path(configured).expanduser()
-    from nat.core.cache import cache_directory
 
     cache = cache_directory()
     return cache / "web" if cache else None

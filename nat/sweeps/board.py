@@ -13,15 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.runs.directory import read_results, results_of
 from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 from nat.sweeps import cells
-
-if TYPE_CHECKING:
-    from nat.sweeps.composition import Cell
+from nat.sweeps.composition import Cell
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_LINES = 60.0  # where stderr is no terminal

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat import run
 from nat.config.tree import Config
@@ -25,11 +25,9 @@ from nat.stages.questions import questions_elsewhere
 from nat.stages.saving import SAVED_GROUPS, threads_of_saved
 from nat.sweeps import composition
 from nat.sweeps.cell_hash import cell_hash
+from nat.sweeps.composition import Cell, Plan
 from nat.tracking import WandbTracking, tracking_id
 from nat.types import RequestError, StageError
-
-if TYPE_CHECKING:
-    from nat.sweeps.composition import Cell, Plan
 
 logger = logging.getLogger(__name__)
 PROGRESS = ".progress.json"  # in a cell's directory while it runs

@@ -13,18 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nat.core.files import write_json
 from nat.core.paths import CONF_DIR
+from nat.core.statistics import Assumed, planning_advice
+from nat.reporting.write import write
 from nat.runs.directory import RESULTS, read_results, results_of
 from nat.runs.packed import PLAN, RunFiles, packed_runs
 from nat.runs.results import Results
 from nat.sweeps import board, cells, composition
+from nat.sweeps.composition import Cell, Plan
 from nat.types import RequestError
-
-if TYPE_CHECKING:
-    from nat.sweeps.composition import Cell, Plan
 
 logger = logging.getLogger(__name__)
 NOT_BORROWED = ("wandb", "model", "checkpoints", ".lock")
@@ -76,8 +75,6 @@ def _announced(cell: Cell, errors: dict[str, str]) -> bool:
 
 def advice(plan: Plan, n_questions: int | None = None) -> list[str]:
     """What difference the planned questions and seeds can show, said before they are paid for."""
-    from nat.core.statistics import Assumed, planning_advice
-
     evaluated = [cell for cell in plan.cells if cell.config.evaluation.kind == "rollouts"]
     if not evaluated:
         return []
@@ -231,8 +228,6 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
     Args:
         errors: by cell hash, why cells ended that could not write it down themselves.
     """
-    from nat.reporting.write import write
-
     done = done_here(plan)
     unfinished = [cell for cell in plan.cells if cell.hash not in done]
     results = [results_of(files) for files in done.values()]

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -36,13 +36,11 @@ from nat.core.progress import Advance, progress
 from nat.examples.encoding import decode_examples, encode_examples
 from nat.examples.tokenization import chat_format
 from nat.model import ModelConfig, load_model, load_tokenizer, merged, use_threads
+from nat.tracking import METRICS_FILE, Tracker
 from nat.training.checkpoints import CHECKPOINTS, MEETING_PLACE, last_checkpoint
 from nat.training.config import SftTraining, check_sharding
 from nat.training.sft import TrainingResult, sft_config, train
 from nat.types import Example, RequestError, StageError
-
-if TYPE_CHECKING:
-    from nat.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +223,6 @@ def main(run_dir: Path) -> int:
 
 def _work(run_dir: Path, place: Path, rank: int) -> None:
     import torch
-
-    from nat.tracking import METRICS_FILE, Tracker
 
     job = json.loads((place / "job.json").read_text(encoding="utf-8"))
     # Through JSON, as in nat.config.loading: strict types take arrays for tuples then.

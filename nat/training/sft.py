@@ -9,18 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
 from nat.core.progress import Advance, progress
 from nat.examples.tokenization import ChatFormat, trained_token_count
+from nat.tracking import Tracker
 from nat.training.checkpoints import CHECKPOINTS, _state, last_checkpoint
 from nat.training.config import _SET_ELSEWHERE, NoTraining, SftTraining, Training, TrainingConfig
 from nat.types import Example, RequestError
-
-if TYPE_CHECKING:
-    from nat.tracking import Tracker
 
 
 @dataclass(frozen=True)

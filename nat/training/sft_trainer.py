@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import torch
@@ -19,10 +19,6 @@ from nat.core.progress import Advance
 from nat.examples.tokenization import ChatFormat
 from nat.tracking import Tracker
 from nat.types import Example, StageError
-
-if TYPE_CHECKING:
-    from nat.tracking import Tracker
-
 
 LOSS, CORRECT, COUNT = range(3)  # columns of the sums per class
 

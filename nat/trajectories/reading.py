@@ -7,17 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.core.rows.sources import datasets_in, no_dataset
 from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.detection import FORMATS, Format, detect, no_record
 from nat.trajectories.formats import nat_paper
+from nat.trajectories.labels import Scorer, relabel
 from nat.types import RequestError, Trajectory
-
-if TYPE_CHECKING:
-    from nat.trajectories.labels import Scorer
 
 
 class Row(NamedTuple):
@@ -82,7 +80,6 @@ def read(
     RequestError for a file that is missing or cannot be read at all. `score` is the environment's scorer, for
     `trajectories.label=rescore`.
     """
-    from nat.trajectories.labels import relabel  # it reads what this package's formats keep, and so imports them
 
     def drop(bad: BadRow) -> None:
         if dropped is not None:

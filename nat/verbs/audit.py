@@ -43,18 +43,31 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from nat.auditing import finders
 from nat.auditing.clean import _write_clean, _write_line
 from nat.auditing.config import AuditConfig
-from nat.auditing.result import _make, as_json
-from nat.core.rows.bad import BadRow
-from nat.types import RequestError
-
-if TYPE_CHECKING:
-    from nat.environments.config import EnvironmentConfig
-    from nat.evaluation.config import EvaluationConfig
-    from nat.types import Environment
-
+from nat.auditing.facts import Facts, Reading, Rows, add, add_bad
+from nat.auditing.lengths import count_tokens, prompting
 from nat.auditing.overlap import Asked, read_questions
+from nat.auditing.page import page
+from nat.auditing.result import _make, as_json
+from nat.auditing.summary import dealt
+from nat.core.files import write_json, write_text
+from nat.core.progress import progress
+from nat.core.rows.bad import BadRow
+from nat.core.rows.sources import files
+from nat.environments.config import EnvironmentConfig
+from nat.environments.worlds import worlds
+from nat.evaluation.config import EvaluationConfig
+from nat.quality.copies import collection_verdicts
+from nat.quality.marks import SEVERITIES
+from nat.stages.environment import make_environment
+from nat.stages.pool import check_settings
+from nat.stages.questions import questions_to_evaluate
+from nat.trajectories.config import files_of
+from nat.trajectories.labels import RESCORE, parse_rule
+from nat.trajectories.reading import paths, question_file, read_rows
+from nat.types import Environment, RequestError
 
 if TYPE_CHECKING:
     from nat.auditing.facts import Facts, Reading
@@ -78,16 +91,6 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
     Raises:
         RequestError: a file is missing or cannot be read at all; `audit.output` would overwrite an input.
     """
-    from nat.auditing import finders
-    from nat.auditing.facts import Facts, Reading, Rows
-    from nat.auditing.lengths import prompting
-    from nat.environments.worlds import worlds
-    from nat.stages.environment import make_environment
-    from nat.stages.pool import check_settings
-    from nat.trajectories.config import files_of
-    from nat.trajectories.labels import RESCORE, parse_rule
-    from nat.verbs.audit import evaluation_questions
-
     start = time.monotonic()
     files = files_of(config.trajectories)
     folder = _output_folder(config.audit, files)
@@ -107,7 +110,6 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
         facts = Facts(rows, config.audit.examples)
         with left_out.open("w", encoding="utf-8") as dropped:
             is_partial = not _read(files, config.audit.listed, facts, reading, dropped)
-            from nat.quality.copies import collection_verdicts
 
             verdicts = collection_verdicts(facts.quality, config.quality)
             limit, rows_read = config.model.max_length, facts.arrays()
@@ -142,8 +144,6 @@ def fails(audit: Audit, fail_on: Literal["never", "warning", "error"]) -> bool:
 
     A finding whose every case a quality rule dropped does not count, as in the verdict of the summary.
     """
-    from nat.auditing.summary import dealt
-
     severe = {"never": (), "error": ("error",), "warning": ("error", "warning")}[fail_on]
     return not audit.n_clean or any(f.severity in severe and not dealt(audit, f) for f in audit.findings)
 
@@ -153,8 +153,6 @@ def fails(audit: Audit, fail_on: Literal["never", "warning", "error"]) -> bool:
 
 def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     """The folder, made where it is missing. Raises RequestError where the outputs would be written over an input."""
-    from nat.trajectories.reading import paths, question_file
-
     folder = Path(audit.output)
     evaluation = audit.evaluation
     inputs = [*paths(trajectories.path)]
@@ -179,10 +177,6 @@ def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
 
 def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
     """Take all rows in; False where an interrupt came before the end."""
-    from nat.auditing.facts import add, add_bad
-    from nat.core.progress import progress
-    from nat.core.rows.bad import BadRow
-    from nat.trajectories.reading import paths, read_rows
 
     def on_bad(bad: BadRow) -> None:
         add_bad(facts, bad, listed)
@@ -216,8 +210,6 @@ def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Rea
 
 
 def _bytes(path: Path) -> int:
-    from nat.core.rows.sources import files
-
     with suppress(OSError):
         return sum(file.stat().st_size for file in files(path))
     return 0
@@ -228,10 +220,6 @@ def _bytes(path: Path) -> int:
 
 def _find(collection: Collection, how: Prompting | None, is_partial: bool) -> tuple[Tokens | None, list[Finding], bool]:
     """Token lengths and all findings, errors first; true where an interrupt left some findings out."""
-    from nat.auditing import finders
-    from nat.auditing.lengths import count_tokens
-    from nat.quality.marks import SEVERITIES
-
     findings: list[Finding] = []
     tokens, is_cut, facts = None, False, collection.facts
     try:
@@ -268,9 +256,6 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _write(audit: Audit, folder: Path) -> None:
-    from nat.auditing.page import page
-    from nat.core.files import write_json, write_text
-
     write_json(folder / "audit.json", as_json(audit))
     write_text(folder / "audit.html", page(audit))
 
@@ -291,8 +276,6 @@ def evaluation_questions(
 
 def _of_environment(world: EnvironmentConfig, environment: Environment, evaluation: EvaluationConfig) -> list[Asked]:
     """What would be asked in evaluation, but questions that would be held out of these very files."""
-    from nat.stages.questions import questions_to_evaluate
-
     own = world.questions
     if own is not None and Path(own).is_file():
         return read_questions(own, world, "environment.questions")

@@ -17,8 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from nat.agents.actions import AgentConfig
+from nat.collection import file as collection_file
+from nat.collection import openai_policy, policies
 from nat.collection.config import (
     CollectConfig,
     ModelCollecting,
@@ -27,19 +30,20 @@ from nat.collection.config import (
     ServerCollecting,
 )
 from nat.collection.episodes import REFUSED, Episode, as_trajectory, plan
+from nat.collection.file import CollectionFile
 from nat.collection.settings import settings
 from nat.collection.summary import summary
+from nat.config.tree import Config
+from nat.core.progress import progress
+from nat.core.rows.bad import DroppedRow
+from nat.environments.config import EnvironmentConfig
+from nat.examples.strategy import StrategyClass, StrategyConfig, prompt_messages
+from nat.model import ModelConfig
+from nat.stages.environment import make_environment
+from nat.stages.questions import questions_of
+from nat.trajectories import reading as files
+from nat.trajectories.config import TrajectoriesConfig, files_of
 from nat.types import Environment, Message, Question, RequestError, Rollout, StageError
-
-if TYPE_CHECKING:
-    from nat.agents.actions import AgentConfig
-    from nat.collection.file import CollectionFile
-    from nat.config.tree import Config
-    from nat.core.rows.bad import DroppedRow
-    from nat.environments.config import EnvironmentConfig
-    from nat.examples.strategy import StrategyConfig
-    from nat.model import ModelConfig
-    from nat.trajectories.config import TrajectoriesConfig
 
 BROKEN_IN_A_ROW = 3  # episodes, or as many as run at once: then the endpoint is down and the rest would break too
 
@@ -54,9 +58,6 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
         RequestError: the configuration or the file cannot be used, the server refuses the key or the model.
         StageError: episode after episode broke, the endpoint being down.
     """
-    from nat.collection import file as collection_file
-    from nat.stages.environment import make_environment
-
     left_out: list[DroppedRow] = []
     asked, world = config.collect, config.environment
     environment = make_environment(world, config.agent, config.search, left_out)
@@ -99,8 +100,6 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
 
 def _play_all(asked: CollectConfig, play: Any, episodes: Sequence[Episode], file: CollectionFile) -> int:
     """Play and append what is missing; returns how many broke. Raises StageError where one after another does."""
-    from nat.core.progress import progress
-
     missing = [episode for episode in episodes if episode.id not in file.known and episode.id not in file.refused]
     there = len(episodes) - len(missing)
     # Refused connections break all episodes that run at once, one reason or not; then a row of them says enough.
@@ -160,10 +159,6 @@ def questions_to_ask(
     Rows of files that cannot be used are added to `left_out` (on_bad_row=drop; else an error). Raises
     RequestError where there are none, and in a world without end when all are asked for.
     """
-    from nat.stages.questions import questions_of
-    from nat.trajectories import reading as files
-    from nat.trajectories.config import files_of
-
     source, end = world.questions, None if asked.n_questions is None else asked.skip_questions + asked.n_questions
     if source is None and end is None:
         raise RequestError(
@@ -191,8 +186,6 @@ def prompt_maker(
     Args:
         examples: those that the environment brings along, for `collect.few_shot=environment`.
     """
-    from nat.examples.strategy import StrategyClass, prompt_messages
-
     prompted = isinstance(asked, PromptedCollecting)
     few_shot, wanted = (asked.few_shot, asked.as_class) if prompted else (None, None)
     if few_shot == "environment":
@@ -218,12 +211,8 @@ def policy(
 
     Raises RequestError where the configuration cannot be played; no model is loaded before there is something to play.
     """
-    from nat.collection import policies
-
     match asked:
         case ServerCollecting():
-            from nat.collection import openai_policy
-
             return openai_policy.policy(asked, environment, prompt)
         case ModelCollecting():
             return partial(policies.play_model, asked, model, device, seed, environment, prompt)

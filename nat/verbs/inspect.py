@@ -6,15 +6,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nat.config.tree import Config
 from nat.core.html import storable, templates
-from nat.examples.tokenization import MASKED, ChatFormat
-from nat.types import Example
-
-if TYPE_CHECKING:
-    from nat.config.tree import Config
 from nat.examples.mixing import RatioMixing, ReplacedMixing
+from nat.examples.tokenization import MASKED, ChatFormat
+from nat.run import prepare
+from nat.stages.manifest import describe
+from nat.types import Example
 
 HTML_FILE = Path("inspect.html")
 
@@ -38,9 +37,6 @@ def spans(example: Example, format: ChatFormat) -> Iterator[Span]:
 
 def inspect(config: Config) -> None:
     """Print (or write as HTML) `config.examples` examples of each class of the mix that `nat train` would train on."""
-    from nat.run import prepare
-    from nat.stages.manifest import describe
-
     prepared = prepare(config)
     if isinstance(mixing := config.mixing, RatioMixing | ReplacedMixing):
         print(f"mixing.ratio={mixing.ratio}:")

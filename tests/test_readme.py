@@ -21,6 +21,7 @@ from nat.config.tree import Config
 from nat.sweeps import composition
 from nat.trajectories.detection import FORMATS
 from nat.trajectories.formats import native
+from nat.verbs.request import parse
 from tests.conftest import ROOT, make_trajectory
 from tests.openai_server_for_tests import KEY, MODEL, serving
 
@@ -118,7 +119,7 @@ def test_options_that_are_listed_exist():
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from nat.config.loading import CONF_DIR
+    from nat.core.paths import CONF_DIR
 
     rows = table("docs/configuration.md", "## Groups")
     assert {"trajectories", "mixing", "training"} <= {code(row[0])[0] for row in rows}
@@ -159,7 +160,9 @@ def test_keys_that_are_named_exist():
     """Every `GROUP.KEY` or `GROUP.KEY=VALUE` in running text."""
     groups = {field.name for field in dataclasses.fields(Config)}
     found = set()
-    for text in TEXT.values():
+    for page, text in TEXT.items():
+        if Path(page).name == "python.md":  # there `report.NAME` is an attribute
+            continue
         prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         for word in (word for span in code(prose) for word in span.split()):
             group, *path = word.lstrip("+").partition("=")[0].split(".")
@@ -334,7 +337,7 @@ def _trained(folder: Path, *arguments: str) -> Path:
 def configurations(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[Config]:
     """The checked configurations that a command line asks for; nothing is run."""
     if arguments[0] == "train" and "--cfg" not in arguments:
-        request = cli.parse(arguments[1:])
+        request = parse(arguments[1:])
         planned = composition.plan(request.overrides, request.multirun, request.config_dir)
         yield from (cell.config for cell in planned.cells)
         return

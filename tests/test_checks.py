@@ -1,6 +1,7 @@
 """What is wrong inside one trajectory: each check fires, stays silent on what only looks alike, and on real data."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat.agents.actions import Action, parse_action
+from nat.core.paths import PACKAGE
 from nat.examples.strategy import shipped_conditioning_texts
 from nat.quality.check_labels import tells_label
 from nat.quality.check_observations import _slip
@@ -128,7 +130,8 @@ def test_a_check_exists_by_standing_in_the_folder(tmp_path):
 
     def nat(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", IN_THE_PACKAGE, str(tmp_path / "added"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
 
     ran = nat("audit", "rows.jsonl", "audit.output=audit", "audit.token_sample=0", "evaluation=none")
     assert ran.returncode == 0, ran.stderr

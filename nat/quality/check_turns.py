@@ -80,17 +80,19 @@ def _empty_turns(view: View) -> Iterator[Mark]:
             yield Mark("empty_turn", i, 0, len(message.content), "")
 
 
-def _ends_on_user_turn(view: View) -> Iterator[Mark]:
+def _ends_on_user_turn(view: View) -> tuple[Mark, ...]:
     messages = view.trajectory.messages
-    if messages and messages[-1].role == "user" and not _is_observation(messages[-1]):
-        yield Mark("ends_on_user_turn", len(messages) - 1, 0, len(messages[-1].content), "")
+    if not messages or messages[-1].role != "user" or _is_observation(messages[-1]):
+        return ()
+    return (Mark("ends_on_user_turn", len(messages) - 1, 0, len(messages[-1].content), ""),)
 
 
-def _unfinished(view: View) -> Iterator[Mark]:
-    if not _is_finished(view):
-        messages = view.trajectory.messages
-        stop = "; ends on an observation" if messages and _is_observation(messages[-1]) else ""
-        yield Mark("unfinished", None, 0, 0, f"no final answer in {len(view.actions)} agent turns{stop}")
+def _unfinished(view: View) -> tuple[Mark, ...]:
+    if _is_finished(view):
+        return ()
+    messages = view.trajectory.messages
+    stop = "; ends on an observation" if messages and _is_observation(messages[-1]) else ""
+    return (Mark("unfinished", None, 0, 0, f"no final answer in {len(view.actions)} agent turns{stop}"),)
 
 
 def _is_finished(view: View) -> bool:

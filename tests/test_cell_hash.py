@@ -1,7 +1,12 @@
 """What makes a cell another cell, and what does not."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from nat.core.paths import PACKAGE
 from nat.sweeps import composition
 from nat.sweeps.cell_hash import cell_hash
 from nat.types import RequestError
@@ -51,6 +56,33 @@ def test_what_can_change_a_result_makes_another_cell(override):
 @pytest.mark.parametrize("override", ["training.max_steps=7", "training.sft.learning_rate=0.1", "training.processes=2"])
 def test_how_others_are_trained_makes_no_other_base(override):
     assert hash_of("method=base", override) == hash_of("method=base") != hash_of("method=positive_only")
+
+
+HASHES_WITH_A_CHECK_MORE = """\
+import sys
+import nat.quality
+nat.quality.__path__.append(sys.argv[1])
+from tests.test_cell_hash import MINE, hash_of
+for rule in ([], ["+quality.added=false"], ["+quality.added=true"]):
+    print(hash_of(*MINE, "trajectories.path=mine.jsonl", *rule))
+"""
+CHECK = """\
+from nat.quality.marks import Check
+CHECKS = (Check("added", 1, "note", "turns", "Nothing.", "None.", lambda view: (), "count"),)
+"""
+
+
+def test_a_check_that_is_added_makes_no_other_cells_until_its_rule_is_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text('{"question": "1+1?", "messages": [], "outcome": {"success": true}}\n')
+    (tmp_path / "added").mkdir()
+    (tmp_path / "added" / "check_added.py").write_text(CHECK)
+    command = [sys.executable, "-c", HASHES_WITH_A_CHECK_MORE, str(tmp_path / "added")]
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    before = hash_of(*MINE, "trajectories.path=mine.jsonl")
+    assert lines[:2] == [before, before]
+    assert lines[2] != before
 
 
 def test_what_a_search_costs_makes_no_other_cell(tmp_path, monkeypatch):

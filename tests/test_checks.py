@@ -1,5 +1,9 @@
 """What is wrong inside one trajectory: each check fires, stays silent on what only looks alike, and on real data."""
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from itertools import chain
 
@@ -8,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat.agents.actions import Action, parse_action
+from nat.core.paths import PACKAGE
 from nat.examples.strategy import shipped_conditioning_texts
 from nat.quality.check_labels import tells_label
 from nat.quality.check_observations import _slip
 from nat.quality.check_turns import _plain_action
-from nat.quality.checks import check
-from nat.quality.marks import CHECKS, CheckName, CheckSettings, Mark
+from nat.quality.checks import CHECKS, check, in_order
+from nat.quality.marks import Check, CheckSettings, Mark
 from nat.trajectories.formats import gsm8k_solutions, nat_paper, react
 from nat.trajectories.formats.episodes import TOOLS
 from nat.types import Failure, Message, Outcome, Trajectory
+from tests.audits_for_tests import row, write_rows
 
 SETTINGS = CheckSettings(tools=("search", "lookup", "calculate"), conditioning_texts=shipped_conditioning_texts())
 
@@ -48,15 +54,15 @@ SEEN = tool("It was made by Ann.")
 FINISH = agent("Thought: So.\nAction: finish[Ann]")
 
 
-def found(trajectory: Trajectory) -> list[tuple[CheckName, int | None]]:
+def found(trajectory: Trajectory) -> list[tuple[str, int | None]]:
     return [(mark.name, mark.message) for mark in check(trajectory, SETTINGS)]
 
 
-def only(name: CheckName, trajectory: Trajectory) -> list[Mark]:
+def only(name: str, trajectory: Trajectory) -> list[Mark]:
     return [mark for mark in check(trajectory, SETTINGS) if mark.name == name]
 
 
-def names_in(text: str) -> set[CheckName]:
+def names_in(text: str) -> set[str]:
     """What is found in an observation with this text."""
     return {mark.name for mark in check(episode(SEARCH, tool(text), FINISH), SETTINGS)}
 
@@ -66,9 +72,90 @@ def test_a_clean_episode_has_no_marks():
 
 
 def test_every_check_says_what_it_found_and_what_to_do():
-    assert set(CHECKS) == set(CheckName.__args__)
+    assert list(CHECKS) == [
+        *("empty_turn", "ends_on_user_turn", "unfinished", "unparsed_action", "observation_error", "calculator_slip"),
+        *("mixed_languages", "secret", "email_address", "conditioning_words", "label_in_text", "odd_characters"),
+    ]
     for info in CHECKS.values():
         assert info.says.endswith(".") and info.remedy.endswith((".", ")"))
+
+
+def named(name: str, place: int) -> Check:
+    return Check(name, place, "note", "places", "A text is there.", "Look at it.", lambda view: (), "count")
+
+
+def test_checks_are_ordered_by_place_then_name():
+    assert list(in_order([named("c", 5), named("b", 5), named("a", 7)])) == ["b", "c", "a"]
+
+
+def test_two_checks_of_one_name_and_names_that_are_no_keys_are_refused():
+    with pytest.raises(ValueError, match="two checks in nat/quality/ are called 'a'"):
+        in_order([named("a", 1), named("a", 2)])
+    for name in ("odd characters", "class", ""):
+        with pytest.raises(ValueError, match=f"called '{name}'; take letters"):
+            in_order([named(name, 1)])
+
+
+SHOUTING = """\
+from nat.quality.marks import Check, Mark
+
+def _shouting(view):
+    for i, message in enumerate(view.trajectory.messages):
+        if len(message.content) > 3 and message.content.isupper():
+            yield Mark("shouting", i, 0, len(message.content), message.content[:20])
+
+CHECKS = (
+    Check(
+        name="shouting", place=35, severity="error", unit="messages", says="A text is in capitals.",
+        remedy="Ask quietly.", find=_shouting, rule="count",
+    ),
+)
+"""
+IN_THE_PACKAGE = """\
+import sys
+import nat.quality
+nat.quality.__path__.append(sys.argv[1])
+from nat import cli
+sys.exit(cli.run(sys.argv[2:]))
+"""
+
+
+def test_a_check_exists_by_standing_in_the_folder(tmp_path):
+    """Its finding and its rule follow; the rule is off, and out of a cell's hash, until someone switches it on."""
+    (tmp_path / "added").mkdir()
+    (tmp_path / "added" / "check_scratch.py").write_text(SHOUTING)
+    rows = [row("loud", "How many?", "7"), row("calm", "How much?", "8")]
+    rows[0]["messages"][1]["content"] = "SEVEN OF THEM"
+    write_rows(tmp_path / "rows.jsonl", rows)
+
+    def nat(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", IN_THE_PACKAGE, str(tmp_path / "added"), *arguments]
+        environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    ran = nat("audit", "rows.jsonl", "audit.output=audit", "audit.token_sample=0", "evaluation=none")
+    assert ran.returncode == 0, ran.stderr
+    audit = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    (finding,) = (finding for finding in audit["findings"] if finding["name"] == "shouting")
+    assert (finding["severity"], finding["count"], finding["of"], finding["unit"]) == ("error", 1, 6, "messages")
+    assert finding["says"] == "A text is in capitals. In 1 successes and 0 failures."
+    assert [(one["id"], one["message"], one["span"]) for one in finding["sightings"]] == [("loud", 1, [0, 13])]
+    assert audit["dropped"] == {} and audit["settings"]["quality"]["shouting"] is False
+
+    ran = nat(
+        "audit", "rows.jsonl", "audit.output=audit", "audit.token_sample=0", "evaluation=none", "+quality.shouting=true"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["dropped"] == {"shouting": 1}
+    assert [json.loads(line)["id"] for line in (tmp_path / "audit" / "clean.jsonl").open()] == ["calm"]
+
+    ran = nat("audit", "rows.jsonl", "quality.shouting=true")
+    assert ran.returncode == 2 and "quality.shouting: the chosen option of 'quality' does not name" in ran.stderr
+    assert "+quality.shouting=VALUE" in ran.stderr
+    ran = nat("audit", "rows.jsonl", "+quality.shoutin=true")
+    assert ran.returncode == 2 and "did you mean 'shouting'?" in ran.stderr
+    ran = nat("audit", "rows.jsonl", "+quality.shouting=0")
+    assert ran.returncode == 2 and "quality.shouting: 0: it must be false (keep), true (drop)" in ran.stderr
 
 
 # ---- turns ----

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nat.core.paths import CONF_DIR
 from nat.quality import rules as quality
+from nat.quality.checks import CHECKS
 from nat.quality.config import CHECK_RULES, KEPT, RULES, QualityConfig
 from nat.quality.copies import collection_verdicts, key_of, row_of
 from nat.quality.marks import CheckSettings, Mark
@@ -86,12 +87,23 @@ def test_values_that_cannot_be_meant_are_refused(values, problem):
     assert problem in str(error.value)
 
 
-def test_every_rule_of_a_check_is_a_check():
-    from typing import get_args
+def test_every_rule_of_a_check_is_a_check_and_stands_among_the_rules_in_its_order():
+    assert tuple(CHECKS) == CHECK_RULES
+    assert tuple(asdict(option("default"))) == (*RULES, "failed_turns")
 
-    from nat.quality.marks import CheckName
 
-    assert set(CHECK_RULES) == set(get_args(CheckName))
+def test_a_rule_of_a_check_is_off_where_no_option_names_it_and_the_others_must_be_named():
+    def read(values: dict[str, Any]) -> QualityConfig:
+        return TypeAdapter(QualityConfig).validate_json(json.dumps(values), strict=True)
+
+    values = asdict(option("strict"))
+    del values["secret"]
+    assert read(values) == replace(option("strict"), secret=False)
+    with pytest.raises(ValidationError, match="secrets"):
+        read({**values, "secrets": True})
+    del values["exact_duplicates"]
+    with pytest.raises(ValidationError, match="exact_duplicates"):
+        read(values)
 
 
 # ---- one trajectory ----
@@ -144,7 +156,7 @@ def test_a_check_drops_from_its_number_on_and_tells_the_first():
 
 def test_checks_run_only_where_a_rule_needs_them(monkeypatch):
     asked = []
-    monkeypatch.setattr("nat.quality.checks.check", lambda trajectory, settings: asked.append(trajectory.id) or [])
+    monkeypatch.setattr("nat.quality.rules.check", lambda trajectory, settings: asked.append(trajectory.id) or [])
     both = [said("p", "x"), said("n", "y", success=False)]
     control(both, option("default"), UNUSED)
     assert asked == []
@@ -194,7 +206,7 @@ def test_no_turn_is_switched_on_and_successes_stay_as_they_are():
 
 
 def test_flags_are_set_on_what_is_kept_and_copies_are_found_without_them(monkeypatch):
-    monkeypatch.setattr("nat.quality.checks.check", lambda trajectory, settings: [Mark("unparsed_action", 0, 0, 1, "")])
+    monkeypatch.setattr("nat.quality.rules.check", lambda trajectory, settings: [Mark("unparsed_action", 0, 0, 1, "")])
     failure = said("n", "t0", "o1", "t2", success=False)
     switched = replace(failure, id="m", messages=tuple(replace(m, train=False) for m in failure.messages))
     found = control([failure, switched], only(failed_turns="until_first_error", exact_duplicates=True), UNUSED)

@@ -5,17 +5,27 @@ import itertools
 import json
 import logging
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+import nat.training
+from nat.config.kinds import kinds
+from nat.core.methods import METHODS, Method, of_objective
 from nat.examples.tokenization import MASKED, chat_format
+from nat.model import load_model
+from nat.runs.clock import Clock
+from nat.stages.training import train_model
 from nat.tracking import Tracker
 from nat.training.checkpoints import last_checkpoint, remove_checkpoints
 from nat.training.config import NoTraining, SftTraining, TrainingConfig, check_sharding
+from nat.training.objectives import objective_of
 from nat.training.sft import sft_config, train
 from nat.types import Example, RequestError, StageError
+from tests.test_distributed import TINY
 from tests.tokenizers_for_tests import byte_tokenizer, tiny_llama
 
 FORMAT = chat_format(byte_tokenizer("chatml"))
@@ -235,11 +245,60 @@ def test_remove_checkpoints(tmp_path):
 
 
 def test_training_none_leaves_the_model_as_it_is(tmp_path):
-    model = tiny_llama(FORMAT.tokenizer)
-    before = [parameter.clone() for parameter in model.parameters()]
-    result, lines, _ = run(tmp_path, NoTraining(objective="none", device="cpu"), model=model)
-    assert (result.steps, lines) == (0, [])
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    before = load_model(TINY, "cpu", 0)
+    tracker = Tracker(tmp_path / "metrics.jsonl")
+    prepared: Any = None  # nothing of it is needed
+    nothing = NoTraining(objective="none", device="cpu")
+    result, model = train_model(TINY, nothing, prepared, Clock(), 0, tmp_path, tracker, resume=False)
+    assert (result.steps, result.metrics, list(tmp_path.iterdir())) == (0, {}, [])
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), model.parameters(), strict=True))
+
+
+def test_an_objective_is_the_module_of_its_name(tmp_path, monkeypatch):
+    """In the stage, and in a worker of several processes: no other place knows an objective by its name."""
+    (tmp_path / "echo.py").write_text(
+        "from nat.training.objectives import TrainingResult\n"
+        "def train(model, format, examples, config, *, seed, device, run_dir, tracker, resume=False, show=None):\n"
+        "    return TrainingResult(config.max_steps, 0, 0.0, len(examples), seed, {'loss': 0.5})\n"
+        "def meet(config, *, seed, device, run_dir):\n"
+        "    return 5\n"
+    )
+    monkeypatch.setattr(nat.training, "__path__", [*nat.training.__path__, str(tmp_path)])
+    echo: Any = config()
+    object.__setattr__(echo, "objective", "echo")
+    assert objective_of(config()).train is train
+    assert objective_of(echo).meet(echo, seed=0, device="cpu", run_dir=tmp_path) == 5
+    prepared: Any = SimpleNamespace(format=FORMAT, examples=examples(3))
+    result, _ = train_model(TINY, echo, prepared, Clock(), 7, tmp_path, Tracker(tmp_path / "metrics.jsonl"), False)
+    assert (result.steps, result.tokens, result.trained_tokens, result.metrics) == (6, 3, 7, {"loss": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("objective", "is_marked", "is_graded", "name"),
+    [
+        ("none", False, False, "base"),
+        ("none", True, True, "base"),
+        ("sft", False, False, "nut"),
+        ("sft", True, False, "nat"),
+        ("sft", True, True, "nat_graded"),
+    ],
+)
+def test_what_a_run_of_an_objective_is_called(objective, is_marked, is_graded, name):
+    assert of_objective(objective, is_marked, is_graded).name == name
+
+
+def test_an_objective_of_one_entry_is_called_so_whatever_its_prompts_tell(monkeypatch):
+    entry = Method("unlearned", "unlearned", "unlearning", None, "unlearning")
+    monkeypatch.setattr("nat.core.methods.METHODS", (*METHODS, entry))
+    assert of_objective("unlearning", is_marked=False, is_graded=False) is entry
+    assert of_objective("unlearning", is_marked=True, is_graded=True) is entry
+
+
+def test_every_objective_has_an_entry_in_the_table_of_methods():
+    for objective in kinds()["training"].keys:
+        assert of_objective(objective, is_marked=False, is_graded=False).objective == objective
+    with pytest.raises(ValueError, match=r"training\.objective=dpo: nat/core/methods\.py has no entry"):
+        of_objective("dpo", is_marked=True, is_graded=False)
 
 
 def test_model_works_as_before_once_trained(tmp_path):

@@ -27,7 +27,7 @@ from nat.quality.check_labels import tells_label
 from nat.quality.checks import check
 from nat.quality.config import QualityConfig
 from nat.quality.copies import row_of
-from nat.quality.marks import CheckName, CheckSettings, Mark
+from nat.quality.marks import CheckSettings, Mark
 from nat.quality.rules import agent_turns, characters, rule_of, with_loss_flags
 from nat.trajectories.labels import Scorer, relabel
 from nat.types import Failure, Message, Outcome, Trajectory
@@ -257,7 +257,7 @@ def add(facts: Facts, where: str, format: str, path: str, trajectory: Trajectory
         note(facts, facts.set_aside, number, Sighting(where, trajectory.id, _short(ending)), success)
     if disagreement is not None:
         note(facts, facts.disagreements, number, Sighting(where, trajectory.id, _short(disagreement)), success)
-    seen: set[CheckName] = set()
+    seen: set[str] = set()
     secrets = [mark for mark in marks if mark.name == "secret"]
     for mark in marks:
         found = facts.found.setdefault(mark.name, Found())

@@ -16,8 +16,9 @@ from nat.auditing.overlap import Asked, Overlap, overlaps
 from nat.auditing.skew import FEWEST, Auc, auc, best_split
 from nat.core.progress import progress
 from nat.core.questions import question_id
+from nat.quality.checks import CHECKS
 from nat.quality.leaks import leaks
-from nat.quality.marks import CHECKS, SEVERITIES, CheckName, Severity
+from nat.quality.marks import SEVERITIES, Severity
 
 MANY_BAD_ROWS = 0.1  # share of all rows from which on bad rows are an error
 LEAK_SAMPLE = 4000  # trajectories in which texts that separate the classes are looked for
@@ -79,7 +80,7 @@ def spread(by_reason: Mapping[str, Sequence[Any]], most: int) -> list[Any]:
     return chosen[:most]
 
 
-def of_check(name: CheckName) -> Finder:
+def of_check(name: str) -> Finder:
     """The finding of one check of single trajectories."""
 
     def find(collection: Collection) -> Finding | None:

@@ -11,7 +11,7 @@ from nat.runs.outcomes import Answer
 
 ALIKE = 0.05  # counts this close are the same for a comparison: a longer prompt may push out a few long trajectories
 # Settings that make the method: an arm's method, strategy and counts speak for them.
-OF_THE_METHOD = ("mixing", "strategy", "trajectories.successes", "trajectories.failures", "cell")
+OF_THE_METHOD = ("mixing", "strategy", "trajectories.successes", "trajectories.failures", "training.objective", "cell")
 
 
 # ---- arms ----

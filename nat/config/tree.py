@@ -15,6 +15,7 @@ from nat.agents.actions import AgentConfig
 from nat.auditing.config import AuditConfig
 from nat.collection.config import CollectConfig, ServerCollecting
 from nat.comparison.config import ReportConfig
+from nat.core import methods
 from nat.core.paths import CONF_DIR
 from nat.core.schema import OF_NO_EFFECT, STRICT
 from nat.core.urls import check_url
@@ -109,13 +110,10 @@ class Config:
 
     def method(self, n_negatives: int) -> str:
         """The method a run stands for in results: derived from what it trains on and how, never declared."""
-        if not self.trains:
-            return "base"
-        if n_negatives == 0:
-            return "replaced" if isinstance(self.mixing, ReplacedMixing) else "positive_only"
-        if not self.strategy.is_marked:
-            return "nut"
-        return "nat_graded" if self.strategy.is_graded else "nat"
+        if self.trains and n_negatives == 0:
+            return methods.REPLACED if isinstance(self.mixing, ReplacedMixing) else methods.REFERENCE
+        is_marked, is_graded = self.strategy.is_marked, self.strategy.is_graded
+        return methods.of_objective(self.training.objective, is_marked, is_marked and is_graded).name
 
     @property
     def trains(self) -> bool:

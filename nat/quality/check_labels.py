@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from nat.quality.check_observations import _SHOWN
 from nat.quality.check_texts import _texts
-from nat.quality.marks import Mark
-from nat.types import Trajectory
+from nat.quality.marks import Check, Mark, View
 
 
 class _Words(NamedTuple):
@@ -35,9 +34,9 @@ def _any_of(texts: Iterable[str], after: str) -> re.Pattern[str] | None:
     return re.compile(rf"(?:{options}){after}", re.I) if options else None
 
 
-def _conditioning_words(trajectory: Trajectory, lower: str, texts: tuple[str, ...]) -> Iterator[Mark]:
-    words = _words(texts)
-    if words.anywhere is not None and any(needle in lower for needle in words.needles):
+def _conditioning_words(view: View) -> Iterator[Mark]:
+    trajectory, words = view.trajectory, _words(view.settings.conditioning_texts)
+    if words.anywhere is not None and any(needle in view.lower for needle in words.needles):
         for i, text in _texts(trajectory):
             for found in words.anywhere.finditer(text):
                 yield Mark("conditioning_words", i, found.start(), found.end(), found[0][:_SHOWN])
@@ -72,8 +71,9 @@ def tells_label(text: str) -> bool:
     return _LABEL.search(text) is not None
 
 
-def _labels(trajectory: Trajectory, lower: str) -> Iterator[Mark]:
-    if not any(needle in lower for needle in _LABEL_NEEDLES):
+def _labels(view: View) -> Iterator[Mark]:
+    trajectory = view.trajectory
+    if not any(needle in view.lower for needle in _LABEL_NEEDLES):
         return
     turns = [i for i, message in enumerate(trajectory.messages) if message.role == "assistant"]
     last = turns[-1] if turns else -1
@@ -84,3 +84,33 @@ def _labels(trajectory: Trajectory, lower: str) -> Iterator[Mark]:
             yield Mark(
                 "label_in_text", i, found.start(), found.end(), f"{found[0][:_SHOWN]!r} {where} the agent's last turn"
             )
+
+
+CHECKS = (
+    Check(
+        name="conditioning_words",
+        place=100,
+        severity="error",
+        unit="places",
+        says="Words by which a strategy tells classes apart stand in the data already.",
+        remedy=(
+            "The model would meet them in both classes: take them out of the texts, or choose a strategy with other "
+            "words."
+        ),
+        find=_conditioning_words,
+        rule="count",
+    ),
+    Check(
+        name="label_in_text",
+        place=110,
+        severity="error",
+        unit="places",
+        says="A text that the model sees tells whether the trajectory succeeded.",
+        remedy=(
+            "The model would read its label instead of judging its steps: cut these texts off, or drop the "
+            "trajectories (quality.label_in_text=true)."
+        ),
+        find=_labels,
+        rule="count",
+    ),
+)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from nat.agents.actions import Action, UnparsedAction
+from nat.agents.actions import Action
 from nat.agents.scoring import RELATIVE_TOLERANCE
 from nat.quality.check_turns import _OBSERVATION, _is_observation
-from nat.quality.marks import Mark
+from nat.quality.marks import Check, Mark, View
 from nat.tools.calculator import calculate
 from nat.types import Message, ToolError
 
@@ -68,6 +68,10 @@ def _observation_errors(messages: Sequence[Message]) -> list[Mark]:
     return marks
 
 
+def _errors(view: View) -> list[Mark]:
+    return view.errors
+
+
 _CALCULATORS = ("calculate", "calculator")
 
 
@@ -77,8 +81,9 @@ _NUMBER = re.compile(r"[$\u20ac\u00a3]?\s{0,2}([-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|
 _SHORT_SUM = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([-+*/])\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*")
 
 
-def _calculator_slips(messages: Sequence[Message], actions: Mapping[int, Action | UnparsedAction]) -> Iterator[Mark]:
-    for i, action in actions.items():
+def _calculator_slips(view: View) -> Iterator[Mark]:
+    messages = view.trajectory.messages
+    for i, action in view.actions.items():
         if not isinstance(action, Action) or action.tool.lower() not in _CALCULATORS or i + 1 >= len(messages):
             continue
         if _is_observation(messages[i + 1]):
@@ -124,3 +129,32 @@ def _is_plainly_right(expression: str, shown: str) -> bool:
         return False
     value = a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a / b
     return abs(value - float(shown.replace(",", ""))) <= 1e-9 * abs(value)
+
+
+CHECKS = (
+    Check(
+        name="observation_error",
+        place=50,
+        severity="note",
+        unit="observations",
+        says="An observation reports an error of a tool or of the network.",
+        remedy=(
+            "If the tool was broken, the episode says nothing about the agent: drop it "
+            "(quality.observation_error=true)."
+        ),
+        find=_errors,
+        rule="count",
+        dates_errors=True,
+    ),
+    Check(
+        name="calculator_slip",
+        place=60,
+        severity="warning",
+        unit="observations",
+        says="What the calculator is said to have returned is not the value of its expression.",
+        remedy="The model would learn that the tool errs: drop these trajectories (quality.calculator_slip=true).",
+        find=_calculator_slips,
+        rule="count",
+        dates_errors=True,
+    ),
+)

@@ -6,8 +6,7 @@ import json
 import re
 
 from nat.quality.check_texts import _texts
-from nat.quality.marks import Mark
-from nat.types import Trajectory
+from nat.quality.marks import Check, Mark, View
 
 _SECRET = re.compile(
     r"""
@@ -67,8 +66,9 @@ _NO_DOMAIN = re.compile(
 )
 
 
-def _private(trajectory: Trajectory, joined: str) -> list[Mark]:
-    """Secrets and e-mail addresses, of the texts and of the tool calls."""
+def _private(view: View) -> list[Mark]:
+    """Secrets, then e-mail addresses that are no part of one, of the texts and of the tool calls."""
+    trajectory, joined = view.trajectory, view.joined
     texts: list[tuple[int | None, str, bool]] = []
     has_calls = any(message.tool_calls for message in trajectory.messages)
     with_secrets = has_calls or any(needle in joined for needle in _SECRET_NEEDLES)
@@ -109,3 +109,33 @@ def _secret_kind(found: re.Match[str]) -> str | None:
     if kind != "key" and (not re.search("[0-9]", text) or len(set(text)) < 10):
         return None
     return _SECRET_KINDS[kind]
+
+
+CHECKS = (
+    Check(
+        name="secret",
+        place=80,
+        severity="error",
+        unit="places",
+        says="A text looks like an API key, a token, a password or a private key.",
+        remedy=(
+            "Withdraw the key, remove it from the file, and do not publish the data before (quality.secret=true drops"
+            " it)."
+        ),
+        find=_private,
+        rule="count",
+    ),
+    Check(
+        name="email_address",
+        place=90,
+        severity="warning",
+        unit="places",
+        says="A text holds an e-mail address.",
+        remedy=(
+            "Models repeat what they were trained on: replace private addresses, or drop these trajectories "
+            "(quality.email_address=true)."
+        ),
+        find=_private,
+        rule="count",
+    ),
+)

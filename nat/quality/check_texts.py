@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
-from nat.quality.marks import Mark
+from nat.quality.marks import Check, Mark, View
 from nat.types import Trajectory
 
 FOREIGN_SHARE = 0.2  # of a turn's letters, from which it is mixed
@@ -60,13 +60,14 @@ def _shown(script: str) -> str:
     return "Chinese or Japanese" if script == "CJK" else script.title()
 
 
-def _mixed_languages(trajectory: Trajectory, joined: str) -> Iterator[Mark]:
+def _mixed_languages(view: View) -> Iterator[Mark]:
     """Turns of which a good part is in another script; actions (queries and names) and names in brackets do not count.
 
     Two languages of one script are not told apart.
     """
-    if joined.isascii():
+    if view.joined.isascii():
         return
+    trajectory = view.trajectory
     asked = _scripts(trajectory.question)
     if not asked:
         return
@@ -94,13 +95,37 @@ def _texts(trajectory: Trajectory) -> Iterator[tuple[int | None, str]]:
 _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
-def _odd_characters(trajectory: Trajectory, joined: str) -> Iterator[Mark]:
+def _odd_characters(view: View) -> Iterator[Mark]:
     """One mark a text: its first odd character, and how many there are of which."""
-    if not _ODD.search(joined):
+    if not _ODD.search(view.joined):
         return
-    for i, text in _texts(trajectory):
+    for i, text in _texts(view.trajectory):
         found = _ODD.search(text)
         if found:
             counts = Counter(_ODD.findall(text)).most_common(3)
             detail = ", ".join(f"{count} x U+{ord(character):04X}" for character, count in counts)
             yield Mark("odd_characters", i, found.start(), found.end(), detail)
+
+
+CHECKS = (
+    Check(
+        name="mixed_languages",
+        place=70,
+        severity="note",
+        unit="turns",
+        says="A turn of the agent is to a good part in another script than the question.",
+        remedy="If the agent should keep to the language of the question, drop these (quality.mixed_languages=true).",
+        find=_mixed_languages,
+        rule="count",
+    ),
+    Check(
+        name="odd_characters",
+        place=120,
+        severity="note",
+        unit="messages",
+        says="A text holds null bytes, control characters, byte order marks or replacement characters.",
+        remedy="These are traces of a wrong encoding: read the source again as what it is (iconv -f ... -t UTF-8).",
+        find=_odd_characters,
+        rule="count",
+    ),
+)

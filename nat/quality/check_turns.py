@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nat.agents.actions import FINISH, Action, UnparsedAction, parse_action, parse_answer
-from nat.quality.marks import Kind, Mark
-from nat.types import Message, Trajectory
+from nat.quality.marks import Check, Kind, Mark, View
+from nat.types import Message
 
 _THOUGHT = re.compile(r"\s{0,8}[*_#]{0,4}thought[ \t]{0,4}[0-9]{0,3}[*_]{0,2}:", re.I)
 
@@ -74,14 +74,30 @@ def _is_attempt(action: Action | UnparsedAction) -> bool:
     return isinstance(action, Action) or action.kind in ("wrong_brackets", "unknown_tool", "open_bracket")
 
 
-def _empty_turns(messages: Sequence[Message]) -> Iterator[Mark]:
-    for i, message in enumerate(messages):
+def _empty_turns(view: View) -> Iterator[Mark]:
+    for i, message in enumerate(view.trajectory.messages):
         if message.role == "assistant" and not message.tool_calls and not message.content.strip():
             yield Mark("empty_turn", i, 0, len(message.content), "")
 
 
-def _is_finished(trajectory: Trajectory, kind: Kind, actions: Mapping[int, Action | UnparsedAction]) -> bool:
+def _ends_on_user_turn(view: View) -> tuple[Mark, ...]:
+    messages = view.trajectory.messages
+    if not messages or messages[-1].role != "user" or _is_observation(messages[-1]):
+        return ()
+    return (Mark("ends_on_user_turn", len(messages) - 1, 0, len(messages[-1].content), ""),)
+
+
+def _unfinished(view: View) -> tuple[Mark, ...]:
+    if _is_finished(view):
+        return ()
+    messages = view.trajectory.messages
+    stop = "; ends on an observation" if messages and _is_observation(messages[-1]) else ""
+    return (Mark("unfinished", None, 0, 0, f"no final answer in {len(view.actions)} agent turns{stop}"),)
+
+
+def _is_finished(view: View) -> bool:
     """Whether the last turn answers; a record that names a prediction says that its environment took an answer."""
+    trajectory, kind, actions = view.trajectory, view.kind, view.actions
     if trajectory.outcome.prediction is not None or trajectory.outcome.failure == "abstained":
         return True
     if not actions:
@@ -101,9 +117,8 @@ def _is_finished(trajectory: Trajectory, kind: Kind, actions: Mapping[int, Actio
     return isinstance(parse_answer(message.content), Action)
 
 
-def _unparsed(
-    messages: Sequence[Message], kind: Kind, actions: Mapping[int, Action | UnparsedAction]
-) -> Iterator[Mark]:
+def _unparsed(view: View) -> Iterator[Mark]:
+    messages, kind, actions = view.trajectory.messages, view.kind, view.actions
     if kind == "tool_calls" or not actions:
         return
     if kind == "chain_of_thought":
@@ -112,3 +127,57 @@ def _unparsed(
     for i, action in actions.items():
         if isinstance(action, UnparsedAction) and messages[i].content.strip():  # an empty turn is reported as such
             yield Mark("unparsed_action", i, 0, len(messages[i].content), action.kind or action.reason)
+
+
+CHECKS = (
+    Check(
+        name="empty_turn",
+        place=10,
+        severity="warning",
+        unit="turns",
+        says="A turn of the agent holds neither text nor a tool call.",
+        remedy="Training on it teaches to say nothing: drop these trajectories (quality.empty_turn=true).",
+        find=_empty_turns,
+        rule="count",
+    ),
+    Check(
+        name="ends_on_user_turn",
+        place=20,
+        severity="warning",
+        unit="trajectories",
+        says="The last message is the user's: the agent's answer to it is missing.",
+        remedy=(
+            "Look whether the export cut the last turn off, else drop these trajectories "
+            "(quality.ends_on_user_turn=true)."
+        ),
+        find=_ends_on_user_turn,
+        rule="switch",
+    ),
+    Check(
+        name="unfinished",
+        place=30,
+        severity="warning",
+        unit="trajectories",
+        says="The agent never gives a final answer, and does not abstain either.",
+        remedy=(
+            "Among failures these are turn limits and cut texts: drop them (quality.unfinished=true) if the agent "
+            "should not learn to go on without end."
+        ),
+        find=_unfinished,
+        rule="switch",
+    ),
+    Check(
+        name="unparsed_action",
+        place=40,
+        severity="warning",
+        unit="turns",
+        says="A turn of the agent holds no action, or a chain of thought no answer, that nat could carry out.",
+        remedy=(
+            "In evaluation such a turn fails: drop these trajectories (quality.unparsed_action=true), or name the "
+            "tools."
+        ),
+        find=_unparsed,
+        rule="count",
+        dates_errors=True,
+    ),
+)

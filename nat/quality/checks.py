@@ -16,51 +16,54 @@ Which checks apply depends on how the agent writes. A trajectory is
   (`calculate(2 + 2)`, a bracket never closed), or a turn begins with `Thought:` and no turn names an answer: every turn
   must hold an action;
 - else a chain of thought: its last turn must name its answer (`nat.agents.actions.parse_answer`).
+
+A check exists by standing in `CHECKS` of a module `nat/quality/check_*.py`; its rule and its finding follow from that.
 """
 
 from __future__ import annotations
 
-from nat.quality.check_labels import _conditioning_words, _labels
-from nat.quality.check_observations import _calculator_slips, _observation_errors
-from nat.quality.check_private import _private
-from nat.quality.check_texts import _mixed_languages, _odd_characters
-from nat.quality.check_turns import _empty_turns, _is_finished, _is_observation, _read_turns, _unparsed
-from nat.quality.marks import CheckSettings, Mark
+import keyword
+from collections.abc import Iterable
+from importlib import import_module
+from pkgutil import iter_modules
+
+import nat.quality
+from nat.quality.check_observations import _observation_errors
+from nat.quality.check_turns import _read_turns
+from nat.quality.marks import Check, CheckSettings, Mark, View
 from nat.types import Trajectory
+
+PREFIX = "check_"  # of the modules that hold checks
+
+
+def in_order(checks: Iterable[Check]) -> dict[str, Check]:
+    """The checks by name, in the order of their places.
+
+    Raises ValueError for a name that two of them have, or that could be no key of the configuration.
+    """
+    found: dict[str, Check] = {}
+    for check in sorted(checks, key=lambda check: (check.place, check.name)):
+        if check.name in found:
+            raise ValueError(f"two checks in nat/quality/ are called {check.name!r}; a name is one check's")
+        if not check.name.isidentifier() or keyword.iskeyword(check.name):
+            raise ValueError(f"a check in nat/quality/ is called {check.name!r}; take letters, digits and underscores")
+        found[check.name] = check
+    return found
+
+
+_MODULES = [module.name for module in iter_modules(nat.quality.__path__) if module.name.startswith(PREFIX)]
+CHECKS = in_order(check for name in _MODULES for check in import_module(f"nat.quality.{name}").CHECKS)
+_PASSES = tuple(dict.fromkeys(check.find for check in CHECKS.values()))  # functions: each once
 
 
 def check(trajectory: Trajectory, settings: CheckSettings) -> list[Mark]:
-    """Everything that the checks find, in the order of `CheckName`, then of the messages (the question first)."""
+    """Everything that the checks find, in the order of `CHECKS`, then of the messages (the question first)."""
     messages = trajectory.messages
     joined = "\n".join([trajectory.question, *[message.content for message in messages]])
-    lower = joined.lower()
     errors = _observation_errors(messages)
     kind, actions = _read_turns(messages, settings.tools, {mark.message for mark in errors})
+    view = View(trajectory, settings, joined, joined.lower(), kind, actions, errors)
     marks: list[Mark] = []
-    marks += _empty_turns(messages)
-    if messages and messages[-1].role == "user" and not _is_observation(messages[-1]):
-        marks.append(Mark("ends_on_user_turn", len(messages) - 1, 0, len(messages[-1].content), ""))
-    if not _is_finished(trajectory, kind, actions):
-        stop = "; ends on an observation" if messages and _is_observation(messages[-1]) else ""
-        marks.append(Mark("unfinished", None, 0, 0, f"no final answer in {len(actions)} agent turns{stop}"))
-    marks += _unparsed(messages, kind, actions)
-    marks += errors
-    marks += _calculator_slips(messages, actions)
-    marks += _mixed_languages(trajectory, joined)
-    marks += _private(trajectory, joined)
-    marks += _conditioning_words(trajectory, lower, settings.conditioning_texts)
-    marks += _labels(trajectory, lower)
-    marks += _odd_characters(trajectory, joined)
+    for find in _PASSES:
+        marks += find(view)
     return marks
-
-
-# ---- turns ----
-
-
-# ---- observations ----
-
-
-# ---- scripts ----
-
-
-# ---- texts that should not be there ----

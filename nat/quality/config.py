@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+from dataclasses import field, make_dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.core.schema import STRICT
-from nat.quality.marks import CheckName
+from nat.quality.checks import CHECKS
 
-if TYPE_CHECKING:
-    pass
-
-# A rule's name is its key in conf/quality/, and where a check finds what it drops, the check's name.
+Rule: TypeAlias = str  # one of RULES: its key in conf/quality/, and where a check finds what it drops, the check's name
 CollectionRule: TypeAlias = Literal["conflicting_labels", "exact_duplicates", "max_per_question"]
 
 
-Rule: TypeAlias = (
-    Literal["infrastructure", "min_agent_turns", "max_agent_turns", "max_characters"] | CheckName | CollectionRule
-)
-
-
-CHECK_RULES: tuple[CheckName, ...] = get_args(CheckName)
+CHECK_RULES: tuple[Rule, ...] = tuple(check.name for check in CHECKS.values() if check.rule is not None)
 
 
 RULES: tuple[Rule, ...] = (
@@ -41,7 +34,7 @@ KEPT = -1  # in place of a rule's number in RULES
 
 
 # What shows in which turn an episode went wrong, for failed_turns=until_first_error.
-ERRORS: tuple[CheckName, ...] = ("unparsed_action", "observation_error", "calculator_slip")
+ERRORS: tuple[str, ...] = tuple(check.name for check in CHECKS.values() if check.dates_errors)
 
 
 def _tolerance(value: Any) -> Any:
@@ -54,25 +47,27 @@ Findings: TypeAlias = Annotated[bool | int, BeforeValidator(_tolerance)]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class QualityConfig:
-    """Values and their meaning: conf/quality/default.yaml."""
-
+class _BeforeChecks:
     infrastructure: bool
     min_agent_turns: PositiveInt | None
     max_agent_turns: PositiveInt | None
     max_characters: PositiveInt | None
-    empty_turn: Findings
-    ends_on_user_turn: bool
-    unfinished: bool
-    unparsed_action: Findings
-    observation_error: Findings
-    calculator_slip: Findings
-    mixed_languages: Findings
-    secret: Findings
-    email_address: Findings
-    conditioning_words: Findings
-    label_in_text: Findings
-    odd_characters: Findings
+
+
+# A key for each check that declares a rule, off where no YAML names it: a new check needs no edit here.
+_WithChecks: Any = make_dataclass(
+    "_WithChecks",
+    [(name, {"count": Findings, "switch": bool}[str(CHECKS[name].rule)], field(default=False)) for name in CHECK_RULES],
+    bases=(_BeforeChecks,),
+    frozen=True,
+    kw_only=True,
+)
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class QualityConfig(_WithChecks):
+    """Values and their meaning: conf/quality/default.yaml."""
+
     conflicting_labels: bool
     exact_duplicates: bool
     max_per_question: PositiveInt | None

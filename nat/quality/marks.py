@@ -1,28 +1,19 @@
-"""What a check of trajectories says: a mark, its place and its kind; and the list of all checks."""
+"""What a check of trajectories is, what it is given, and what it says: a mark at a place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-CheckName: TypeAlias = Literal[
-    "empty_turn",
-    "ends_on_user_turn",
-    "unfinished",
-    "unparsed_action",
-    "observation_error",
-    "calculator_slip",
-    "mixed_languages",
-    "secret",
-    "email_address",
-    "conditioning_words",
-    "label_in_text",
-    "odd_characters",
-]
-
+from nat.agents.actions import Action, UnparsedAction
+from nat.types import Trajectory
 
 Kind: TypeAlias = Literal["tool_calls", "react", "chain_of_thought"]
+Severity: TypeAlias = Literal["error", "warning", "note"]
+
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # worst first
 
 
 class Mark(NamedTuple):
@@ -32,7 +23,7 @@ class Mark(NamedTuple):
     the whole is meant, or a tool call. A secret's `detail` does not repeat it, but its place shows it: mask it.
     """
 
-    name: CheckName
+    name: str  # of the check
     message: int | None
     start: int
     end: int
@@ -51,96 +42,33 @@ class CheckSettings:
     conditioning_texts: tuple[str, ...]
 
 
+class View(NamedTuple):
+    """A trajectory as the checks see it, with what several of them need, made once."""
+
+    trajectory: Trajectory
+    settings: CheckSettings
+    joined: str  # the question and the contents of all messages: what is not in here is nowhere, but for tool calls
+    lower: str  # the same in lower case
+    kind: Kind
+    actions: Mapping[int, Action | UnparsedAction]  # what each of the agent's turns does, by index
+    errors: list[Mark]  # the observations that report an error
+
+
 @dataclass(frozen=True)
-class CheckInfo:
-    """What a finding made of these marks says. `unit` is what it counts; `says` one sentence, without figures."""
+class Check:
+    """A check, and what a finding made of its marks says. `nat.quality.checks` collects them.
 
+    Checks that name the same function are found by it in one pass.
+    """
+
+    name: str  # of its marks, its finding and its rule; stable: a key of audit.json, and of `quality`
+    place: int  # marks, findings and rules come in this order, equal ones by name
     severity: Severity
-    unit: str
-    says: str
+    unit: str  # what is counted: "trajectories", "turns", "observations", "messages" or "places"
+    says: str  # one sentence, without figures
     remedy: str
-
-
-CHECKS: Mapping[CheckName, CheckInfo] = {
-    "empty_turn": CheckInfo(
-        "warning",
-        "turns",
-        "A turn of the agent holds neither text nor a tool call.",
-        "Training on it teaches to say nothing: drop these trajectories (quality.empty_turn=true).",
-    ),
-    "ends_on_user_turn": CheckInfo(
-        "warning",
-        "trajectories",
-        "The last message is the user's: the agent's answer to it is missing.",
-        "Look whether the export cut the last turn off, else drop these trajectories (quality.ends_on_user_turn=true).",
-    ),
-    "unfinished": CheckInfo(
-        "warning",
-        "trajectories",
-        "The agent never gives a final answer, and does not abstain either.",
-        "Among failures these are turn limits and cut texts: drop them (quality.unfinished=true) if the agent should "
-        "not learn to go on without end.",
-    ),
-    "unparsed_action": CheckInfo(
-        "warning",
-        "turns",
-        "A turn of the agent holds no action, or a chain of thought no answer, that nat could carry out.",
-        "In evaluation such a turn fails: drop these trajectories (quality.unparsed_action=true), or name the tools.",
-    ),
-    "observation_error": CheckInfo(
-        "note",
-        "observations",
-        "An observation reports an error of a tool or of the network.",
-        "If the tool was broken, the episode says nothing about the agent: drop it (quality.observation_error=true).",
-    ),
-    "calculator_slip": CheckInfo(
-        "warning",
-        "observations",
-        "What the calculator is said to have returned is not the value of its expression.",
-        "The model would learn that the tool errs: drop these trajectories (quality.calculator_slip=true).",
-    ),
-    "mixed_languages": CheckInfo(
-        "note",
-        "turns",
-        "A turn of the agent is to a good part in another script than the question.",
-        "If the agent should keep to the language of the question, drop these (quality.mixed_languages=true).",
-    ),
-    "secret": CheckInfo(
-        "error",
-        "places",
-        "A text looks like an API key, a token, a password or a private key.",
-        "Withdraw the key, remove it from the file, and do not publish the data before (quality.secret=true drops it).",
-    ),
-    "email_address": CheckInfo(
-        "warning",
-        "places",
-        "A text holds an e-mail address.",
-        "Models repeat what they were trained on: replace private addresses, or drop these trajectories "
-        "(quality.email_address=true).",
-    ),
-    "conditioning_words": CheckInfo(
-        "error",
-        "places",
-        "Words by which a strategy tells classes apart stand in the data already.",
-        "The model would meet them in both classes: take them out of the texts, or choose a strategy with other words.",
-    ),
-    "label_in_text": CheckInfo(
-        "error",
-        "places",
-        "A text that the model sees tells whether the trajectory succeeded.",
-        "The model would read its label instead of judging its steps: cut these texts off, or drop the trajectories "
-        "(quality.label_in_text=true).",
-    ),
-    "odd_characters": CheckInfo(
-        "note",
-        "messages",
-        "A text holds null bytes, control characters, byte order marks or replacement characters.",
-        "These are traces of a wrong encoding: read the source again as what it is (iconv -f ... -t UTF-8).",
-    ),
-}
-
-
-Severity: TypeAlias = Literal["error", "warning", "note"]
-
-
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # worst first
+    find: Callable[[View], Iterable[Mark]]
+    # The key `quality.NAME` that drops what is found. count: false, true or the number that is one too many; switch:
+    # true or false, where a trajectory has one mark at most; None: there is no such key.
+    rule: Literal["count", "switch"] | None
+    dates_errors: bool = False  # its marks show in which turn an episode went wrong (failed_turns=until_first_error)

@@ -14,9 +14,9 @@ from nat.runs.clock import Clock
 from nat.runs.results import Coordinates
 from nat.stages.manifest import Prepared
 from nat.tracking import Tracker, track
-from nat.training.config import SftTraining, TrainingConfig
+from nat.training.config import Training, TrainingConfig
 from nat.training.distributed import train_in_processes
-from nat.training.sft import TrainingResult, train
+from nat.training.objectives import UNTRAINED, TrainingResult, objective_of
 
 
 def tracked(
@@ -53,12 +53,14 @@ def train_model(
     how: Any = {"seed": seed, "run_dir": run_dir, "tracker": tracker, "resume": resume}
     how["device"] = resolve_device(training.device)
     use_threads(model_config.threads)
-    if isinstance(training, SftTraining) and training.processes > 1:
+    if isinstance(training, Training) and training.processes > 1:
         with clock("training"):
             trained, model = train_in_processes(prepared.examples, model_config, training, **how)
     else:
         with clock("load_model"):
             model = load_model(model_config, how["device"], seed)
         with clock("training"):
-            trained = train(model, prepared.format, prepared.examples, training, **how)
+            trained = UNTRAINED
+            if isinstance(training, Training):
+                trained = objective_of(training).train(model, prepared.format, prepared.examples, training, **how)
     return trained, merged(model)

@@ -15,6 +15,7 @@ from nat.core.rows import sources
 from nat.core.schema import values_of_effect
 from nat.environments import custom
 from nat.model import BUILT_IN
+from nat.quality.config import CHECK_RULES
 from nat.quality.rules import is_off
 from nat.search import search
 from nat.search.config import ReplaySearch
@@ -22,6 +23,12 @@ from nat.trajectories import reading as trajectory_files
 from nat.trajectories.config import TrajectoryFiles
 
 SCHEMA = 2  # of what is hashed; another number makes every cell another one
+# Rules of checks that stand in every hash of this schema, also where they are off. Another one stands there only where
+# it is on, so that a check that is added leaves all former cells what they were.
+HASHED_RULES = (
+    *("empty_turn", "ends_on_user_turn", "unfinished", "unparsed_action", "observation_error", "calculator_slip"),
+    *("mixed_languages", "secret", "email_address", "conditioning_words", "label_in_text", "odd_characters"),
+)
 
 
 def cell_hash(config: Config) -> str:
@@ -34,6 +41,9 @@ def cell_hash(config: Config) -> str:
     tree = json.loads(json.dumps(values_of_effect(config)))
     if config.generates or not config.trains or is_off(config.quality):
         del tree["quality"]  # nothing is left out
+    else:
+        added = {rule for rule in CHECK_RULES if rule not in HASHED_RULES}
+        tree["quality"] = {key: value for key, value in tree["quality"].items() if value or key not in added}
     inputs = []
     for keys, label, path in _inputs(config):
         inputs.append([label, content_hash(path)])

@@ -15,6 +15,7 @@ from nat.config.errors import field_names, who_has
 from nat.config.loading import load
 from nat.config.tree import Config
 from nat.core.paths import CONF_DIR
+from nat.quality.config import CHECK_RULES
 from nat.sweeps.cell_hash import cell_hash
 from nat.types import RequestError
 
@@ -147,6 +148,10 @@ def describe_composition_error(error: Exception) -> str:
             if close := difflib.get_close_matches(name, _preset_names(), n=1, cutoff=0.8):
                 return f"{key}: there is no key {name!r} in 'training.sft'. Did you mean training.sft.{close[0]}?"
             return f"{key}: not among the values of this preset; a field of TRL's SFTConfig is added as +{key}=VALUE"
+        if group == "quality" and name in CHECK_RULES:  # of a check that no option speaks of: it is off
+            return (
+                f"{key}: the chosen option of 'quality' does not name this rule, which is off; add it as +{key}=VALUE"
+            )
         return f"{key}: {_near(key)}"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         # The message knows the last part of the key, the error the whole of it (or another key that refers to it).

@@ -38,8 +38,8 @@ from nat.examples.tokenization import chat_format
 from nat.model import ModelConfig, load_model, load_tokenizer, merged, use_threads
 from nat.tracking import METRICS_FILE, Tracker
 from nat.training.checkpoints import CHECKPOINTS, MEETING_PLACE, last_checkpoint
-from nat.training.config import SftTraining, check_sharding
-from nat.training.sft import TrainingResult, sft_config, train
+from nat.training.config import Training, TrainingConfig, check_sharding
+from nat.training.objectives import TrainingResult, objective_of
 from nat.types import Example, RequestError, StageError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ LOGGED_CHARACTERS = 20_000  # of the workers' output, where one failed
 def train_in_processes(
     examples: Sequence[Example],
     model_config: ModelConfig,
-    config: SftTraining,
+    config: Training,
     *,
     seed: int,
     device: Literal["cpu", "cuda"],
@@ -60,7 +60,7 @@ def train_in_processes(
     tracker: Tracker,
     resume: bool,
 ) -> tuple[TrainingResult, Any]:
-    """As `nat.training.sft.train`, in `config.processes` processes; also returns the trained model, adapters merged.
+    """As the objective's `train`, in `config.processes` processes; also returns the trained model, adapters merged.
 
     Each step takes per_device_train_batch_size x gradient_accumulation_steps examples from every process.
 
@@ -227,12 +227,13 @@ def _work(run_dir: Path, place: Path, rank: int) -> None:
     job = json.loads((place / "job.json").read_text(encoding="utf-8"))
     # Through JSON, as in nat.config.loading: strict types take arrays for tuples then.
     model_config = TypeAdapter(ModelConfig).validate_json(json.dumps(job["model"]), strict=True)
-    config = TypeAdapter(SftTraining).validate_json(json.dumps(job["training"]), strict=True)
+    config: Any = TypeAdapter(TrainingConfig).validate_json(json.dumps(job["training"]), strict=True)
+    objective = objective_of(config)
     seed, device = job["seed"], job["device"]
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     use_threads(model_config.threads)
-    size = sft_config(config, seed, run_dir / CHECKPOINTS, device).world_size
+    size = objective.meet(config, seed=seed, device=device, run_dir=run_dir)
     if size != config.processes:  # some launchers start one process and say nothing
         raise StageError(f"training.processes={config.processes}: {size} came together")
     examples, _ = decode_examples((place / "examples.npz").read_bytes())
@@ -240,7 +241,7 @@ def _work(run_dir: Path, place: Path, rank: int) -> None:
     tracker: Any = events
     is_sharded = config.sharding != "none"
     model = _load_to_shard(model_config, seed, rank) if is_sharded else load_model(model_config, device, seed)
-    result = train(
+    result = objective.train(
         model,
         chat_format(load_tokenizer(model_config)),
         examples,

@@ -11,31 +11,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic.dataclasses import dataclass
-
 from nat.core.progress import Advance, progress
 from nat.examples.tokenization import ChatFormat, trained_token_count
 from nat.tracking import Tracker
 from nat.training.checkpoints import CHECKPOINTS, _state, last_checkpoint
-from nat.training.config import _SET_ELSEWHERE, NoTraining, SftTraining, Training, TrainingConfig
+from nat.training.config import _SET_ELSEWHERE, SftTraining, Training
+from nat.training.objectives import TrainingResult
 from nat.types import Example, RequestError
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training did.
-
-    `steps` are the optimiser's, `resumed_from` the step of the checkpoint it went on from (0: from the start),
-    `seconds` this process's wall time, `tokens` all tokens the model read (no padding) and `trained_tokens` those that
-    carried loss, both over the whole training; `metrics` is the last logged line (`loss`, `loss/correct`, ...).
-    """
-
-    steps: int
-    resumed_from: int
-    seconds: float
-    tokens: int
-    trained_tokens: int
-    metrics: dict[str, float]
 
 
 def sft_config(config: SftTraining, seed: int, output_dir: Path, device: Literal["cpu", "cuda"]) -> Any:
@@ -123,7 +105,7 @@ def train(
     model: Any,
     format: ChatFormat,
     examples: Sequence[Example],
-    config: TrainingConfig,
+    config: SftTraining,
     *,
     seed: int,
     device: Literal["cpu", "cuda"],
@@ -147,8 +129,6 @@ def train(
     Raises:
         RequestError: a setting that cannot be used. StageError: the loss is no longer a number.
     """
-    if isinstance(config, NoTraining):
-        return TrainingResult(0, 0, 0.0, 0, 0, {})
     if not any(trained_token_count(example) for example in examples):
         raise RequestError("training: no example has a token to train")
     import torch
@@ -199,6 +179,14 @@ def train(
         trained_tokens=int(metrics.get("trained_tokens", 0)),
         metrics=metrics,
     )
+
+
+def meet(config: SftTraining, *, seed: int, device: Literal["cpu", "cuda"], run_dir: Path) -> int:
+    """In one of several processes: wait for the others, as `training.sft` says (`ddp_timeout`, ...); their number.
+
+    Raises RequestError as `sft_config` does.
+    """
+    return sft_config(config, seed, run_dir / CHECKPOINTS, device).world_size
 
 
 def _one_line(error: Exception) -> str:

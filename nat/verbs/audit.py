@@ -23,7 +23,7 @@ per_question    {number of trajectories on one question: number of such question
 lengths         {unit: {class: {n, median, p90, maximum, edges, counts}}}; units are tokens, characters, turns
 tokens          {limit, sampled}: `sampled` is null where all were counted, `limit` null where none were
 findings        [{name, severity, count, of, unit, says, remedy, sightings, details}], errors first; a sighting is
-                {where, id, excerpt, message, span}. Names: those of nat.quality.marks.CHECKS, and bad_rows,
+                {where, id, excerpt, message, span}. Names: those of nat.quality.checks.CHECKS, and bad_rows,
                 exact_duplicates, near_duplicates, same_id_other_text, same_text_other_id, same_question_other_id,
                 repeated_questions, conflicting_labels, label_disagreement, evaluation_overlap,
                 evaluation_near_overlap, label_leak, skew, too_long, one_class, infrastructure, no_agent_turn

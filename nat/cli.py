@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nat import __version__
 from nat.auditing.summary import summary
+from nat.config.options import store
 from nat.config.tree import check_search
 from nat.core import interrupts
 from nat.core.paths import CONF_DIR
@@ -200,6 +201,7 @@ def _hydra(argv: Sequence[str]) -> int:
     """Let Hydra run `nat.sweeps.cells.run_cell` once per cell."""
     import hydra
 
+    store()
     sys.argv = ["nat train", *argv]
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()
     return 0

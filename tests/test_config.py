@@ -13,6 +13,7 @@ from nat import cli
 from nat.config.kinds import kinds
 from nat.config.loading import load
 from nat.sweeps import composition
+from nat.trajectories.detection import FORMATS
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.test_experiments import CELLS, SWEEPS
@@ -41,7 +42,10 @@ def test_the_default_is_nat_at_one_to_one_on_the_built_in_world():
     assert (config.model.name, config.training.objective, config.seed) == ("tiny", "sft", 0)
 
 
-GROUPS = sorted(path.parent.name + "=" + path.stem for path in (ROOT / "conf").glob("*/*.yaml"))
+GROUPS = sorted(
+    {path.parent.name + "=" + path.stem for path in (ROOT / "conf").glob("*/*.yaml")}
+    | {f"trajectories={format.name}" for format in FORMATS}
+)
 
 
 @pytest.mark.parametrize("option", [option for option in GROUPS if not option.startswith(("hydra", "experiment"))])

@@ -104,15 +104,11 @@ def test_formats_that_are_listed_exist():
 
 
 def test_options_that_are_listed_exist():
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-
-    from nat.config.loading import CONF_DIR
 
     rows = table("docs/configuration.md", "## Groups")
     assert {"trajectories", "mixing", "training"} <= {code(row[0])[0] for row in rows}
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with composition.shipped_configuration():
         loader = GlobalHydra.instance().config_loader()
         for group, options, *_ in rows:
             there = loader.get_group_options(code(group)[0])

@@ -110,15 +110,14 @@ def test_a_format_is_one_file(tmp_path):
     write(tmp_path / "mine.jsonl", good, {**good, "asks": "What is 3+5?", "good": False}, {**good, "says": 7})
     for option in ([], ["trajectories=scratch"]):
         done = nat_with_scratch(tmp_path, "audit", "mine.jsonl", "quality=none", "audit.output=said", *option)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         audit = json.loads((tmp_path / "said" / "audit.json").read_text())
         (file,) = audit["files"]
         assert (file["format"], file["rows"], file["trajectories"], file["bad_rows"]) == ("scratch", 3, 2, 1)
         kept = [json.loads(line) for line in (tmp_path / "said" / "clean.jsonl").read_text().splitlines()]
         assert [row["question"] for row in kept] == ["What is 3+4?", "What is 3+5?"]
-    composed = nat_with_scratch(
-        tmp_path, "train", *option, "trajectories.path=mine.jsonl", "--cfg=job", "-ptrajectories"
-    )
+    shown = ("--cfg=job", "--package=trajectories")
+    composed = nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.path=mine.jsonl", *shown)
     assert yaml.safe_load(composed.stdout) == {
         "kind": "scratch", "path": "mine.jsonl", "label": None, "on_bad_row": "error"
     }  # fmt: skip

@@ -68,7 +68,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownPicture:
     alternative: str
     caption: str
     svg: str  # base64
@@ -214,14 +214,16 @@ def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
 # ---- pictures and tables ----
 
 
-def _pictures(comparison: Comparison, means: Mapping[str, Mean | None], pictures: Mapping[str, Drawn]) -> list[Picture]:
+def _pictures(
+    comparison: Comparison, means: Mapping[str, Mean | None], pictures: Mapping[str, Drawn]
+) -> list[ShownPicture]:
     rated = [(mean.value, arm.label) for arm in comparison.arms if (mean := means[arm.label]) is not None]
     extremes = ""
     if rated:
         (low, worst), (high, best) = min(rated), max(rated)
         extremes = f" Success goes from {low:.3f} ({worst}) to {high:.3f} ({best}); the table of arms has all figures."
     return [
-        Picture(f"{one.alternative}.{extremes}", one.caption, base64.b64encode(one.svg.read_bytes()).decode())
+        ShownPicture(f"{one.alternative}.{extremes}", one.caption, base64.b64encode(one.svg.read_bytes()).decode())
         for one in pictures.values()
     ]
 

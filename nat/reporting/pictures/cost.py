@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.comparison.types import Arm, Comparison
 from nat.reporting.pictures.looks import (
@@ -16,9 +16,6 @@ from nat.reporting.pictures.looks import (
     series_looks,
 )
 from nat.runs.results import Results
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = 7
 ALTERNATIVE = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nat.comparison.means import Mean, arm_mean
 from nat.comparison.types import Arm, Comparison
@@ -24,9 +23,6 @@ from nat.reporting.pictures.looks import (
     _success_label,
     series_looks,
 )
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = 4
 ALTERNATIVE = "Point plots of the success rate, one panel an environment and one row an arm"

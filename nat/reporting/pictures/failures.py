@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from nat.comparison.means import outcome_shares
 from nat.comparison.types import Comparison
@@ -18,9 +17,6 @@ from nat.reporting.pictures.looks import (
     _rows_axes,
     _spread,
 )
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = 5
 ALTERNATIVE = "Stacked bars of how episodes ended, one row an arm"

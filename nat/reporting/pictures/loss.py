@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.comparison.types import Comparison
 from nat.core.methods import Look
 from nat.reporting.pictures.looks import MOST_PANELS, Picture, Row, _class_looks, _figure, _head, _shown, _spread
 from nat.runs.packed import RunFiles
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = 6
 ALTERNATIVE = "Small line charts of the training loss by class"

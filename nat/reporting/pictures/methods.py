@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.comparison.arms import references_of
 from nat.comparison.means import arm_mean
@@ -24,9 +24,6 @@ from nat.reporting.pictures.looks import (
     _success_label,
     series_looks,
 )
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = 2
 ALTERNATIVE = "Bar chart of the success rate of each method"

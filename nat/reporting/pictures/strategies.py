@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.comparison.types import Comparison
 from nat.core.methods import shown as shown_method
@@ -23,9 +23,6 @@ from nat.reporting.pictures.looks import (
     _success_label,
     series_looks,
 )
-
-if TYPE_CHECKING:
-    pass
 
 PLACE = 3
 ALTERNATIVE = "Forest plot of the success rate under each conditioning text"

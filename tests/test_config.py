@@ -136,8 +136,7 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
         ),
         (
             ["trajectories.path=mine.jsonl"],
-            "trajectories.path: the chosen option of 'trajectories' has no such key; trajectories=alpaca, auto, chat, "
-            "gsm8k_solutions, jsonl, nat, react and sharegpt have it.",
+            "trajectories.path: the chosen option of 'trajectories' has no such key; {files}.",
         ),
         (["training=none", "training.max_steps=3"], "training.max_steps: {no training} has no such key; {trains}."),
         (
@@ -179,11 +178,14 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
     ],
 )
 def test_a_key_of_another_kind_is_answered_with_the_options_that_have_it(overrides, message):
+    *others, last = sorted(["auto", *(format.name for format in FORMATS)])
+    assert {"alpaca", "chat", "gsm8k_solutions", "jsonl", "nat", "react", "sharegpt"} <= {*others, last}
     expected = (
         message.replace("{bm25 and replay}", "search=bm25 and search=replay have it")
         .replace("{no training}", "the chosen option of 'training'")
         .replace("{prompted}", "collect=model and collect=openai have it")
         .replace("{trains}", "training=paper and training=sft have it")
+        .replace("{files}", f"trajectories={', '.join(others)} and {last} have it")
     )
     assert refused(*overrides) == expected
 
@@ -416,7 +418,7 @@ def test_a_tree_with_a_missing_group_is_refused():
 
 def test_configuration_is_checked_without_torch_and_templates():
     code = (
-        "import sys; from nat import composition; composition.plan(['mixing.ratio=1:2']);"
+        "import sys; from nat.sweeps import composition; composition.plan(['mixing.ratio=1:2']);"
         "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy', 'jinja2'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

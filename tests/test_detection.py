@@ -121,14 +121,16 @@ def test_a_format_is_one_file(tmp_path):
     assert yaml.safe_load(composed.stdout) == {
         "kind": "scratch", "path": "mine.jsonl", "label": None, "on_bad_row": "error"
     }  # fmt: skip
+    options = ", ".join(sorted([*shipped("trajectories"), "scratch"]))
     assert nat_with_scratch(tmp_path, "train", "trajectories=scratsh").stderr == (
-        "error: trajectories=scratsh: there is no such option.\ntrajectories can be: alpaca, arithmetic, auto, chat, "
-        "gsm8k_solutions, jsonl, nat, react, scratch, scripted, sharegpt\n"
+        f"error: trajectories=scratsh: there is no such option.\ntrajectories can be: {options}\n"
     )
-    assert nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.kind=x").stderr == (
-        "error: trajectories.kind='x': it must be one of 'scripted', 'jsonl', 'react', 'gsm8k_solutions', 'sharegpt', "
-        "'chat', 'alpaca', 'scratch', 'auto', 'nat'\n"
-    )
+    assert f"\ntrajectories: {options}\n" in nat_with_scratch(tmp_path, "train", "--help").stdout
+    refused = nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.kind=x").stderr
+    said, _, names = refused.partition(" must be one of ")
+    assert said == "error: trajectories.kind='x': it"
+    kinds = [name.strip("'\\n") for name in names.split(", ")]
+    assert sorted(kinds) == sorted(["scripted", "auto", "scratch", *(format.name for format in FORMATS)])
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -187,7 +189,7 @@ def test_what_no_format_recognises(tmp_path):
         detect(path)
     assert str(error.value) == (
         f"{path}: no format recognises its records; their keys: qid, question, answer.\n"
-        "Known are jsonl, nat, react, gsm8k_solutions, sharegpt, chat, alpaca. Name the one it is (trajectories=chat), "
+        f"Known are {', '.join(format.name for format in FORMATS)}. Name the one it is (trajectories=chat), "
         "write records as nat/trajectories/formats/native.py shows, or leave the file out."
     )
 

@@ -18,7 +18,7 @@ from nat.comparison.types import Arm, RunResult
 from nat.config.loading import load
 from nat.environments.worlds.earning import generate_questions
 from nat.environments.worlds.worlds import is_world
-from nat.reporting.write import write
+from nat.reporting.write import report
 from nat.runs.outcomes import Answer, read_outcomes
 from nat.runs.packed import RunFiles, runs_below
 from nat.sweeps import composition, sweep
@@ -71,7 +71,7 @@ def test_a_committed_report_is_what_its_cells_say(tmp_path, name):
         }
 
     copied = shutil.copytree(EXPERIMENTS / name, tmp_path / name, ignore=ignore)
-    write(copied)
+    report(copied)
     committed = (EXPERIMENTS / name / "report.md").read_text()
     assert without_new_pictures((copied / "report.md").read_text(), committed) == committed
     for file in ("arms.csv", "results.csv"):

@@ -9,7 +9,7 @@ import pytest
 
 from nat import cli
 from nat.comparison.cells import read
-from nat.reporting.write import write
+from nat.reporting.write import report
 from nat.runs.packed import look_below, pack, packed_runs, run_files, runs_below
 from nat.sweeps import composition, sweep
 from nat.types import RequestError
@@ -125,7 +125,7 @@ def test_a_directory_without_a_completed_cell_is_refused(tmp_path):
 def reported(directory: Path) -> dict[str, bytes]:
     """Everything that `nat report` writes, by name."""
     before = set(directory.iterdir())
-    write(directory)
+    report(directory)
     return {path.name: path.read_bytes() for path in set(directory.iterdir()) - before}
 
 

@@ -18,7 +18,7 @@ from nat.reporting.pictures.draw import Drawn, draw, found
 from nat.reporting.pictures.looks import series_looks
 from nat.reporting.pictures.loss import read_losses
 from nat.reporting.pictures.methods import verdict_arms
-from nat.reporting.write import write
+from nat.reporting.write import report
 from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
 from nat.runs.results import Results
@@ -320,19 +320,19 @@ def draw(comparison, rows):
 def test_a_picture_is_one_file(tmp_path, monkeypatch):
     write_cell(tmp_path / "s" / "p", "positive_only", "1100")
     write_cell(tmp_path / "s" / "n", "nut", "1110", negatives=400)
-    write(tmp_path / "s")
+    report(tmp_path / "s")
     committed = (tmp_path / "s" / "report.md").read_text()
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "scratch.py").write_text(SCRATCH)
     monkeypatch.setattr(pictures, "__path__", [*pictures.__path__, str(tmp_path / "more")])
     try:
-        said = write(tmp_path / "s")
+        said = report(tmp_path / "s").text
     finally:
         sys.modules.pop(f"{pictures.__name__}.scratch", None)
     assert "methods.png/svg, scratch.png/svg, failures.png/svg" in said
     assert "positive_only, 100 positives and nut 1:4, 100 positives" in texts_of(tmp_path / "s" / "scratch.svg")
-    report = (tmp_path / "s" / "report.md").read_text()
-    assert report.splitlines()[report.splitlines().index("## Pictures") + 2 :][:2] == [
+    later = (tmp_path / "s" / "report.md").read_text()
+    assert later.splitlines()[later.splitlines().index("## Pictures") + 2 :][:2] == [
         "![scratch](scratch.svg)",
         "![failures](failures.svg)",
     ]
@@ -342,8 +342,8 @@ def test_a_picture_is_one_file(tmp_path, monkeypatch):
     places = [page.index(f"<figcaption>{words}") for words in ("Success by arm", "Arms, as", "How episodes ended")]
     assert places == sorted(places)
     # A report that was committed before is still what its cells say.
-    assert report != committed
-    assert without_new_pictures(report, committed) == committed
+    assert later != committed
+    assert without_new_pictures(later, committed) == committed
 
 
 def test_only_new_pictures_are_left_out_of_a_comparison_with_a_committed_report():

@@ -1,6 +1,7 @@
 """Sweeps as `nat` leaves them on disk, with answers that a test has planted."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,10 @@ def plan(directory: Path, names: Iterable[str], hashes: bool = True) -> None:
     """A `sweep.json` that plans these cells."""
     cells = [{"name": name, **({"cell": f"{name:->16}"[-16:]} if hashes else {})} for name in names]
     (directory / "sweep.json").write_text(json.dumps({"cells": cells}))
+
+
+def without_new_pictures(report: str, committed: str) -> str:
+    """A report.md without the pictures that the committed one has not: they came to `nat report` later."""
+    had = committed.splitlines()
+    kept = "\n".join(line for line in report.split("\n") if not line.startswith("![") or line in had)
+    return re.sub(r"^## Pictures\n\n(\n|\Z)", "", kept, flags=re.MULTILINE)

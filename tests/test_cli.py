@@ -14,7 +14,7 @@ VERBS = PACKAGE / "verbs"
 def test_help_names_every_verb_and_imports_nothing_heavy():
     code = (
         "import sys; from nat import cli; code = cli.run(['--help']);"
-        f"loaded = {HEAVY | {'hydra', 'pydantic', 'nat.verbs', 'nat.config'}!r} & set(sys.modules);"
+        f"loaded = {HEAVY | {'hydra', 'pydantic', 'nat.verbs', 'nat.config', 'nat.trajectories'}!r} & set(sys.modules);"
         "print(loaded, file=sys.stderr); sys.exit(code)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ from nat import cli
 from nat.config.kinds import kinds
 from nat.config.loading import load
 from nat.sweeps import composition
+from nat.trajectories.detection import FORMATS
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.test_experiments import CELLS, SWEEPS
@@ -41,7 +42,10 @@ def test_the_default_is_nat_at_one_to_one_on_the_built_in_world():
     assert (config.model.name, config.training.objective, config.seed) == ("tiny", "sft", 0)
 
 
-GROUPS = sorted(path.parent.name + "=" + path.stem for path in (ROOT / "conf").glob("*/*.yaml"))
+GROUPS = sorted(
+    {path.parent.name + "=" + path.stem for path in (ROOT / "conf").glob("*/*.yaml")}
+    | {f"trajectories={format.name}" for format in FORMATS}
+)
 
 
 @pytest.mark.parametrize("option", [option for option in GROUPS if not option.startswith(("hydra", "experiment"))])
@@ -132,8 +136,7 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
         ),
         (
             ["trajectories.path=mine.jsonl"],
-            "trajectories.path: the chosen option of 'trajectories' has no such key; trajectories=alpaca, auto, chat, "
-            "gsm8k_solutions, jsonl, nat, react and sharegpt have it.",
+            "trajectories.path: the chosen option of 'trajectories' has no such key; {files}.",
         ),
         (["training=none", "training.max_steps=3"], "training.max_steps: {no training} has no such key; {trains}."),
         (
@@ -175,11 +178,14 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
     ],
 )
 def test_a_key_of_another_kind_is_answered_with_the_options_that_have_it(overrides, message):
+    *others, last = sorted(["auto", *(format.name for format in FORMATS)])
+    assert {"alpaca", "chat", "gsm8k_solutions", "jsonl", "nat", "react", "sharegpt"} <= {*others, last}
     expected = (
         message.replace("{bm25 and replay}", "search=bm25 and search=replay have it")
         .replace("{no training}", "the chosen option of 'training'")
         .replace("{prompted}", "collect=model and collect=openai have it")
         .replace("{trains}", "training=paper and training=sft have it")
+        .replace("{files}", f"trajectories={', '.join(others)} and {last} have it")
     )
     assert refused(*overrides) == expected
 

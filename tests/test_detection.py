@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,13 @@ import yaml
 from pydantic import TypeAdapter
 
 from nat.config.kinds import kinds
+from nat.config.options import shipped
 from nat.core.rows.bad import BadRow, DroppedRow, refuse
 from nat.trajectories import reading as trajectories
 from nat.trajectories.config import TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.detection import FORMATS, detect
 from nat.trajectories.reading import Row
 from nat.types import RequestError
-from tests.conftest import ROOT
 
 ACTION = {"role": "assistant", "content": "Thought: Add.\nAction: finish[7]"}
 ASKED = {"role": "user", "content": "What is 3+4?"}
@@ -38,8 +40,7 @@ RECORDS = {
 
 
 def config(path: str | list[str], **changes) -> TrajectoryFiles:
-    option = ROOT / "conf" / "trajectories" / f"{changes.get('kind', 'auto')}.yaml"
-    values = yaml.safe_load(option.read_text())
+    values = shipped("trajectories")[changes.get("kind", "auto")]
     return TypeAdapter(TrajectoriesConfig).validate_json(json.dumps({**values, "path": path, **changes}), strict=True)
 
 
@@ -49,12 +50,87 @@ def write(path: Path, *records: object) -> Path:
     return path
 
 
-def test_every_format_has_a_name_in_the_config_and_a_file_of_values():
+def test_every_format_is_a_kind_and_an_option_with_the_values_of_auto():
     names = [format.name for format in FORMATS]
-    assert names == list(RECORDS)
+    assert [name for name in names if name in RECORDS] == list(RECORDS)
     assert {"scripted", "auto", *names} == set(kinds()["trajectories"].keys)
-    for name in ("auto", *names):
-        assert yaml.safe_load((ROOT / "conf" / "trajectories" / f"{name}.yaml").read_text())["kind"] == name
+    assert {"arithmetic", "scripted", "auto", *names} == set(shipped("trajectories"))
+    values = {"path": None, "label": None, "on_bad_row": "error"}
+    for name in ("jsonl", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"):
+        assert shipped("trajectories")[name] == {"kind": name, **values}
+    for name in ("auto", "nat"):
+        assert shipped("trajectories")[name] == {"kind": name, **values, "questions": None}
+
+
+SCRATCH = '''
+"""Questions and answers in two columns of text: {"asks": "What is 3+4?", "says": "It is 7.", "good": true}"""
+
+from functools import partial
+
+from nat.core.questions import question_id
+from nat.core.rows.bad import refuse
+from nat.core.rows.json_lines import readable, require
+from nat.core.rows.json_records import read_records
+from nat.types import Message, Outcome, Trajectory
+
+NAME = "scratch"
+PLACE = 8
+
+
+def recognises(value):
+    return "asks" in value and "says" in value
+
+
+def read(path, label="", on_bad=refuse, needs_label=True):
+    return readable(read_records(path, on_bad), partial(_trajectory, label or path.stem), on_bad)
+
+
+def _trajectory(file, where, record):
+    asks, says, good = (require(record.value, key, type_, where) for key, type_ in KEYS.items())
+    id = f"{file}:{where.rpartition(':')[2]}"
+    return Trajectory(id, question_id(asks), asks, (Message("assistant", says),), Outcome(good, float(good)), file)
+
+
+KEYS = {"asks": str, "says": str, "good": bool}
+'''
+
+
+def nat_with_scratch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`nat`, with one more file among those of nat/trajectories/formats."""
+    code = (
+        f"import sys; import nat.trajectories.formats as formats; formats.__path__.append({str(folder)!r});"
+        f"from nat.cli import run; sys.exit(run({list(arguments)!r}))"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def test_a_format_is_one_file(tmp_path):
+    (tmp_path / "scratch.py").write_text(SCRATCH)
+    good = {"asks": "What is 3+4?", "says": "It is 7.", "good": True}
+    write(tmp_path / "mine.jsonl", good, {**good, "asks": "What is 3+5?", "good": False}, {**good, "says": 7})
+    for option in ([], ["trajectories=scratch"]):
+        done = nat_with_scratch(tmp_path, "audit", "mine.jsonl", "quality=none", "audit.output=said", *option)
+        assert done.returncode == 0, done.stderr
+        audit = json.loads((tmp_path / "said" / "audit.json").read_text())
+        (file,) = audit["files"]
+        assert (file["format"], file["rows"], file["trajectories"], file["bad_rows"]) == ("scratch", 3, 2, 1)
+        kept = [json.loads(line) for line in (tmp_path / "said" / "clean.jsonl").read_text().splitlines()]
+        assert [row["question"] for row in kept] == ["What is 3+4?", "What is 3+5?"]
+    shown = ("--cfg=job", "--package=trajectories")
+    composed = nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.path=mine.jsonl", *shown)
+    assert yaml.safe_load(composed.stdout) == {
+        "kind": "scratch", "path": "mine.jsonl", "label": None, "on_bad_row": "error"
+    }  # fmt: skip
+    options = ", ".join(sorted([*shipped("trajectories"), "scratch"]))
+    assert nat_with_scratch(tmp_path, "train", "trajectories=scratsh").stderr == (
+        f"error: trajectories=scratsh: there is no such option.\ntrajectories can be: {options}\n"
+    )
+    assert f"\ntrajectories: {options}\n" in nat_with_scratch(tmp_path, "train", "--help").stdout
+    refused = nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.kind=x").stderr
+    said, _, names = refused.partition(" must be one of ")
+    assert said == "error: trajectories.kind='x': it"
+    kinds = [name.strip("'\\n") for name in names.split(", ")]
+    assert sorted(kinds) == sorted(["scripted", "auto", "scratch", *(format.name for format in FORMATS)])
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -113,7 +189,7 @@ def test_what_no_format_recognises(tmp_path):
         detect(path)
     assert str(error.value) == (
         f"{path}: no format recognises its records; their keys: qid, question, answer.\n"
-        "Known are jsonl, nat, react, gsm8k_solutions, sharegpt, chat, alpaca. Name the one it is (trajectories=chat), "
+        f"Known are {', '.join(format.name for format in FORMATS)}. Name the one it is (trajectories=chat), "
         "write records as nat/trajectories/formats/native.py shows, or leave the file out."
     )
 

@@ -13,11 +13,12 @@ from nat.core.statistics import crossed_difference
 from nat.reporting import text as report_text
 from nat.reporting import write as writing
 from nat.reporting.page import page
-from nat.reporting.pictures.draw import draw
+from nat.reporting.pictures.draw import Drawn, draw
 from nat.reporting.write import report, standard
 from nat.runs.directory import read_results, write_results
 from nat.runs.outcomes import Outcomes, save_outcomes
 from tests.sweeps_for_tests import outcomes, write_cell
+from tests.test_pictures import of_these
 
 
 def cell(
@@ -74,9 +75,9 @@ def two_environments(directory: Path) -> Path:
 def undrawn(monkeypatch):
     """Drawing takes seconds; which pictures there are is told by their names."""
 
-    def names(comparison: Comparison, directory: Path) -> dict[str, tuple[Path, Path]]:
+    def names(comparison: Comparison, directory: Path) -> dict[str, Drawn]:
         there = ["methods", *["environments"] * (comparison.environments is not None)]
-        return {name: (directory / f"{name}.png", directory / f"{name}.svg") for name in there}
+        return {name: Drawn(directory / f"{name}.png", directory / f"{name}.svg", name, name) for name in there}
 
     monkeypatch.setattr(writing.pictures, "draw", names)
     monkeypatch.setattr(writing.report_page, "page", lambda *_: "")
@@ -110,12 +111,12 @@ def test_the_report_has_a_table_of_environments(tmp_path):
 def test_the_page_has_the_table_and_the_picture(tmp_path):
     comparison = compared(two_environments(tmp_path / "s"))
     drawn = draw(replace(comparison, arms=()), tmp_path)  # this picture alone
-    assert list(drawn) == ["environments"]
+    assert of_these(drawn) == ["environments"]
     text = page(comparison, drawn, 0)
     assert '<a href="#environments">Environments</a>' in text
     assert '<td class="number" data-sort="0.625">0.625</td>' in text
     assert "Success in each environment that the models were asked in" in text
-    picture = drawn["environments"][1].read_text()
+    picture = drawn["environments"].svg.read_text()
     for words in ("arithmetic", "larger", "nat suffix 1:4, 100 positives", "4 questions, 2 seeds"):
         assert words in picture
 
@@ -289,7 +290,7 @@ def test_arms_of_other_environments_have_no_mean_over_all(tmp_path):
     _, rows = report_text.environment_columns(comparison.environments)
     assert rows[0] == ["positive_only, 100 positives", "1", "0.500", "0.250", "-", "-"]
     assert rows[1] == ["nat suffix 1:4, 100 positives", "1", "0.750", "0.500", "1.000", "0.750"]
-    (png, _) = draw(replace(comparison, arms=()), tmp_path)["environments"]
+    png = draw(replace(comparison, arms=()), tmp_path)["environments"].png
     assert png.is_file()
 
 

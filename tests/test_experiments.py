@@ -25,6 +25,7 @@ from nat.sweeps import composition, sweep
 from nat.sweeps.cell_hash import cell_hash
 from nat.sweeps.former_cells import former_configuration
 from tests.conftest import ROOT
+from tests.sweeps_for_tests import without_new_pictures
 
 # folder of the cells: the command that goes on with them; None where more than one command makes them
 SWEEPS = {
@@ -71,7 +72,9 @@ def test_a_committed_report_is_what_its_cells_say(tmp_path, name):
 
     copied = shutil.copytree(EXPERIMENTS / name, tmp_path / name, ignore=ignore)
     report(copied)
-    for file in ("report.md", "arms.csv", "results.csv"):
+    committed = (EXPERIMENTS / name / "report.md").read_text()
+    assert without_new_pictures((copied / "report.md").read_text(), committed) == committed
+    for file in ("arms.csv", "results.csv"):
         assert (copied / file).read_text() == (EXPERIMENTS / name / file).read_text(), file
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from nat.comparison.means import arm_mean, outcome_shares
 from nat.comparison.types import Arm, Comparison, Contrast, Finding, RunResult
 from nat.core.questions import question_id
 from nat.core.statistics import CrossedDifference
-from nat.reporting.pictures.draw import draw
+from nat.reporting import pictures
+from nat.reporting.pictures.draw import Drawn, draw, found
 from nat.reporting.pictures.looks import series_looks
 from nat.reporting.pictures.loss import read_losses
 from nat.reporting.pictures.methods import verdict_arms
+from nat.reporting.write import report
 from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 from nat.types import Message, Outcome, Question, Rollout
-from tests.sweeps_for_tests import passed
+from tests.sweeps_for_tests import passed, without_new_pictures, write_cell
 
 FAILURES = ("wrong_answer", "wrong_answer", "wrong_answer", "tool_error", "out_of_turns", "unparsed_action")
 
@@ -287,26 +290,93 @@ def texts_of(svg: Path) -> str:
     return "\n".join(text for text in ElementTree.parse(svg).getroot().itertext() if text.strip())
 
 
+NAMES = ("negatives", "methods", "strategies", "environments", "failures", "loss", "cost")
+
+
+def of_these(drawn: Mapping[str, Drawn]) -> list[str]:
+    """Those of `NAMES` that were drawn, in their order: a further picture changes nothing about these."""
+    return [name for name in drawn if name in NAMES]
+
+
+def test_the_pictures_in_the_order_of_a_report():
+    assert [name for name in found() if name in NAMES] == list(NAMES)
+
+
+SCRATCH = """
+from matplotlib.figure import Figure
+
+from nat.reporting.pictures.looks import Picture
+
+PLACE = 3
+
+
+def draw(comparison, rows):
+    figure = Figure(figsize=(5.2, 1))
+    figure.text(0, 0, " and ".join(arm.label for arm, _ in rows))
+    return Picture(figure, "The arms in words", "Arms, as they are called.")
+"""
+
+
+def test_a_picture_is_one_file(tmp_path, monkeypatch):
+    write_cell(tmp_path / "s" / "p", "positive_only", "1100")
+    write_cell(tmp_path / "s" / "n", "nut", "1110", negatives=400)
+    report(tmp_path / "s")
+    committed = (tmp_path / "s" / "report.md").read_text()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "scratch.py").write_text(SCRATCH)
+    monkeypatch.setattr(pictures, "__path__", [*pictures.__path__, str(tmp_path / "more")])
+    try:
+        said = report(tmp_path / "s").text
+    finally:
+        sys.modules.pop(f"{pictures.__name__}.scratch", None)
+    assert "methods.png/svg, scratch.png/svg, failures.png/svg" in said
+    assert "positive_only, 100 positives and nut 1:4, 100 positives" in texts_of(tmp_path / "s" / "scratch.svg")
+    later = (tmp_path / "s" / "report.md").read_text()
+    assert later.splitlines()[later.splitlines().index("## Pictures") + 2 :][:2] == [
+        "![scratch](scratch.svg)",
+        "![failures](failures.svg)",
+    ]
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert page.count('<img alt="The arms in words. Success goes from 0.500 (positive_only, 100 positives) to') == 1
+    assert page.count("<figcaption>Arms, as they are called.</figcaption>") == 1
+    places = [page.index(f"<figcaption>{words}") for words in ("Success by arm", "Arms, as", "How episodes ended")]
+    assert places == sorted(places)
+    # A report that was committed before is still what its cells say.
+    assert later != committed
+    assert without_new_pictures(later, committed) == committed
+
+
+def test_only_new_pictures_are_left_out_of_a_comparison_with_a_committed_report():
+    committed = "# s\n\n![methods](methods.svg)\n\n## Arms\n\n| a |\n"
+    assert without_new_pictures(committed, committed) == committed
+    assert without_new_pictures(f"{committed}\n## Pictures\n\n![new](new.svg)\n", committed) == f"{committed}\n"
+    missing = f"{committed}\n## Pictures\n\n![new](new.svg)\n\n## Missing\n\n- a\n"
+    assert without_new_pictures(missing, committed) == f"{committed}\n## Missing\n\n- a\n"
+    other = committed.replace("![methods](methods.svg)", "![methods](other.svg)")
+    assert without_new_pictures(other, committed) != committed
+    assert without_new_pictures("# s\n\n## Arms\n\n| a |\n", committed) != committed
+
+
 @pytest.mark.slow
 def test_a_sweep_gets_all_pictures(tmp_path):
     drawn = draw(planted_sweep(tmp_path / "cells", n_questions=24), tmp_path)
-    assert list(drawn) == ["negatives", "methods", "strategies", "failures", "loss", "cost"]
+    assert of_these(drawn) == ["negatives", "methods", "strategies", "failures", "loss", "cost"]
     for name, files in drawn.items():
-        assert [path.name for path in files] == [f"{name}.png", f"{name}.svg"]
-        assert files[0].read_bytes()[:4] == b"\x89PNG"
-        root = ElementTree.parse(files[1]).getroot()
+        assert [files.png.name, files.svg.name] == [f"{name}.png", f"{name}.svg"]
+        assert files.png.read_bytes()[:4] == b"\x89PNG"
+        root = ElementTree.parse(files.svg).getroot()
         assert root.get("width") == "374.4pt"  # 5.2 inches: its text is still read at the width of a phone
-        assert files[1].stat().st_size < 120_000
-    negatives = texts_of(drawn["negatives"][1])
+        assert files.svg.stat().st_size < 120_000
+    negatives = texts_of(drawn["negatives"].svg)
     for word in ("50 positives", "200 positives", "NUT", "NAT", "1600", "1:8", "24 questions, 3 seeds"):
         assert word in negatives
     assert "inverse" not in negatives  # trained at one ratio only: no line
-    strategies = texts_of(drawn["strategies"][1])
+    strategies = texts_of(drawn["strategies"].svg)
     for word in ("200 positives, 800 negatives", "NUT 0.", "inverse", "prefix_letters", "suffix"):
         assert word in strategies
-    assert "tool error" in texts_of(drawn["failures"][1])
-    assert "incorrect" in texts_of(drawn["loss"][1])
-    assert "trained tokens" in texts_of(drawn["cost"][1])
+    assert "tool error" in texts_of(drawn["failures"].svg)
+    assert "incorrect" in texts_of(drawn["loss"].svg)
+    assert "trained tokens" in texts_of(drawn["cost"].svg)
 
 
 def test_four_methods_with_one_seed_get_their_bars(tmp_path):
@@ -317,8 +387,8 @@ def test_four_methods_with_one_seed_get_their_bars(tmp_path):
         make_arm(make_run(digits("0011111111"), "nat", "suffix", 100, 900), label="nat suffix 1:9"),
     )
     drawn = draw(comparison, tmp_path)
-    assert list(drawn) == ["methods", "failures"]
-    bars = texts_of(drawn["methods"][1])
+    assert of_these(drawn) == ["methods", "failures"]
+    bars = texts_of(drawn["methods"].svg)
     for word in ("base", "positive_only", "nut 1:9", "nat suffix 1:9", "0.800", "10 questions, 1 seed"):
         assert word in bars
     assert "F1" not in bars
@@ -327,7 +397,7 @@ def test_four_methods_with_one_seed_get_their_bars(tmp_path):
 def test_the_score_is_drawn_where_it_differs_from_success(tmp_path):
     answers = {"a": Answer(True, 1.0), "b": Answer(False, 0.5, "wrong_answer")}
     drawn = draw(make_comparison(make_arm(make_run(answers))), tmp_path)
-    assert "F1 0.750" in texts_of(drawn["methods"][1])
+    assert "F1 0.750" in texts_of(drawn["methods"].svg)
 
 
 def test_steps_are_a_cost(tmp_path):
@@ -338,7 +408,7 @@ def test_steps_are_a_cost(tmp_path):
             )
             for place, n in enumerate(steps)
         ]
-        return texts_of(draw(make_comparison(*arms), tmp_path)["cost"][1])
+        return texts_of(draw(make_comparison(*arms), tmp_path)["cost"].svg)
 
     assert "trained tokens (300 optimiser steps each)" in cost(300, 300)
     different = cost(300, 600)
@@ -350,14 +420,14 @@ def test_f1_is_named_only_where_it_is_something_else_than_success(tmp_path):
     graded = make_arm(make_run({"a": Answer(True, 1.0), "b": Answer(False, 0.5, "wrong_answer")}), label="graded")
     plain = make_arm(make_run(digits("10"), "nut", "none"), label="plain")
     drawn = draw(make_comparison(graded, plain), tmp_path)
-    assert texts_of(drawn["methods"][1]).count("F1 0.") == 1
+    assert texts_of(drawn["methods"].svg).count("F1 0.") == 1
 
 
 @pytest.mark.slow
 def test_of_many_arms_those_of_the_verdict_are_drawn(tmp_path):
     comparison = planted_sweep(tmp_path / "cells", n_questions=12)
     drawn = draw(comparison, tmp_path)
-    bars = texts_of(drawn["methods"][1])
+    bars = texts_of(drawn["methods"].svg)
     assert "Success of the verdict's arms and their references" in bars
     # The findings' arms, that of the other number of positives, and their references.
     shown = {"nat suffix 1:4, 200 positives", "nut 1:4, 200 positives", "nat suffix 1:4, 50 positives"}
@@ -373,7 +443,7 @@ def test_a_line_starts_at_the_positives_alone_of_its_own_text(tmp_path):
     arms = [make_arm(make_run(digits("0001"), "positive_only", "none", 10, 0))]
     arms += [make_arm(make_run(digits("0111"), "nut", "none", 10, count)) for count in (10, 20)]
     drawn = draw(make_comparison(*arms), tmp_path)
-    assert {"0", "1:0", "10", "1:1", "20", "1:2"} <= set(texts_of(drawn["negatives"][1]).split())
+    assert {"0", "1:0", "10", "1:1", "20", "1:2"} <= set(texts_of(drawn["negatives"].svg).split())
 
 
 def test_counts_a_few_trajectories_apart_share_a_panel_and_files_are_the_same_each_time(tmp_path):
@@ -383,11 +453,12 @@ def test_counts_a_few_trajectories_apart_share_a_panel_and_files_are_the_same_ea
     (tmp_path / "again").mkdir()
     drawn, again = draw(make_comparison(*arms), tmp_path), draw(make_comparison(*arms), tmp_path / "again")
     for name, files in drawn.items():  # equal results, equal files
-        assert [path.read_bytes() for path in files] == [path.read_bytes() for path in again[name]]
-    words = texts_of(drawn["negatives"][1])
+        assert files.png.read_bytes() == again[name].png.read_bytes()
+        assert files.svg.read_bytes() == again[name].svg.read_bytes()
+    words = texts_of(drawn["negatives"].svg)
     assert "200 positives" in words
     assert "199 positives" not in words
-    assert "200 positives, 400 negatives" in texts_of(drawn["strategies"][1])
+    assert "200 positives, 400 negatives" in texts_of(drawn["strategies"].svg)
 
 
 def test_names_from_outside_are_text(tmp_path):
@@ -400,9 +471,9 @@ def test_names_from_outside_are_text(tmp_path):
         for count in (5, 10, 20)
     ]
     drawn = draw(make_comparison(*arms), tmp_path)
-    for _, svg in drawn.values():
-        assert not list(ElementTree.parse(svg).getroot().iter("{http://www.w3.org/2000/svg}script"))
-    assert "<script>alert(1)</script>" in texts_of(drawn["methods"][1])
+    for files in drawn.values():
+        assert not list(ElementTree.parse(files.svg).getroot().iter("{http://www.w3.org/2000/svg}script"))
+    assert "<script>alert(1)</script>" in texts_of(drawn["methods"].svg)
 
 
 def test_nothing_evaluated_draws_nothing(tmp_path):

@@ -18,6 +18,7 @@ from nat import cli
 from nat.config.errors import field_names
 from nat.config.loading import load
 from nat.config.tree import Config
+from nat.reporting.pictures.draw import found as found_pictures
 from nat.sweeps import composition
 from nat.trajectories.detection import FORMATS
 from nat.trajectories.formats import native
@@ -116,15 +117,11 @@ def test_formats_that_are_listed_exist():
 
 
 def test_options_that_are_listed_exist():
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-
-    from nat.core.paths import CONF_DIR
 
     rows = table("docs/configuration.md", "## Groups")
     assert {"trajectories", "mixing", "training"} <= {code(row[0])[0] for row in rows}
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with composition.shipped_configuration():
         loader = GlobalHydra.instance().config_loader()
         for group, options, *_ in rows:
             there = loader.get_group_options(code(group)[0])
@@ -436,7 +433,8 @@ def test_the_files_of_a_report_are_those_of_the_manual(outputs_of_a_sweep):
     sweep = outputs_of_a_sweep / "sweeps" / "demo"
     listed = first_words("docs/sweeps.md", "## The report")
     files = {name for name in listed if "." in name}
-    pictures = {f"{name}{suffix}" for name in listed - files for suffix in (".png", ".svg")}
+    assert listed - files <= set(found_pictures())
+    pictures = {f"{name}{suffix}" for name in found_pictures() for suffix in (".png", ".svg")}
     cells = {path.name for path in sweep.iterdir() if path.is_dir()}
     assert _unlisted(sweep, files | pictures | cells) == {"sweep.json"}
     assert all((sweep / name).exists() for name in files)

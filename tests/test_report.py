@@ -9,6 +9,7 @@ from nat.comparison.compare import compare, without_paths
 from nat.comparison.types import Comparison
 from nat.reporting import text as report_text
 from nat.reporting import write as writing
+from nat.reporting.pictures.draw import Drawn
 from nat.reporting.tables import markdown_table
 from nat.reporting.write import report, standard
 from nat.types import RequestError
@@ -20,10 +21,11 @@ def pages(monkeypatch) -> list[tuple[Comparison, list[str], int]]:
     """What the page is made of; drawing and laying it out is tested in test_pictures.py and test_report_page.py."""
     made = []
 
-    def draw(comparison: Comparison, directory: Path) -> dict[str, tuple[Path, Path]]:
-        return {name: (directory / f"{name}.png", directory / f"{name}.svg") for name in ("methods", "negatives")}
+    def draw(comparison: Comparison, directory: Path) -> dict[str, Drawn]:
+        files = {name: (directory / f"{name}.png", directory / f"{name}.svg") for name in ("methods", "negatives")}
+        return {name: Drawn(png, svg, name, name) for name, (png, svg) in files.items()}
 
-    def page(comparison: Comparison, drawn: dict[str, tuple[Path, Path]], browser_questions: int) -> str:
+    def page(comparison: Comparison, drawn: dict[str, Drawn], browser_questions: int) -> str:
         made.append((comparison, list(drawn), browser_questions))
         return "<!doctype html>"
 

@@ -20,7 +20,7 @@ from nat.core.questions import question_id
 from nat.core.statistics import CrossedDifference
 from nat.reporting import page as report_page
 from nat.reporting.page import browser_data, chosen_questions, page
-from nat.reporting.pictures.draw import draw
+from nat.reporting.pictures.draw import Drawn, draw
 from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
 from nat.types import Message, Outcome, Question, Rollout
@@ -226,7 +226,7 @@ def all_of(text: str, directory: Path) -> Elements:
         caveats=(text,),
         missing=(text,),
     )
-    return Elements(page(replace(comparison, title=text), {text: (picture, picture)}, 40))
+    return Elements(page(replace(comparison, title=text), {text: Drawn(picture, picture, text, text)}, 40))
 
 
 def same_but_for(text: str, elements: Elements, plain: str, others: Elements) -> int:

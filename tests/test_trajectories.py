@@ -3,11 +3,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from nat.config.options import shipped
 from nat.core.questions import hold_out, is_held_out, normalise, question_id
 from nat.core.rows.bad import DroppedRow, refuse
 from nat.core.rows.json_records import read_records
@@ -16,7 +16,7 @@ from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig, Tr
 from nat.trajectories.formats import gsm8k_solutions, native
 from nat.trajectories.formats.episodes import line_of
 from nat.types import Message, Outcome, RequestError, Trajectory
-from tests.conftest import ROOT, make_trajectory
+from tests.conftest import make_trajectory
 
 TURN = {"role": "assistant", "content": "Action: finish[7]"}
 RECORD = {
@@ -287,7 +287,7 @@ def test_what_generated_trajectories_cannot_be(change, message):
 
 @pytest.mark.parametrize("kind", ["jsonl", "gsm8k_solutions", "react", "scripted"])
 def test_questions_are_joined_with_nothing_but_the_nat_format(kind):
-    values = yaml.safe_load((ROOT / "conf" / "trajectories" / f"{kind}.yaml").read_text(encoding="utf-8"))
+    values = shipped("trajectories")[kind]
     with pytest.raises(ValueError, match=rf"(?s){kind}\.questions\n.*Unexpected keyword argument"):
         TypeAdapter(TrajectoriesConfig).validate_json(json.dumps({**values, "questions": "q.jsonl"}), strict=True)
 

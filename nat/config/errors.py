@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nat.config.kinds import group_at, kinds
+from nat.config.options import shipped
 from nat.config.tree import Config
-from nat.core.paths import CONF_DIR
 
 SHOWN_ERRORS = 3  # wrong values listed before "and N more": an error stays on a few lines
 
@@ -98,12 +98,8 @@ def _chosen(group: str, values: Mapping[str, Any]) -> str:
 @cache
 def _kinds_of_options(group: str) -> dict[str, str]:
     """Option to kind, of the shipped options that say so themselves (and not through another option's file)."""
-    import yaml
-
     tag = kinds()[group].tag
-    files = sorted((CONF_DIR / group).rglob("*.yaml"), key=lambda path: path.stem)
-    read = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
-    return {option: str(values[tag]) for option, values in read.items() if tag in values}
+    return {option: str(values[tag]) for option, values in shipped(group).items() if tag in values}
 
 
 def _with_article(noun: str) -> str:

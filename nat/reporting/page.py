@@ -24,46 +24,13 @@ from nat.comparison.types import Arm, Comparison, Contrast, Environments, Findin
 from nat.comparison.verdict import interval_note, no_verdict, p_text
 from nat.core.html import own, script_json, storable, templates
 from nat.core.questions import question_id
-from nat.reporting.pictures.methods import verdict_arms
+from nat.reporting.pictures.draw import Drawn
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 BADGES = {"yes": "✓ yes", "no": "✗ no", "undecided": "? undecided"}
 DEPENDS = "± it depends"  # where other numbers of successes or settings have another answer
-CAPTIONS = {
-    "negatives": (
-        "Line chart of the success rate against the number of negatives, one line a method",
-        "Success against the number of negatives trained on. Bands: 95% interval of the mean over questions and seeds "
-        "(questions alone where there is one seed); faint points: single seeds.",
-    ),
-    "methods": (
-        "Bar chart of the success rate of each method",
-        "Success by arm, with 95% intervals; where the mean score (F1) differs from success, it stands below.",
-    ),
-    "strategies": (
-        "Forest plot of the success rate under each conditioning text",
-        "Texts side by side: mean, 95% interval and single seeds. Dashed: NUT, the same trajectories without a text.",
-    ),
-    "environments": (
-        "Point plots of the success rate, one panel an environment and one row an arm",
-        "Success in each environment that the models were asked in, their own first: mean, 95% interval and single "
-        "seeds. Dotted: the successes alone, where they are one arm.",
-    ),
-    "failures": (
-        "Stacked bars of how episodes ended, one row an arm",
-        "How episodes ended: what an arm gains in success, it loses in some kind of failure.",
-    ),
-    "loss": (
-        "Small line charts of the training loss by class",
-        "Training loss by class of trajectory, first seed of each arm (of many arms, a few).",
-    ),
-    "cost": (
-        "Scatter plots of the success rate against trained tokens, seconds, and optimiser steps where these differ",
-        "Success against its cost: optimiser steps (named where all arms have as many), trained tokens, and seconds of "
-        "training and evaluation on the machines used.",
-    ),
-}
 BROWSER_BYTES = 1_800_000  # of roll-outs in the page; the rest of it stays well below a megabyte
 MOST_MESSAGES = 40  # of an episode; the middle of a longer one is left out
 ARMS_SHOWN = 3  # side by side at first
@@ -101,7 +68,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownPicture:
     alternative: str
     caption: str
     svg: str  # base64
@@ -134,9 +101,9 @@ class Table:
     rows: tuple[tuple[tuple[Head, Cell], ...], ...]
 
 
-def page(comparison: Comparison, pictures: Mapping[str, tuple[Path, Path]], browser_questions: int) -> str:
-    """The report as HTML. `pictures`: PNG and SVG by name, see `nat.reporting.pictures.draw.draw`;
-    `browser_questions`: how many questions' roll-outs it holds at most, fewer where they would make the page large."""
+def page(comparison: Comparison, pictures: Mapping[str, Drawn], browser_questions: int) -> str:
+    """The report as HTML. `pictures`: by name, see `nat.reporting.pictures.draw.draw`; `browser_questions`: how many
+    questions' roll-outs it holds at most, fewer where they would make the page large."""
     means = {arm.label: arm_mean(arm, comparison.split) for arm in comparison.arms}
     browser = browser_data(comparison, browser_questions)
     tables = [
@@ -248,20 +215,17 @@ def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
 
 
 def _pictures(
-    comparison: Comparison, means: Mapping[str, Mean | None], pictures: Mapping[str, tuple[Path, Path]]
-) -> list[Picture]:
+    comparison: Comparison, means: Mapping[str, Mean | None], pictures: Mapping[str, Drawn]
+) -> list[ShownPicture]:
     rated = [(mean.value, arm.label) for arm in comparison.arms if (mean := means[arm.label]) is not None]
     extremes = ""
     if rated:
         (low, worst), (high, best) = min(rated), max(rated)
         extremes = f" Success goes from {low:.3f} ({worst}) to {high:.3f} ({best}); the table of arms has all figures."
-    shown = []
-    for name, (_, svg) in pictures.items():
-        alternative, caption = CAPTIONS.get(name, (name, name))
-        if name == "methods" and verdict_arms(comparison):
-            caption += " Of the many arms, those that the verdict rests on and what they are held against."
-        shown.append(Picture(f"{alternative}.{extremes}", caption, base64.b64encode(svg.read_bytes()).decode()))
-    return shown
+    return [
+        ShownPicture(f"{one.alternative}.{extremes}", one.caption, base64.b64encode(one.svg.read_bytes()).decode())
+        for one in pictures.values()
+    ]
 
 
 def _figure_cell(value: float | None, form: str = ".3f") -> Cell:

@@ -53,16 +53,16 @@ def report(directory: Path, config: ReportConfig | None = None) -> Report:
         place = directory.with_name(f"{directory.stem}_report")
         place.mkdir(exist_ok=True)
     written = ["report.md"]
-    drawn: Mapping[str, tuple[Path, Path]] = {}
+    drawn: Mapping[str, pictures.Drawn] = {}
     if comparison.runs:
         drawn = pictures.draw(comparison, place)
         write_text(place / "results.csv", as_csv(map(_run_row, comparison.runs)))
         write_text(place / "arms.csv", as_csv(_arm_row(comparison, arm) for arm in comparison.arms))
         write_text(place / "report.html", report_page.page(comparison, drawn, config.browser_questions))
-        written += ["report.html", "results.csv", "arms.csv", *(f"{files[0].stem}.png/svg" for files in drawn.values())]
-    write_text(place / "report.md", markdown(comparison, {name: files[1].name for name, files in drawn.items()}))
+        written += ["report.html", "results.csv", "arms.csv", *(f"{name}.png/svg" for name in drawn)]
+    write_text(place / "report.md", markdown(comparison, {name: one.svg.name for name, one in drawn.items()}))
     text = terminal(comparison, f"written to {place}: {', '.join(written)}")
-    return Report(comparison, place, tuple(written), {name: files[0] for name, files in drawn.items()}, text)
+    return Report(comparison, place, tuple(written), {name: one.png for name, one in drawn.items()}, text)
 
 
 def standard() -> ReportConfig:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nat.config.errors import field_names, who_has
 from nat.config.loading import load
+from nat.config.options import store
 from nat.config.tree import Config
 from nat.core.paths import CONF_DIR
 from nat.quality.config import CHECK_RULES
@@ -67,23 +68,30 @@ def _short_part(part: str) -> str:
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     """Compose with Hydra, its own part included. Raises RequestError instead of Hydra's exceptions."""
     from hydra import compose as hydra_compose
+
+    with composition_errors(), shipped_configuration():
+        return hydra_compose("config", overrides=[*overrides, *searchpath(config_dir)], return_hydra_config=True)
+
+
+@contextmanager
+def shipped_configuration() -> Iterator[None]:
+    """Hydra with conf/ and the formats of trajectories, in place of what it was started with before."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    store()
     GlobalHydra.instance().clear()
-    with composition_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra_compose("config", overrides=[*overrides, *searchpath(config_dir)], return_hydra_config=True)
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        yield
 
 
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     """The configuration groups, Hydra's own left out, each with its options in their order."""
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.object_type import ObjectType
 
-    GlobalHydra.instance().clear()
     found: dict[str, list[str]] = {}
-    with composition_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with composition_errors(), shipped_configuration():
         loader: Any = GlobalHydra.instance().config_loader()
         repository = loader.repository
         if config_dir is not None:
@@ -286,12 +294,10 @@ def _batches(arguments: Sequence[str]) -> list[list[str]]:
 
 def _parse(overrides: Sequence[str]) -> list[Any]:
     """Hydra's overrides; `strategy=glob(prefix_*)` needs to know the options that exist."""
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with shipped_configuration():
         loader = GlobalHydra.instance().config_loader()
         return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from nat.core.paths import CONF_DIR
 from nat.reporting.write import Report, report
 from nat.runs.directory import read_results
 from nat.runs.results import Results
@@ -57,13 +56,11 @@ def _run_sweep(planned: Plan, config_dir: str | None) -> int:
 
 def _run_single(planned: Plan, config_dir: str | None) -> None:
     """Let Hydra run `nat.sweeps.cells.run_cell` once: it makes the directory's `.hydra/` and its log."""
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     cells.make_directories(planned)
-    GlobalHydra.instance().clear()
     arguments = [*planned.arguments, *composition.searchpath(config_dir)]
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"), composition.composition_errors():
+    with composition.shipped_configuration(), composition.composition_errors():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         hydra.run(config_name="config", task_function=cells.run_cell, overrides=arguments)

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nat.core.files import write_json
-from nat.core.paths import CONF_DIR
 from nat.core.statistics import Assumed, planning_advice
 from nat.reporting.write import report
 from nat.runs.directory import RESULTS, read_results, results_of
@@ -95,15 +94,13 @@ def launch(plan: Plan, left: Sequence[Cell], config_dir: str | None, errors: dic
     the launcher breaks, say because a worker was killed, the cells that it took along go to a new one: a cell that was
     killed gets a second attempt, and one at which nothing moves on is given up, with its reason in `errors`.
     """
-    from hydra import initialize_config_dir
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext, RunMode
 
-    GlobalHydra.instance().clear()
     arguments = [*plan.arguments, *composition.searchpath(config_dir)]
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"), composition.composition_errors():
+    with composition.shipped_configuration(), composition.composition_errors():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         config = hydra.compose_config("config", arguments, run_mode=RunMode.MULTIRUN)

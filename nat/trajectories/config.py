@@ -8,10 +8,15 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.core.schema import STRICT, Share
+from nat.trajectories.detection import FORMATS
 from nat.types import RequestError
 
 if TYPE_CHECKING:
-    pass
+    WholeFormat: TypeAlias = str
+    JoinedFormat: TypeAlias = str
+else:  # known where the formats are
+    WholeFormat = Literal[tuple(format.name for format in FORMATS if format.read_questions is None)]
+    JoinedFormat = Literal[("auto", *(format.name for format in FORMATS if format.read_questions is not None))]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -32,7 +37,7 @@ class ScriptedTrajectories:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class TrajectoryFiles:
-    """What every kind that is read from files has; `kind` is the format. Values: conf/trajectories/jsonl.yaml."""
+    """What every kind that is read from files has; `kind` is the format. Values: conf/trajectories/auto.yaml."""
 
     kind: str
     path: str | list[str] | None
@@ -44,14 +49,14 @@ class TrajectoryFiles:
 class WholeTrajectoryFiles(TrajectoryFiles):
     """Records that hold their question."""
 
-    kind: Literal["jsonl", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"]
+    kind: WholeFormat
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class JoinedTrajectoryFiles(TrajectoryFiles):
-    """Records whose question may stand in another file. Values: conf/trajectories/nat.yaml."""
+    """Records whose question may stand in another file."""
 
-    kind: Literal["auto", "nat"]
+    kind: JoinedFormat
     questions: str | None
 
 

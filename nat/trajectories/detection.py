@@ -1,27 +1,35 @@
 """The formats of trajectory files, and which one a file is of: its first records say.
 
-To add a format, write a module beside this one with two functions (`react.py` is an example):
+A format is a module in `nat/trajectories/formats/` (`alpaca.py` is an example) with two functions
 
     recognises(value) -> bool                  whether a record, as JSON has it, is of this format
     read(path, label, on_bad, needs_label)     stream ("file:line", trajectory), with `read_records` and `readable`
 
-then add it to `FORMATS`, its name to `WholeTrajectoryFiles.kind`, and a file `conf/trajectories/NAME.yaml`. Every
-place, packing and flaw of files is `read_records`' business, so the module only says what a record means.
+and two values:
+
+    NAME      of the format: `trajectories=NAME` exists because the module does
+    PLACE     among the formats, which is said where several are listed or have as many records in a file: lower first
+
+A format whose records may leave their question to another file (`nat_paper.py`) has `read_questions(path, on_bad)`
+too, and its `read` takes `questions`, what that returned. Every place, packing and flaw of files is `read_records`'
+business, so the module only says what a record means. Modules without a `NAME` are what formats share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import excerpt
 from nat.core.rows.json_records import read_records
-from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
-from nat.types import RequestError, Trajectory
+from nat.trajectories import formats
+from nat.types import Question, RequestError, Trajectory
 
 FIRST = 20  # records that are looked at
 
@@ -33,21 +41,21 @@ class Format:
     name: str
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[..., Iterator[tuple[str, Trajectory]]]  # of (path, label, on_bad, needs_label)
+    read_questions: Callable[..., Mapping[str, Question]] | None  # of (path, on_bad); None: records hold their question
 
 
-FORMATS = (
-    Format(native.NAME, native.recognises, native.read),
-    Format(nat_paper.NAME, nat_paper.recognises, nat_paper.read),
-    Format(react.NAME, react.recognises, react.read),
-    Format(gsm8k_solutions.NAME, gsm8k_solutions.recognises, gsm8k_solutions.read),
-    Format(sharegpt.NAME, sharegpt.recognises, sharegpt.read),
-    Format(chat.NAME, chat.recognises, chat.read),
-    Format(alpaca.NAME, alpaca.recognises, alpaca.read),
-)
+def _formats() -> tuple[Format, ...]:
+    """What the modules of `nat.trajectories.formats` define, by their `PLACE` and, of equals, their name."""
+    modules = [import_module(f"{formats.__name__}.{module.name}") for module in iter_modules(formats.__path__)]
+    of_formats = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: (m.PLACE, m.NAME))
+    return tuple(Format(m.NAME, m.recognises, m.read, getattr(m, "read_questions", None)) for m in of_formats)
+
+
+FORMATS = _formats()
 
 
 def detect(path: Path) -> Format:
-    """The format that most of the first records are of; of equals, the one further up in `FORMATS`.
+    """The format that most of the first records are of; of equals, the one whose `PLACE` is lower.
 
     Raises RequestError where no record can be read, and where no format recognises any.
     """

@@ -13,7 +13,6 @@ from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.core.rows.sources import datasets_in, no_dataset
 from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.detection import FORMATS, Format, detect, no_record
-from nat.trajectories.formats import nat_paper
 from nat.trajectories.labels import Scorer, relabel
 from nat.types import RequestError, Trajectory
 
@@ -39,14 +38,17 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
     found = paths(config.path)
     formats = [_format(config, path) for path in found]
     questions = question_file(config)
-    joined = questions is not None and any(format.name == nat_paper.NAME for format in formats)
-    if questions is not None and not joined:
+    by_format = {}
+    if questions is not None:
+        joined = {format.name: format.read_questions for format in formats if format.read_questions is not None}
+        by_format = {name: read_questions(questions, on_bad) for name, read_questions in joined.items()}
+    if questions is not None and not by_format:
         names = ", ".join(sorted({format.name for format in formats}))
+        joining = " or ".join(format.name for format in FORMATS if format.read_questions is not None)
         raise RequestError(
             f"trajectories.questions={questions}: no file of trajectories.path is joined with it; all are {names}.\n"
-            f"Leave it out, or say that the files are trajectories={nat_paper.NAME}."
+            f"Leave it out, or say that the files are trajectories={joining}."
         )
-    by_id = nat_paper.read_questions(questions, on_bad) if questions is not None else None
     for path, label, format in zip(found, labels(found), formats, strict=True):
         n = 0
 
@@ -55,7 +57,8 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
             n += 1
             on_bad(bad)
 
-        read = partial(format.read, questions=by_id) if format.name == nat_paper.NAME else format.read
+        by_id = by_format.get(format.name)
+        read = partial(format.read, questions=by_id) if by_id is not None else format.read
         for where, trajectory in read(path, label, count, needs_label=config.label is None):
             n += 1
             yield Row(where, format.name, str(path), trajectory)

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nat.config.options import store
 from nat.config.tree import Config
 from nat.core.paths import CONF_DIR
 from nat.sweeps import composition
@@ -100,6 +101,7 @@ def show(argv: Sequence[str]) -> int:
     """Let Hydra answer what it answers itself: --cfg, --info, --hydra-help."""
     import hydra
 
+    store()
     sys.argv = ["nat train", *argv]
     run_cell = loaded("nat.sweeps.cells").run_cell
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nat.comparison.types import Arm
-from nat.reporting.pictures.looks import Row, _figure, _head, _methods_of_several_strategies, _series_name, series_looks
+from nat.comparison.types import Arm, Comparison
+from nat.reporting.pictures.looks import (
+    Picture,
+    Row,
+    _figure,
+    _head,
+    _methods_of_several_strategies,
+    _series_name,
+    series_looks,
+)
 from nat.runs.results import Results
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+PLACE = 7
+ALTERNATIVE = (
+    "Scatter plots of the success rate against trained tokens, seconds, and optimiser steps where these differ"
+)
+CAPTION = (
+    "Success against its cost: optimiser steps (named where all arms have as many), trained tokens, and seconds of "
+    "training and evaluation on the machines used."
+)
 
 
-def _cost(rows: Sequence[Row]) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Success against what it cost: steps, trained tokens, and seconds of training and evaluation."""
     steps = {cost for arm, _ in rows if arm.method != "base" and (cost := _mean_cost(arm, _steps)) is not None}
     measures = [("trained tokens", _trained_tokens), ("seconds of training and evaluation", _seconds)]
@@ -66,7 +80,7 @@ def _cost(rows: Sequence[Row]) -> Figure | None:
         names += [f"{count} positives" for count in sizes]
         handles |= {count: Line2D([], [], color="#6f6f6f", ls="", marker="o", ms=marker_size(count)) for count in sizes}
     _head(figure, "Success by cost", list(handles.values()), names)
-    return figure
+    return Picture(figure, ALTERNATIVE, CAPTION)
 
 
 def _mean_cost(arm: Arm, read: Callable[[Results], float | None]) -> float | None:

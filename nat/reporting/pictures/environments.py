@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nat.comparison.means import Mean, arm_mean
-from nat.comparison.types import Arm, Environments
+from nat.comparison.types import Arm, Comparison
 from nat.core.methods import REFERENCE
 from nat.reporting.pictures.looks import (
     LOOKS,
     MOST_PANELS,
     MOST_ROWS,
+    Picture,
+    Row,
     _figure,
     _head,
     _row_label,
@@ -22,12 +24,17 @@ from nat.reporting.pictures.looks import (
     series_looks,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+PLACE = 4
+ALTERNATIVE = "Point plots of the success rate, one panel an environment and one row an arm"
+CAPTION = (
+    "Success in each environment that the models were asked in, their own first: mean, 95% interval and single "
+    "seeds. Dotted: the successes alone, where they are one arm."
+)
 
 
-def _environments(environments: Environments | None) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Success in each environment: a panel an environment, a row an arm; dotted: the successes alone, if one arm."""
+    environments = comparison.environments
     if environments is None:
         return None
     arms = _spread(list(environments.arms), MOST_ROWS)
@@ -56,10 +63,10 @@ def _environments(environments: Environments | None) -> Figure | None:
         _rows_axes(axes)
     for place, arm in enumerate(arms):
         _row_label(grid[0], place - 0.2, arm.label).set_in_layout(False)
-    rows = [(arm, mean) for of in means.values() for arm, mean in zip(arms, of, strict=True) if mean]
-    figure.supxlabel(_success_label(rows), fontsize=10)
+    asked = [(arm, mean) for of in means.values() for arm, mean in zip(arms, of, strict=True) if mean]
+    figure.supxlabel(_success_label(asked), fontsize=10)
     _head(figure, "Success in each environment")
-    return figure
+    return Picture(figure, ALTERNATIVE, CAPTION)
 
 
 def _mean_in(arm: Arm, split: str) -> Mean | None:

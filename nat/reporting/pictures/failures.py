@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from nat.comparison.means import outcome_shares
-from nat.reporting.pictures.looks import MOST_ROWS, OUTCOME_LOOKS, Row, _figure, _head, _row_label, _rows_axes, _spread
+from nat.comparison.types import Comparison
+from nat.reporting.pictures.looks import (
+    MOST_ROWS,
+    OUTCOME_LOOKS,
+    Picture,
+    Row,
+    _figure,
+    _head,
+    _row_label,
+    _rows_axes,
+    _spread,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+PLACE = 5
+ALTERNATIVE = "Stacked bars of how episodes ended, one row an arm"
+CAPTION = "How episodes ended: what an arm gains in success, it loses in some kind of failure."
 
 
-def _failures(rows: Sequence[Row], split: str) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """How episodes ended: stacked shares, a row an arm."""
+    split = comparison.split
     shown = [(arm, shares) for arm, _ in _spread(list(rows), MOST_ROWS) if (shares := outcome_shares(arm, split))]
     if not any(set(shares) - {"success", "other"} for _, shares in shown):
         return None
@@ -37,4 +49,4 @@ def _failures(rows: Sequence[Row], split: str) -> Figure | None:
     _rows_axes(axes)
     axes.set_xlabel("share of episodes" + (", mean over seeds" if any(len(arm.runs) > 1 for arm, _ in shown) else ""))
     _head(figure, "How episodes ended", list(handles.values()), list(handles), columns=3)
-    return figure
+    return Picture(figure, ALTERNATIVE, CAPTION)

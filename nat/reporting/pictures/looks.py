@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nat.comparison.arms import ALIKE, setting_of
 from nat.comparison.means import Mean
@@ -72,6 +72,14 @@ OUTCOME_LOOKS = {
 
 
 Row: TypeAlias = tuple[Arm, Mean]
+
+
+class Picture(NamedTuple):
+    """A figure and its words in report.html: for who cannot see it (without a full stop), and what stands below it."""
+
+    figure: Figure
+    alternative: str
+    caption: str
 
 
 def _figure(height: float) -> Figure:

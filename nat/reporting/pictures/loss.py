@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nat.comparison.types import Comparison
 from nat.core.methods import Look
-from nat.reporting.pictures.looks import MOST_PANELS, Row, _class_looks, _figure, _head, _shown, _spread
+from nat.reporting.pictures.looks import MOST_PANELS, Picture, Row, _class_looks, _figure, _head, _shown, _spread
 from nat.runs.packed import RunFiles
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+PLACE = 6
+ALTERNATIVE = "Small line charts of the training loss by class"
+CAPTION = "Training loss by class of trajectory, first seed of each arm (of many arms, a few)."
 MOST_STEPS = 200  # points of a loss curve
 
 
-def _loss(rows: Sequence[Row]) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Loss per class over the steps, each arm's first seed."""
     curves = [(arm, losses) for arm, _ in rows if arm.runs and (losses := read_losses(arm.runs[0].files))]
     if not curves:
@@ -54,7 +55,7 @@ def _loss(rows: Sequence[Row]) -> Figure | None:
     order = [name for name in names if name in handles]
     labels = ["all classes" if name == "loss" else name.removeprefix("loss/") for name in order]
     _head(figure, "Training loss by class", [handles[name] for name in order], labels)
-    return figure
+    return Picture(figure, ALTERNATIVE, CAPTION)
 
 
 def read_losses(files: RunFiles | None) -> dict[str, list[tuple[int, float]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.comparison.arms import references_of
 from nat.comparison.means import arm_mean
@@ -11,6 +11,7 @@ from nat.comparison.types import Comparison
 from nat.core.methods import REFERENCE
 from nat.reporting.pictures.looks import (
     MOST_ROWS,
+    Picture,
     Row,
     _bar,
     _figure,
@@ -24,13 +25,13 @@ from nat.reporting.pictures.looks import (
     series_looks,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+PLACE = 2
+ALTERNATIVE = "Bar chart of the success rate of each method"
+CAPTION = "Success by arm, with 95% intervals; where the mean score (F1) differs from success, it stands below."
 MOST_BARS = 12  # of more arms than this the verdict's are drawn; without a verdict each method's most negatives
 
 
-def _methods(rows: Sequence[Row], comparison: Comparison) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """A bar an arm: success, and below it the mean score where it differs."""
     n_arms = len(rows)
     head = "Success by method"
@@ -65,7 +66,8 @@ def _methods(rows: Sequence[Row], comparison: Comparison) -> Figure | None:
         _success_label(rows, "success rate (exact match) and mean score (F1)" if graded else "success rate")
     )
     _head(figure, head)
-    return figure
+    of_many = " Of the many arms, those that the verdict rests on and what they are held against." if labels else ""
+    return Picture(figure, ALTERNATIVE, CAPTION + of_many)
 
 
 def verdict_arms(comparison: Comparison) -> frozenset[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nat.comparison.types import Comparison
 from nat.core.methods import Look
 from nat.core.methods import shown as shown_method
 from nat.reporting.pictures.looks import (
+    Picture,
     Row,
     _alike,
     _figure,
@@ -22,10 +24,16 @@ from nat.reporting.pictures.looks import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+PLACE = 1
+ALTERNATIVE = "Line chart of the success rate against the number of negatives, one line a method"
+CAPTION = (
+    "Success against the number of negatives trained on. Bands: 95% interval of the mean over questions and seeds "
+    "(questions alone where there is one seed); faint points: single seeds."
+)
 
 
-def _negatives(rows: Sequence[Row]) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Success against the number of negatives: a line a method (and strategy), a panel a number of positives."""
     looks = series_looks(arm for arm, _ in rows)
     panels: dict[tuple[Any, ...], list[Row]] = {}
@@ -57,7 +65,7 @@ def _negatives(rows: Sequence[Row]) -> Figure | None:
     several = _methods_of_several_strategies(key for key in handles if key != "base")
     names = [shown_method("base") if key == "base" else _series_name(key, several) for key in handles]
     _head(figure, "Success by number of negatives", list(handles.values()), names)
-    return figure
+    return Picture(figure, ALTERNATIVE, CAPTION)
 
 
 def _lines(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nat.comparison.types import Comparison
 from nat.core.methods import shown as shown_method
 from nat.reporting.pictures.looks import (
     LOOKS,
+    Picture,
     Row,
     _alike,
     _figure,
@@ -22,11 +24,12 @@ from nat.reporting.pictures.looks import (
     series_looks,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+PLACE = 3
+ALTERNATIVE = "Forest plot of the success rate under each conditioning text"
+CAPTION = "Texts side by side: mean, 95% interval and single seeds. Dashed: NUT, the same trajectories without a text."
 
 
-def _strategies(rows: Sequence[Row]) -> Figure | None:
+def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Texts side by side, a panel for each mix that several of them were trained on; NUT is the line to beat."""
     panels: dict[tuple[Any, ...], list[Row]] = {}
     positives_of, negatives_of = (_alike(getattr(arm, key) for arm, _ in rows) for key in ("positives", "negatives"))
@@ -82,4 +85,4 @@ def _strategies(rows: Sequence[Row]) -> Figure | None:
         panel_axes.set_title(", ".join(mix + _pairs(setting)))
     axes[-1].set_xlabel(_success_label([row for texts in drawn.values() for row in texts]))
     _head(figure, "Success by conditioning text")
-    return figure
+    return Picture(figure, ALTERNATIVE, CAPTION)

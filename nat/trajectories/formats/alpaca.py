@@ -27,6 +27,7 @@ from nat.trajectories.formats.react import holds_observations, split_text
 from nat.types import Message, Trajectory
 
 NAME = "alpaca"
+PLACE = 7
 KEYS = ("instruction", "input", "output", "system", "history")
 
 

@@ -39,6 +39,7 @@ from nat.trajectories.formats.tool_calls import read_call
 from nat.types import Message, Role, Trajectory
 
 NAME = "chat"
+PLACE = 6
 ROLES: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",

@@ -27,6 +27,7 @@ from nat.trajectories.formats.episodes import UNLABELLED, holds, leftover, line_
 from nat.types import Message, Outcome, Trajectory
 
 NAME = "gsm8k_solutions"
+PLACE = 4
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 

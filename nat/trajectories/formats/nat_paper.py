@@ -48,6 +48,7 @@ from nat.trajectories.formats.native import preamble_length
 from nat.types import Question, RequestError, Trajectory
 
 NAME = "nat"
+PLACE = 2
 _JOIN = "Where the questions stand in a file of their own, name it: trajectories.questions=FILE (joined by id)."
 ID_KEYS = ("id", "qid", "_id")  # what question files call it
 

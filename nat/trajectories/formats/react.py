@@ -54,6 +54,7 @@ from nat.trajectories.formats.episodes import (
 from nat.types import Message, Trajectory
 
 NAME = "react"
+PLACE = 3
 _USED = ("traj", "messages", "conversations", "prompt", "id")
 _HEADS = (
     re.compile(r"(?P<before>.*?)### Instruction:\s*\n(?P<question>.*?)\n\s*### Response:[ \t]*\n?", re.DOTALL),

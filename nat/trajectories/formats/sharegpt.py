@@ -37,6 +37,7 @@ from nat.trajectories.formats.tool_calls import read_call
 from nat.types import Message, Role, Trajectory
 
 NAME = "sharegpt"
+PLACE = 5
 ROLES: Mapping[str, Role] = {
     "system": "system",
     **dict.fromkeys(("human", "user"), "user"),

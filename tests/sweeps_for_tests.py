@@ -163,3 +163,10 @@ def plan(directory: Path, names: Iterable[str], hashes: bool = True) -> None:
     """A `sweep.json` that plans these cells."""
     cells = [{"name": name, **({"cell": f"{name:->16}"[-16:]} if hashes else {})} for name in names]
     (directory / "sweep.json").write_text(json.dumps({"cells": cells}))
+
+
+def apart(report: str) -> tuple[list[str], set[str]]:
+    """A `report.md`'s lines of text, and the pictures that it shows: of a committed one there may be fewer."""
+    lines = [line for line in report.splitlines() if line and line != "## Pictures"]
+    pictures = {line for line in lines if line.startswith("![")}
+    return [line for line in lines if line not in pictures], pictures

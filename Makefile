@@ -29,10 +29,11 @@ test: setup ## every test
 test-fast: setup ## the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow"
 
-lint: setup ## ruff (lint and format) and pyright
+lint: setup ## ruff (lint and format), pyright, and layers that only look down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 tables: setup ## write the tables of experiments/**/README.md from what was measured
 	$(BIN)/python experiments/tables.py

@@ -1,6 +1,7 @@
 """Sweeps as `nat` leaves them on disk, with answers that a test has planted."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,9 @@ def plan(directory: Path, names: Iterable[str], hashes: bool = True) -> None:
     (directory / "sweep.json").write_text(json.dumps({"cells": cells}))
 
 
-def apart(report: str) -> tuple[list[str], set[str]]:
-    """A `report.md`'s lines of text, and the pictures that it shows: of a committed one there may be fewer."""
-    lines = [line for line in report.splitlines() if line and line != "## Pictures"]
-    pictures = {line for line in lines if line.startswith("![")}
-    return [line for line in lines if line not in pictures], pictures
+def without_new_pictures(report: str, committed: str) -> str:
+    """A report.md without the pictures that the committed one has not: one a sweep is committed, and new ones come."""
+    had = committed.splitlines()
+    kept = "\n".join(line for line in report.split("\n") if not line.startswith("![") or line in had)
+    kept = re.sub(r"^## Pictures\n\n(\n|\Z)", "", kept, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", kept).rstrip("\n") + "\n"

@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_no_entry_and_no_temporary_file(place, monkeypatch):
 @pytest.mark.slow
 def test_concurrent_writers_and_readers_see_whole_entries(place):
     code = (
-        "import sys; from nat import cache\n"
+        "import sys; from nat.core import cache\n"
         "value = list(range(50_000))\n"
         "for _ in range(60):\n"
         "    cache._memory.clear()\n"

@@ -61,7 +61,7 @@ SIX = [f"arithmetic-0-train-0000{question}/scripted-s{sample}" for sample in (0,
 def test_every_planned_episode_is_written_once_in_nats_own_format(tmp_path):
     output = tmp_path / "new" / "a.jsonl"
     said: list[str] = []
-    assert collect(scripted(output), said.append) == 0
+    assert collect(scripted(output), said.append).n_broken == 0
     assert ids(output) == SIX
     trajectories = [trajectory for _, trajectory in native.read(output)]
     first = trajectories[0]
@@ -81,7 +81,7 @@ def test_the_same_command_again_adds_nothing_and_more_samples_are_added_behind(t
     collect(scripted(output), quietly)
     before = output.read_bytes()
     said: list[str] = []
-    assert collect(scripted(output), said.append) == 0
+    assert collect(scripted(output), said.append).n_broken == 0
     assert output.read_bytes() == before
     assert said[1] == f"              6 of them are in {output} already"
     assert said[-1] == f"written to    {output} (0 episodes now)"
@@ -107,7 +107,7 @@ def test_whatever_a_kill_left_the_same_command_makes_the_same_file(tmp_path, los
     }[lost]
     output.write_bytes(whole[: len(whole) - cut])
     said: list[str] = []
-    assert collect(scripted(output), said.append) == 0
+    assert collect(scripted(output), said.append).n_broken == 0
     assert output.read_bytes() == whole
     is_partial = lost in ("bracket", "half a line", "two lines and a half")
     assert [line for line in said if "cut off" in line] == (
@@ -159,7 +159,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
     with pytest.raises(RequestError, match=r"a\.jsonl:1: this episode was collected with other settings\."):
         collect(scripted(output, "collect.seed=1"), quietly)
     assert output.read_bytes() == before
-    assert collect(scripted(output), quietly) == 0  # the lines know their settings themselves
+    assert collect(scripted(output), quietly).n_broken == 0  # the lines know their settings themselves
 
 
 def test_a_file_that_nat_collect_did_not_write_is_left_alone(tmp_path):
@@ -202,7 +202,7 @@ def test_two_processes_do_not_write_one_file(tmp_path, monkeypatch):
         pytest.raises(RequestError, match="another process is collecting into it"),
     ):
         collect(scripted(output), quietly)
-    assert collect(scripted(output), quietly) == 0
+    assert collect(scripted(output), quietly).n_broken == 0
 
 
 def test_a_full_disk_ends_the_run_and_costs_no_whole_line(tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def with_broken_tool(monkeypatch, breaks: Any, error: Exception | None = None) -
 
         return replace(environment, tools=(replace(tool, run=use),))
 
-    monkeypatch.setattr("nat.stages.environment.make_environment", broken)
+    monkeypatch.setattr(collection, "make_environment", broken)
 
 
 def test_what_broke_is_kept_apart_and_played_again(tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_what_broke_is_kept_apart_and_played_again(tmp_path, monkeypatch):
     output.unlink()
     with_broken_tool(monkeypatch, lambda number: number == 2)
     said: list[str] = []
-    assert collect(scripted(output), said.append) == 1
+    assert collect(scripted(output), said.append).n_broken == 1
     assert len(ids(output)) == 5
     [record] = [json.loads(line) for line in (tmp_path / "a.infrastructure.ndjson").read_text().splitlines()]
     assert record["outcome"]["failure"] == "infrastructure"
@@ -270,7 +270,7 @@ def test_what_broke_is_kept_apart_and_played_again(tmp_path, monkeypatch):
     assert said[-1].startswith("warning: 1 episodes broke (infrastructure), see ")
     assert "infrastructure" not in output.read_text()
     monkeypatch.undo()
-    assert collect(scripted(output), quietly) == 0
+    assert collect(scripted(output), quietly).n_broken == 0
     assert sorted(output.read_text().splitlines()) == whole
     assert not (tmp_path / "a.infrastructure.ndjson").exists()
 
@@ -385,7 +385,7 @@ def test_a_file_of_questions_has_no_splits_and_dropped_documents_and_rows_are_li
     )
     monkeypatch.setattr(collection, "policy", lambda *given: lambda episodes, done: None)
     said: list[str] = []
-    assert collect(config, said.append) == 0
+    assert collect(config, said.append).n_broken == 0
     assert said[1] == f"              all 1 questions of {path} (it has no splits; collect.split chooses nothing)"
     assert said[2].startswith("left out      2 rows of the files: missing_value")
     listed = (tmp_path / "a.left_out.ndjson").read_text().splitlines()
@@ -536,7 +536,7 @@ def test_a_models_episodes_do_not_depend_on_interruptions_and_differ_by_sample(t
         "collect.samples=2",
         "collect.turns.max_tokens=24",
     )
-    assert collect(config, quietly) == 0
+    assert collect(config, quietly).n_broken == 0
     whole = output.read_text().splitlines()
     records = [json.loads(line) for line in whole]
     assert len({record["id"] for record in records}) == 16
@@ -548,7 +548,7 @@ def test_a_models_episodes_do_not_depend_on_interruptions_and_differ_by_sample(t
     assert sum(len(texts) == 2 for (_, temperature), texts in by_sample.items() if temperature == 1.5) >= 3
     output.write_text("".join(line + "\n" for line in whole[::3]))
     smaller = replace(config, collect=replace(config.collect, turns=replace(config.collect.turns, at_once=2)))
-    assert collect(smaller, quietly) == 0
+    assert collect(smaller, quietly).n_broken == 0
     assert sorted(output.read_text().splitlines()) == sorted(whole)
 
 
@@ -580,7 +580,7 @@ def test_a_tool_error_is_the_policys_own(tmp_path, monkeypatch):
     """An action that its tool refuses is an observation, and no reason to play the episode again."""
     with_broken_tool(monkeypatch, lambda number: True, ToolError("no"))
     output = tmp_path / "a.jsonl"
-    assert collect(scripted(output), quietly) == 0
+    assert collect(scripted(output), quietly).n_broken == 0
     assert len(ids(output)) == 6
 
 
@@ -590,7 +590,7 @@ def test_a_file_begun_before_a_key_existed_goes_on(tmp_path):
     config = config_of(
         "environment=arithmetic", "collect=scripted", f"collect.output={output}", "collect.n_questions=2"
     )
-    assert collect(config, quietly) == 0
+    assert collect(config, quietly).n_broken == 0
     assert "other_verbs_share" not in output.read_text()
     other = replace(config, environment=replace(config.environment, other_verbs_share=0.5))
     with pytest.raises(RequestError, match="other_verbs_share"):

@@ -412,7 +412,7 @@ def test_a_tree_with_a_missing_group_is_refused():
 
 def test_configuration_is_checked_without_torch_and_templates():
     code = (
-        "import sys; from nat import composition; composition.plan(['mixing.ratio=1:2']);"
+        "import sys; from nat.sweeps import composition; composition.plan(['mixing.ratio=1:2']);"
         "heavy = {'torch', 'transformers', 'trl', 'datasets', 'wandb', 'scipy', 'jinja2'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -10,10 +10,11 @@ from nat.comparison.compare import compare
 from nat.comparison.types import Comparison, Contrast
 from nat.core.questions import question_id
 from nat.core.statistics import crossed_difference
-from nat.reporting import text as report
+from nat.reporting import text as report_text
+from nat.reporting import write as writing
 from nat.reporting.page import page
 from nat.reporting.pictures.draw import draw
-from nat.reporting.write import standard, write
+from nat.reporting.write import report, standard
 from nat.runs.directory import read_results, write_results
 from nat.runs.outcomes import Outcomes, save_outcomes
 from tests.sweeps_for_tests import outcomes, write_cell
@@ -77,13 +78,13 @@ def undrawn(monkeypatch):
         there = ["methods", *["environments"] * (comparison.environments is not None)]
         return {name: (directory / f"{name}.png", directory / f"{name}.svg") for name in there}
 
-    monkeypatch.setattr(report.pictures, "draw", names)
-    monkeypatch.setattr(report.report_page, "page", lambda *_: "")
+    monkeypatch.setattr(writing.pictures, "draw", names)
+    monkeypatch.setattr(writing.report_page, "page", lambda *_: "")
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_report_has_a_table_of_environments(tmp_path):
-    text = write(two_environments(tmp_path / "s"))
+    text = report(two_environments(tmp_path / "s")).text
     lines = (tmp_path / "s" / "report.md").read_text().splitlines()
     table = lines[lines.index("## In each environment") + 2 :]
     assert table[0] == "| arm | seeds | arithmetic | larger | mean | vs successes alone | p |"
@@ -123,7 +124,7 @@ def test_the_page_has_the_table_and_the_picture(tmp_path):
 def test_runs_asked_nowhere_else_have_no_such_section(tmp_path):
     cell(tmp_path / "s" / "p", "positive_only", "1100")
     cell(tmp_path / "s" / "n", "nat", "1110", negatives=400)
-    assert "environment" not in write(tmp_path / "s").lower()
+    assert "environment" not in report(tmp_path / "s").text.lower()
     comparison = compared(tmp_path / "s")
     assert comparison.environments is None
     assert "environments" not in page(comparison, {}, 0)
@@ -157,7 +158,9 @@ def test_one_seed_has_mcnemars_test_and_no_verdict(tmp_path):
     assert contrast.difference.p_value == pytest.approx(2 * 0.5**4)
     assert contrast.difference.seed_se is None
     assert contrast.verdict == "undecided"
-    assert "interval over questions alone; p is adjusted over 1 comparison." in report.markdown(compared(tmp_path), {})
+    assert "interval over questions alone; p is adjusted over 1 comparison." in report_text.markdown(
+        compared(tmp_path), {}
+    )
 
 
 def test_every_environment_weighs_the_same(tmp_path):
@@ -171,8 +174,8 @@ def test_every_environment_weighs_the_same(tmp_path):
     assert contrast.difference.question_se == pytest.approx(((7.03125 + 1 - 12 * centre**2) / 12**2) ** 0.5)
     environments = compared(tmp_path).environments
     assert environments is not None
-    assert report.environment_columns(environments)[1][1][2:5] == ["0.500", "0.250", "0.375"]
-    assert "(2 in arithmetic, 8 in longer)" in report.environment_legend(environments)[0]
+    assert report_text.environment_columns(environments)[1][1][2:5] == ["0.500", "0.250", "0.375"]
+    assert "(2 in arithmetic, 8 in longer)" in report_text.environment_legend(environments)[0]
 
 
 def test_what_a_seed_does_to_all_environments_widens_the_interval(tmp_path):
@@ -221,7 +224,7 @@ def test_answers_given_elsewhere_change_nothing_else(tmp_path):
     assert [finding.answer for finding in comparison.findings] == [finding.answer for finding in plain.findings]
     assert comparison.caveats == plain.caveats
     bare = replace(comparison, environments=None, title="without")
-    assert report.markdown(bare, {}) == report.markdown(plain, {})
+    assert report_text.markdown(bare, {}) == report_text.markdown(plain, {})
 
 
 def test_the_own_split_is_never_one_of_elsewhere(tmp_path):
@@ -243,7 +246,7 @@ def test_runs_that_were_not_asked_everywhere_are_left_out_and_said(tmp_path):
     comparison = compared(tmp_path)
     environments = comparison.environments
     assert environments is not None
-    header, rows = report.environment_columns(environments)
+    header, rows = report_text.environment_columns(environments)
     assert header[:5] == ["arm", "seeds", "arithmetic", "larger", "mean"]
     assert rows[0][:5] == ["positive_only, 100 positives", "2", "0.500", "0.250", "0.375"]  # two seeds, in both
     assert rows[1][:5] == ["nat suffix 1:4, 100 positives", "3", "0.750", "0.500", "0.625"]
@@ -263,7 +266,7 @@ def test_without_successes_alone_that_were_asked_there_nothing_is_compared(tmp_p
     cell(tmp_path / "n", "nat", "1110", negatives=400, larger="1100", failure="infrastructure")
     environments = compared(tmp_path).environments
     assert environments is not None
-    assert report.environment_columns(environments) == (
+    assert report_text.environment_columns(environments) == (
         ["arm", "seeds", "arithmetic", "larger", "mean"],
         [["nat suffix 1:4, 100 positives", "1", "0.750", "0.500", "0.625"]],
     )
@@ -283,7 +286,7 @@ def test_arms_of_other_environments_have_no_mean_over_all(tmp_path):
     comparison = compared(tmp_path)
     assert comparison.environments is not None
     assert [arm.label for arm in comparison.arms] == ["positive_only, 100 positives", "nat suffix 1:4, 100 positives"]
-    _, rows = report.environment_columns(comparison.environments)
+    _, rows = report_text.environment_columns(comparison.environments)
     assert rows[0] == ["positive_only, 100 positives", "1", "0.500", "0.250", "-", "-"]
     assert rows[1] == ["nat suffix 1:4, 100 positives", "1", "0.750", "0.500", "1.000", "0.750"]
     (png, _) = draw(replace(comparison, arms=()), tmp_path)["environments"]

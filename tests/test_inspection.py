@@ -4,7 +4,7 @@ from nat import cli
 from nat.examples.tokenization import chat_format
 from nat.model import load_tokenizer
 from nat.types import Example
-from nat.verbs.inspect import Span, as_html, class_rows, spans
+from nat.verbs.inspect import Inspection, ShownExample, Span, class_rows, spans
 from tests.test_config import compose
 from tests.test_report_page import Elements
 
@@ -36,7 +36,8 @@ def as_page(text: str) -> str:
     format = chat_format(load_tokenizer(compose().model))
     ids = format.tokenizer.encode(text, add_special_tokens=False)
     example = Example([*ids, *ids], [*ids, *[-100] * len(ids)], text, text)
-    return as_html([(text, 1, len(ids), len(ids))], [(text, [example])], format)
+    shown = ShownExample(text, example.trajectory_id, len(example.input_ids), tuple(spans(example, format)))
+    return Inspection((), ((text, 1, len(ids), len(ids)),), (shown,)).as_html()
 
 
 def test_the_page_shows_counts_and_texts():
@@ -59,7 +60,9 @@ def test_what_examples_hold_is_text():
 
 def test_a_lone_surrogate_in_an_id_can_be_written():
     example = Example([1], [1], "correct", "a\ud800b")
-    page = as_html([("correct", 1, 1, 0)], [("correct", [example])], chat_format(load_tokenizer(compose().model)))
+    format = chat_format(load_tokenizer(compose().model))
+    shown = ShownExample("correct", example.trajectory_id, len(example.input_ids), tuple(spans(example, format)))
+    page = Inspection((), (("correct", 1, 1, 0),), (shown,)).as_html()
     assert "a\N{REPLACEMENT CHARACTER}b" in page
     page.encode()
 

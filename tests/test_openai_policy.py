@@ -73,7 +73,7 @@ def test_what_goes_over_the_wire_and_what_is_kept(tmp_path):
             "collect.turns.max_tokens=50",
             "+collect.endpoint.extra.top_k=20",
         )
-        assert collect(config, quietly) == 0
+        assert collect(config, quietly).n_broken == 0
     first, second = server.requests
     seeds = [body.pop("seed") for body in (first, second)]
     assert seeds[0] != seeds[1] and all(0 <= seed < 2**31 for seed in seeds)
@@ -114,7 +114,7 @@ def test_a_fault_that_passes_changes_nothing(tmp_path, fault):
     output = tmp_path / "a.jsonl"
     with serving(arithmetic_solver(4), faults=[fault, None, fault, fault, None]) as server:
         overrides = ("collect.endpoint.timeout=0.4",) if fault == "slow" else ()
-        assert collect(asking(server.url, output, *overrides), quietly) == 0
+        assert collect(asking(server.url, output, *overrides), quietly).n_broken == 0
         faulty = output.read_text()
     with serving(arithmetic_solver(4)) as faultless:
         output.unlink()
@@ -130,7 +130,7 @@ def test_a_fault_that_stays_is_infrastructure_and_played_again(tmp_path, fault):
     with serving(solve, faults=[None, None, None, fault, fault, fault]) as server:
         overrides = ("collect.endpoint.timeout=0.2",) if fault == "slow" else ()
         said: list[str] = []
-        assert collect(asking(server.url, output, *overrides), said.append) == 1
+        assert collect(asking(server.url, output, *overrides), said.append).n_broken == 1
         assert len(ids(output)) == 3
         [record] = [json.loads(line) for line in broken.read_text().splitlines()]
         assert record["outcome"]["failure"] == "infrastructure"
@@ -138,7 +138,7 @@ def test_a_fault_that_stays_is_infrastructure_and_played_again(tmp_path, fault):
         assert record["id"].startswith("arithmetic-0-train-00001/")
         assert [message["role"] for message in record["messages"]] == ["assistant", "tool"]
         assert said[-1].startswith("warning: 1 episodes broke (infrastructure)")
-        assert collect(asking(server.url, output), quietly) == 0
+        assert collect(asking(server.url, output), quietly).n_broken == 0
     assert len(ids(output)) == len(set(ids(output))) == 4
     assert not broken.exists()
     assert "infrastructure" not in output.read_text()
@@ -154,7 +154,7 @@ def test_many_at_once_under_random_faults_lose_and_double_nothing(tmp_path):
 
     with serving(slowly, fault_of=lambda number: kinds[number % 10]) as server:
         overrides = ("collect.turns.at_once=5", "collect.temperatures=[0.2,0.5,0.7]", "collect.endpoint.tries=9")
-        assert collect(asking(server.url, output, *overrides), quietly) == 0
+        assert collect(asking(server.url, output, *overrides), quietly).n_broken == 0
     assert len(ids(output)) == len(set(ids(output))) == 12
     assert 2 <= server.most_at_once <= 5
     assert {trajectory.outcome.failure for trajectory in episodes(output)} <= {None, "wrong_answer"}
@@ -222,7 +222,7 @@ def test_a_key_refused_on_the_way_costs_no_episode(tmp_path):
             collect(asking(server.url, output), quietly)
         assert str(error.value).endswith(f"2 of 4 episodes are safe in {output}; the same command goes on from there.")
         server.fault_of = lambda number: None
-        assert collect(asking(server.url, output), quietly) == 0
+        assert collect(asking(server.url, output), quietly).n_broken == 0
     assert len(ids(output)) == len(set(ids(output))) == 4
 
 
@@ -233,7 +233,7 @@ def test_a_refused_request_is_the_users_at_first_and_the_episodes_later(tmp_path
         ):
             collect(asking(server.url, tmp_path / "a.jsonl"), quietly)
         server.faults = [None, "400"]
-        assert collect(asking(server.url, tmp_path / "b.jsonl"), quietly) == 1
+        assert collect(asking(server.url, tmp_path / "b.jsonl"), quietly).n_broken == 1
     assert len(ids(tmp_path / "b.jsonl")) == 3
 
 
@@ -241,7 +241,7 @@ def test_a_refused_request_is_the_users_at_first_and_the_episodes_later(tmp_path
 def test_an_episode_that_is_cut_off_is_the_policys_failure(tmp_path, fault):
     output = tmp_path / "a.jsonl"
     with serving(solve, faults=[None, fault]) as server:
-        assert collect(asking(server.url, output, "collect.n_questions=1"), quietly) == 0
+        assert collect(asking(server.url, output, "collect.n_questions=1"), quietly).n_broken == 0
     [trajectory] = episodes(output)
     assert trajectory.outcome.failure == "no_answer"
     roles = [message.role for message in trajectory.messages]
@@ -261,7 +261,7 @@ def test_what_a_content_filter_ends_is_kept_apart_and_not_asked_again(tmp_path, 
     output, refused = tmp_path / "a.jsonl", tmp_path / "a.refused.ndjson"
     with serving(solve, faults=[fault]) as server:
         said: list[str] = []
-        assert collect(asking(server.url, output), said.append) == 0
+        assert collect(asking(server.url, output), said.append).n_broken == 0
         [record] = [json.loads(line) for line in refused.read_text().splitlines()]
         assert record["id"].startswith("arithmetic-0-train-00000/")
         assert (record["outcome"]["failure"], record["metadata"]["refused"]) == ("infrastructure", True)
@@ -270,10 +270,10 @@ def test_what_a_content_filter_ends_is_kept_apart_and_not_asked_again(tmp_path, 
         assert len(ids(output)) == 3 and not (tmp_path / "a.infrastructure.ndjson").exists()
         asked = len(server.requests)
         said.clear()
-        assert collect(asking(server.url, output), said.append) == 0
+        assert collect(asking(server.url, output), said.append).n_broken == 0
         assert len(server.requests) == asked and line in said
         refused.unlink()
-        assert collect(asking(server.url, output), quietly) == 0
+        assert collect(asking(server.url, output), quietly).n_broken == 0
     assert len(ids(output)) == 4
 
 
@@ -281,7 +281,7 @@ def test_an_answer_that_drips_is_given_up(tmp_path):
     start = time.monotonic()
     with serving(solve, faults=["drip", "drip"]) as server:
         overrides = ("collect.endpoint.timeout=0.4", "collect.endpoint.tries=2", "collect.n_questions=1")
-        assert collect(asking(server.url, tmp_path / "a.jsonl", *overrides), quietly) == 1
+        assert collect(asking(server.url, tmp_path / "a.jsonl", *overrides), quietly).n_broken == 1
         assert time.monotonic() - start < 4
         assert len(server.requests) == 2
     assert "no complete answer within 0.4 s" in (tmp_path / "a.infrastructure.ndjson").read_text()
@@ -343,7 +343,7 @@ def test_a_server_without_usage_leaves_tokens_unknown(tmp_path):
 def test_an_answer_that_no_utf8_holds_is_written(tmp_path):
     output = tmp_path / "a.jsonl"
     with serving(lambda body: "Action: finish[\ud800]") as server:
-        assert collect(asking(server.url, output, "collect.n_questions=1"), quietly) == 0
+        assert collect(asking(server.url, output, "collect.n_questions=1"), quietly).n_broken == 0
     assert episodes(output)[0].messages[0].content == "Action: finish[?]"
 
 
@@ -408,5 +408,5 @@ def test_what_the_server_asks_for_is_what_is_waited(tmp_path, monkeypatch):
     monkeypatch.setattr(openai_policy, "wait_seconds", lambda *given: waits.append(wait(*given)) or waits[-1])
     with serving(solve, faults=["429"]) as server:
         config = asking(server.url, tmp_path / "a.jsonl", "collect.n_questions=1", "collect.endpoint.longest_wait=9")
-        assert collect(config, quietly) == 0
+        assert collect(config, quietly).n_broken == 0
     assert waits == [0.05]

@@ -90,6 +90,17 @@ def test_the_figures_of_the_readme_are_those_of_the_report():
     assert "from 0.07 (`positive_only`) to 0.37, by 30 points [23.5, 37.0]" in said
 
 
+def test_the_map_of_the_readme_is_the_tree():
+    (tree,) = (block for block in blocks("", TEXT["README.md"]) if block.startswith("nat/\n"))
+    lines = [line.rstrip() for line in tree.splitlines()]
+    names = re.compile(r"[a-z_]+(?:/|\.py)")
+    inside = {name.rstrip("/") for line in lines if line.startswith("  ") for name in names.findall(line[2:18])}
+    there = {path.name for path in (ROOT / "nat").iterdir() if not path.name.startswith("_")} - {"assets", "py.typed"}
+    assert inside == there
+    outside = {name.rstrip("/") for line in lines[1:] if not line.startswith(" ") for name in names.findall(line[:18])}
+    assert outside == {"conf", "experiments", "tests", "docs"}
+
+
 def test_the_commands_of_the_readme_are_all_that_there_are(capsys):
     assert cli.run(["--help"]) == 0
     there = set(re.findall(r"^  nat ([a-z]+) +(?!method|-)\S", capsys.readouterr().out, re.MULTILINE))

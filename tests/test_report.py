@@ -7,9 +7,10 @@ import pytest
 
 from nat.comparison.compare import compare, without_paths
 from nat.comparison.types import Comparison
-from nat.reporting import text as report
+from nat.reporting import text as report_text
+from nat.reporting import write as writing
 from nat.reporting.tables import markdown_table
-from nat.reporting.write import standard, write
+from nat.reporting.write import report, standard
 from nat.types import RequestError
 from tests.sweeps_for_tests import plan, write_cell, write_sweep
 
@@ -26,8 +27,8 @@ def pages(monkeypatch) -> list[tuple[Comparison, list[str], int]]:
         made.append((comparison, list(drawn), browser_questions))
         return "<!doctype html>"
 
-    monkeypatch.setattr(report.pictures, "draw", draw)
-    monkeypatch.setattr(report.report_page, "page", page)
+    monkeypatch.setattr(writing.pictures, "draw", draw)
+    monkeypatch.setattr(writing.report_page, "page", page)
     return made
 
 
@@ -42,7 +43,7 @@ def three_seeds(directory: Path) -> Path:
 
 
 def test_the_page_in_markdown(tmp_path):
-    text = write(three_seeds(tmp_path / "s"))
+    text = report(three_seeds(tmp_path / "s")).text
     lines = (tmp_path / "s" / "report.md").read_text().splitlines()
     assert lines[0] == "# s"
     assert lines[2].startswith("**Use the failures?** ")
@@ -83,13 +84,13 @@ def test_the_page_in_markdown(tmp_path):
 
 def test_the_same_runs_give_the_same_files(tmp_path):
     for name in ("a", "b"):
-        write(three_seeds(tmp_path / name / "s"))
+        report(three_seeds(tmp_path / name / "s"))
     for name in ("report.md", "results.csv", "arms.csv"):
         assert (tmp_path / "a" / "s" / name).read_text() == (tmp_path / "b" / "s" / name).read_text()
 
 
 def test_tables_for_machines(tmp_path):
-    write(three_seeds(tmp_path))
+    report(three_seeds(tmp_path))
     header, first, *_ = (tmp_path / "results.csv").read_text().splitlines()
     row = dict(zip(header.split(","), first.split(","), strict=True))
     assert {key: row[key] for key in ("run", "method", "negatives", "seed", "test_success", "validation_success")} == {
@@ -133,7 +134,7 @@ def test_single_seeds_among_several_are_said_to_hold_questions_alone(tmp_path):
     three_seeds(tmp_path)
     write_cell(tmp_path / "one", "nut", "1111110000", "10", negatives=100)
     comparison = compare(tmp_path, standard())
-    (line,) = [line for line in report.legend(comparison) if line.startswith("vs successes alone")]
+    (line,) = [line for line in report_text.legend(comparison) if line.startswith("vs successes alone")]
     assert line.endswith("95% interval over questions and seeds (questions alone where an arm has one seed).")
 
 
@@ -141,7 +142,7 @@ def test_one_arm_has_one_rate_in_all_tables(tmp_path):
     """603 of 1200 answers are 0.5025: as a mean over seeds and as a share of the pool they may round apart."""
     for seed, solved in enumerate((150, 195, 258)):
         write_cell(tmp_path / f"n{seed}", "nut", "1" * solved + "0" * (400 - solved), negatives=100, seed=seed)
-    write(tmp_path)
+    report(tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
     (arm,) = [line for line in lines if line.startswith("| nut | none")]
     (ended,) = [line for line in lines if line.startswith("| nut 1:1, 100 positives |")]
@@ -149,7 +150,7 @@ def test_one_arm_has_one_rate_in_all_tables(tmp_path):
 
 
 def test_the_page_gets_the_comparison_and_the_pictures(tmp_path, pages):
-    write(three_seeds(tmp_path))
+    report(three_seeds(tmp_path))
     ((comparison, drawn, browser_questions),) = pages
     assert (len(comparison.arms), len(comparison.runs), drawn, browser_questions) == (
         3,
@@ -168,7 +169,7 @@ def test_a_partial_sweep_is_reported_with_what_is_missing(tmp_path):
     error = {"kind": "stage", "message": f"OSError: {tmp_path}/data/x.jsonl: no space left\nmore"}
     results = {"status": "failed", "cell": f"{lost[0]:->16}"[-16:], "error": error}
     (tmp_path / lost[0] / "results.json").write_text(json.dumps(results))
-    text = write(tmp_path)
+    text = report(tmp_path).text
     assert "10 of 14 runs are missing" in text
     assert "  nut-100-800-0: failed: OSError: x.jsonl: no space left\n  nut-100-800-1: not started\n" in text
     assert "  ... and 2 more (report.md)" in text
@@ -180,7 +181,7 @@ def test_a_partial_sweep_is_reported_with_what_is_missing(tmp_path):
 def test_one_seed_shows_its_runs(tmp_path):
     write_cell(tmp_path / "p", "positive_only", "1111000000" * 5)
     write_cell(tmp_path / "n", "nut", "1111110000" * 5, negatives=400)
-    write(tmp_path)
+    report(tmp_path)
     written = (tmp_path / "report.md").read_text()
     assert "**Use the failures?** Undecided. NUT with 1:4 (100 + 400) solves 0.600" in written
     assert "| n | 0 | 50 | 0.600 | [0.462, 0.724] |" in written  # Wilson's interval of 30 in 50
@@ -192,14 +193,14 @@ def test_a_score_that_is_not_success_has_a_column(tmp_path):
     cell = write_cell(tmp_path / "p", "positive_only", "1000")
     outcomes = cell / "outcomes.csv"
     outcomes.write_text(outcomes.read_text().replace(",0,0,wrong_answer", ",0,0.4,wrong_answer"))
-    write(tmp_path)
+    report(tmp_path)
     assert "| positive_only | none | 100 | 0 | 1 | 0.250 | 0.550 |" in (tmp_path / "report.md").read_text()
 
 
 def test_a_directory_without_a_finished_run_says_so(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "results.json").write_text('{"status": "running", "cell": "c1"}')
-    text = write(tmp_path)
+    text = report(tmp_path).text
     assert text.startswith("No finished run with roll-outs yet.")
     assert "a: running, or killed" in text
     assert "No finished run with roll-outs yet." in (tmp_path / "report.md").read_text()
@@ -216,7 +217,7 @@ def test_a_directory_without_a_finished_run_says_so(tmp_path):
 def test_runs_that_answer_no_question_say_why(tmp_path, methods, said):
     for method in methods:
         write_cell(tmp_path / method, method, "1100", negatives=100 if method == "nut" else 0)
-    assert write(tmp_path).startswith(said)
+    assert report(tmp_path).text.startswith(said)
     assert said in (tmp_path / "report.md").read_text()
 
 
@@ -229,7 +230,7 @@ def test_a_file_of_results_is_reported_beside_it(tmp_path):
     ]
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    text = write(path)
+    text = report(path).text
     assert text.startswith("Use the failures? ")
     assert "NAT (text not named) solves 0.900 of the test questions, 50.0 points [" in text.replace("\n  ", " ")
     assert (tmp_path / "mine_report" / "report.md").read_text().startswith("# mine\n")
@@ -248,14 +249,14 @@ def test_runs_of_others_are_compared_with_ones_own(tmp_path):
     (contrast,) = [c for c in comparison.contrasts if c.treatment.strategy == "unnamed"]
     assert contrast.reference.label == "positive_only, 100 positives"
     assert (contrast.difference.difference, contrast.difference.n_seeds) == (0.5, 3)
-    assert "unnamed: a text that the file of results does not name." in report.legend(comparison)
+    assert "unnamed: a text that the file of results does not name." in report_text.legend(comparison)
 
 
 def test_there_must_be_something_to_report(tmp_path):
     with pytest.raises(RequestError, match="no run below it"):
-        write(tmp_path)
+        report(tmp_path)
     with pytest.raises(RequestError, match="no such directory"):
-        write(tmp_path / "nowhere")
+        report(tmp_path / "nowhere")
 
 
 def test_paths_are_cut_and_addresses_are_not():

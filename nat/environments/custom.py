@@ -5,7 +5,7 @@ ask its questions, and each episode counts its own guesses:
 
     from random import Random
 
-    from nat.environments.scoring import numeric_score
+    from nat.agents.scoring import numeric_score
     from nat.types import Environment, Question, Tool
 
     def make(largest: int) -> Environment:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nat.comparison.compare import compare
 from nat.comparison.config import ReportConfig
+from nat.comparison.types import Comparison
 from nat.core.files import write_text
 from nat.core.paths import CONF_DIR
 from nat.reporting import page as report_page
@@ -15,8 +18,28 @@ from nat.reporting.tables import _arm_row, _run_row, as_csv
 from nat.reporting.text import markdown, terminal
 
 
-def write(directory: Path, config: ReportConfig | None = None) -> str:
-    """Write the report of all runs below a directory, or of a per-question results file; returns text for the terminal.
+@dataclass(frozen=True)
+class Report:
+    """What a report says, and the files that it is written to."""
+
+    comparison: Comparison
+    directory: Path
+    files: tuple[str, ...]  # below the directory
+    pictures: Mapping[str, Path]  # the PNG files, by name
+    text: str  # for a terminal
+
+    def frame(self) -> Any:
+        """The finished cells as a pandas DataFrame: the rows of results.csv."""
+        import pandas
+
+        return pandas.DataFrame([_run_row(run) for run in self.comparison.runs])
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def report(directory: Path, config: ReportConfig | None = None) -> Report:
+    """Compare all runs below a directory, or those of a per-question results file, and write what came out.
 
     The report of a file goes into a directory beside it, `NAME_report`. Without a config the values of
     conf/report/standard.yaml hold.
@@ -38,7 +61,8 @@ def write(directory: Path, config: ReportConfig | None = None) -> str:
         write_text(place / "report.html", report_page.page(comparison, drawn, config.browser_questions))
         written += ["report.html", "results.csv", "arms.csv", *(f"{files[0].stem}.png/svg" for files in drawn.values())]
     write_text(place / "report.md", markdown(comparison, {name: files[1].name for name, files in drawn.items()}))
-    return terminal(comparison, f"written to {place}: {', '.join(written)}")
+    text = terminal(comparison, f"written to {place}: {', '.join(written)}")
+    return Report(comparison, place, tuple(written), {name: files[0] for name, files in drawn.items()}, text)
 
 
 def standard() -> ReportConfig:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
@@ -191,14 +192,16 @@ def read(tree: Mapping[str, Any]) -> Results:
     coordinates = {name: tree[name] for name in named if name in tree} if "method" in tree else None
     values = {each.name: tree[each.name] for each in fields(Results) if each.name in tree}
     try:
-        return _RESULTS.validate_python({**values, "coordinates": coordinates})
+        return _adapter().validate_python({**values, "coordinates": coordinates})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{key}={first['input']!r}: {first['msg']}") from None
 
 
-_RESULTS = TypeAdapter(Results)
+@cache
+def _adapter() -> TypeAdapter[Results]:
+    return TypeAdapter(Results)
 
 
 # ---- the first schema ----

@@ -74,6 +74,34 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
         return hydra_compose("config", overrides=[*overrides, *searchpath(config_dir)], return_hydra_config=True)
 
 
+def groups(config_dir: str | None = None) -> dict[str, list[str]]:
+    """The configuration groups, Hydra's own left out, each with its options in their order."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.object_type import ObjectType
+
+    GlobalHydra.instance().clear()
+    found: dict[str, list[str]] = {}
+    with composition_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        loader: Any = GlobalHydra.instance().config_loader()
+        repository = loader.repository
+        if config_dir is not None:
+            search_path = loader.get_search_path()
+            search_path.append("--config-dir", f"file://{Path(config_dir).absolute()}")
+            repository = type(repository)(search_path)
+
+        def look(group: str) -> None:
+            if options := repository.get_group_options(group, ObjectType.CONFIG):
+                found[group] = sorted(options)
+            for inner in repository.get_group_options(group, ObjectType.GROUP):
+                look(f"{group}/{inner}")
+
+        for group in repository.get_group_options("", ObjectType.GROUP):
+            if group != "hydra":
+                look(group)
+    return dict(sorted(found.items()))
+
+
 def searchpath(config_dir: str | None) -> list[str]:
     """The override that stands for `--config-dir`."""
     return [f"hydra.searchpath=[{quote('file://' + str(Path(config_dir).absolute()))}]"] if config_dir else []

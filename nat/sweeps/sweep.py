@@ -17,7 +17,7 @@ from pathlib import Path
 from nat.core.files import write_json
 from nat.core.paths import CONF_DIR
 from nat.core.statistics import Assumed, planning_advice
-from nat.reporting.write import write
+from nat.reporting.write import report
 from nat.runs.directory import RESULTS, read_results, results_of
 from nat.runs.packed import PLAN, RunFiles, packed_runs
 from nat.runs.results import Results
@@ -234,7 +234,7 @@ def conclude(plan: Plan, errors: Mapping[str, str]) -> int:
     print()
     if results:
         try:
-            print(write(plan.directory, plan.cells[0].config.report))
+            print(report(plan.directory, plan.cells[0].config.report).text)
         except Exception as error:  # a full disk, a wrong report.external: what failed must still be said
             logger.exception("no report")
             print(f"failed: no report ({str(error) or type(error).__name__})", file=sys.stderr)

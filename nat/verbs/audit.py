@@ -40,18 +40,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 from nat.auditing import finders
 from nat.auditing.clean import _write_clean, _write_line
 from nat.auditing.config import AuditConfig
 from nat.auditing.facts import Facts, Reading, Rows, add, add_bad
-from nat.auditing.lengths import count_tokens, prompting
+from nat.auditing.finders import Collection
+from nat.auditing.findings import Audit, Finding
+from nat.auditing.lengths import Prompting, Tokens, count_tokens, prompting
 from nat.auditing.overlap import Asked, read_questions
 from nat.auditing.page import page
 from nat.auditing.result import _make, as_json
-from nat.auditing.summary import dealt
+from nat.auditing.summary import dealt, summary
+from nat.config.tree import Config
 from nat.core.files import write_json, write_text
 from nat.core.progress import progress
 from nat.core.rows.bad import BadRow
@@ -64,24 +68,69 @@ from nat.quality.marks import SEVERITIES
 from nat.stages.environment import make_environment
 from nat.stages.pool import check_settings
 from nat.stages.questions import questions_to_evaluate
-from nat.trajectories.config import files_of
+from nat.sweeps import composition
+from nat.trajectories.config import TrajectoryFiles, files_of
 from nat.trajectories.labels import RESCORE, parse_rule
 from nat.trajectories.reading import paths, question_file, read_rows
 from nat.types import Environment, RequestError
-
-if TYPE_CHECKING:
-    from nat.auditing.facts import Facts, Reading
-    from nat.auditing.finders import Collection
-    from nat.auditing.findings import Audit, Finding
-    from nat.auditing.lengths import Prompting, Tokens
-    from nat.config.tree import Config
-    from nat.trajectories.config import TrajectoryFiles
+from nat.verbs.request import VALUED, asked_for_help, configured, named, parse, show
 
 OUTPUTS = ("clean.jsonl", "dropped.jsonl", "audit.json", "audit.html")
 ROWS_BETWEEN = 32  # one advance of the progress bar and the next
 
 
-def audit(config: Config, report: Callable[[str], None]) -> Audit:
+HELP = (
+    "usage: nat audit FILES [overrides]   paths, globs, gzip, Parquet, datasets folders; formats are detected\n"
+    "writes audit.html, audit.json, clean.jsonl (train on it: trajectories=jsonl) and dropped.jsonl\n"
+    "  nat audit 'runs/*.jsonl' environment=hotpotqa audit.evaluation=dev.json\n"
+    "  nat audit good.json bad.json trajectories.questions=questions.jsonl\n"
+    "  nat audit mine.jsonl \"trajectories.label='score >= 0.5'\" quality=strict audit.fail_on=error\n"
+    "trajectories=FORMAT overrides the detection, audit.output=DIR says where to write;\n"
+    "conf/audit/ and conf/quality/ have all keys"
+)
+OWN = {  # what differs from training, unless the command line says it
+    "trajectories": "auto",
+    "trajectories.on_bad_row": "drop",
+    "training": "none",
+    "evaluation": "none",
+    "tracking": "none",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    if asked_for_help(argv):
+        print(HELP)
+        return 0
+    values = [argument for flag, argument in pairwise(argv) if flag in VALUED]
+    files = [a for a in argv if not a.startswith("-") and a not in values and ("=" not in a or Path(a).exists())]
+    request = parse([a for a in argv if a not in files])
+    if request.multirun:
+        raise RequestError("nat audit reads all files as one collection; leave -m out.")
+    if not files and "trajectories.path" not in named(request.overrides):
+        raise RequestError("usage: nat audit FILES, e.g. nat audit trajectories.jsonl 'more/*.json'")
+    overrides = arguments(files, request.overrides)
+    if request.only_shows:
+        return show([*request.flags, *composition.searchpath(request.config_dir), *overrides])
+    config = configured(overrides, request.config_dir)
+    from rich.console import Console
+
+    found = audit(config, lambda line: print(line, flush=True))
+    console = Console(highlight=False)
+    console.print(summary(found, console.width), soft_wrap=True)
+    if found.is_partial:
+        return 130
+    return int(fails(found, config.audit.fail_on))
+
+
+def arguments(files: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The overrides of an audit of these files."""
+    given = named(overrides)
+    own = [f"{key}={value}" for key, value in OWN.items() if key not in given]
+    paths_given = [f"trajectories.path=[{','.join(map(composition.quote, files))}]"] if files else []
+    return [*own, *paths_given, *overrides]
+
+
+def audit(config: Config, say: Callable[[str], None]) -> Audit:
     """Read the configured files, find what is wrong with them, and write what the module's docstring names.
 
     An interrupt ends the reading, or the search for what is wrong; what is known by then is summarised and written, but
@@ -121,7 +170,7 @@ def audit(config: Config, report: Callable[[str], None]) -> Audit:
             for name in OUTPUTS:  # an earlier audit's, kept until here: a request that is wrong costs nothing
                 (folder / name).unlink(missing_ok=True)
             if is_partial:
-                report("interrupted: this is what was read until then, and no clean.jsonl is written")
+                say("interrupted: this is what was read until then, and no clean.jsonl is written")
             else:
                 _write_clean(facts, verdicts, config.quality, folder, dropped)
         made = _make(facts, verdicts, findings, tokens, checks, config.audit.listed)

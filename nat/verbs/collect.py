@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,11 +30,11 @@ from nat.collection.config import (
     ScriptedCollecting,
     ServerCollecting,
 )
-from nat.collection.episodes import REFUSED, Episode, as_trajectory, plan
+from nat.collection.episodes import REFUSED, Episode, Facts, as_trajectory, plan
 from nat.collection.file import CollectionFile
 from nat.collection.settings import settings
 from nat.collection.summary import summary
-from nat.config.tree import Config
+from nat.config.tree import Config, check_search
 from nat.core.progress import progress
 from nat.core.rows.bad import DroppedRow
 from nat.environments.config import EnvironmentConfig
@@ -41,18 +42,72 @@ from nat.examples.strategy import StrategyClass, StrategyConfig, prompt_messages
 from nat.model import ModelConfig
 from nat.stages.environment import make_environment
 from nat.stages.questions import questions_of
+from nat.sweeps import cells, composition
 from nat.trajectories import reading as files
 from nat.trajectories.config import TrajectoriesConfig, files_of
 from nat.types import Environment, Message, Question, RequestError, Rollout, StageError
+from nat.verbs.request import configured, named, parse, show
 
 BROKEN_IN_A_ROW = 3  # episodes, or as many as run at once: then the endpoint is down and the rest would break too
 
 
-def collect(config: Config, say: Callable[[str], None]) -> int:
-    """Play what is missing of the planned episodes and append it to `collect.output`; the exit code.
+HELP = (
+    "usage: nat collect [MODEL_DIR] [overrides]   plays questions x temperatures x samples, each episode appended\n"
+    "to a file of trajectories; killed and started again, it goes on. The file trains as trajectories=jsonl.\n"
+    "  nat collect environment=multihop collect.n_questions=50\n"
+    "  nat collect outputs/runs/NAME/model              a model that nat trained, asked as it was trained to be\n"
+    "  nat collect collect=model model=hub model.path=OWNER/NAME\n"
+    "  nat collect environment=hotpotqa environment.questions=FILE search=bm25 search.path=CORPUS.jsonl \\\n"
+    "    collect=openai collect.endpoint.model=NAME collect.endpoint.base_url=http://localhost:8000/v1\n"
+    "collect can be scripted, model, openai; conf/collect/ has their keys (temperatures, samples, output, ...)"
+)
 
-    0: the file holds every planned episode, but for those that the server's content filter refuses. 1: some broke for
-    reasons that are not the policy's, all others are there.
+
+def main(argv: Sequence[str]) -> int:
+    has_model = bool(argv) and not argv[0].startswith("-") and ("=" not in argv[0] or Path(argv[0]).exists())
+    request = parse(argv[1:] if has_model else argv)
+    if request.asks_for_help:
+        print(HELP)
+        return 0
+    if request.multirun:
+        raise RequestError("nat collect fills one file; leave -m out, and name several values in collect.temperatures.")
+    overrides = arguments(argv[0] if has_model else None, request.overrides, request.config_dir)
+    if request.only_shows:
+        return show([*request.flags, *overrides])
+    found = collect(asked_of(overrides), lambda line: print(line, flush=True))
+    return 1 if found.n_broken else 0
+
+
+def arguments(model: str | None, overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """The overrides of a collection, with a saved model's own where one is given."""
+    if model is None:
+        return ["training=none", *composition.searchpath(config_dir), *overrides]
+    given = named(overrides)
+    # In its own environment, asked as it was trained to be.
+    own = [o for o in ("collect=model", "collect.as_class=inference") if o.partition("=")[0] not in given]
+    return cells.evaluation_arguments(Path(model), [*own, *overrides], config_dir, "collect")
+
+
+def asked_of(overrides: Sequence[str]) -> Config:
+    """The checked configuration; here episodes are played, whatever `evaluation` says."""
+    config = configured(overrides, None)
+    check_search(config.search, [config.environment], config.agent, plays=True)
+    return config
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection came to. Episodes that broke are played again by the same command, refused ones are not."""
+
+    path: Path
+    n_new: int  # episodes appended now
+    n_broken: int  # for reasons that are not the policy's
+    n_refused: int  # by the server's content filter
+    episodes: tuple[Facts, ...]  # all planned ones that are in the file
+
+
+def collect(config: Config, say: Callable[[str], None]) -> Collected:
+    """Play what is missing of the planned episodes and append it to `collect.output`.
 
     Raises:
         RequestError: the configuration or the file cannot be used, the server refuses the key or the model.
@@ -88,14 +143,15 @@ def collect(config: Config, say: Callable[[str], None]) -> int:
         found = [file.known[episode.id] for episode in episodes if episode.id in file.known]
         for line in summary(found):
             say(line)
-        if refused := sum(episode.id in file.refused for episode in episodes):
+        refused = sum(episode.id in file.refused for episode in episodes)
+        if refused:
             say(f"refused       {refused} by the server's content filter; remove {file.refused_path} to ask them again")
         say(f"written to    {output} ({len(found) - there} episodes now)")
         if broken:
             say(
                 f"warning: {broken} episodes broke (infrastructure), see {file.broken_path}; run the same command again"
             )
-    return 1 if broken else 0
+    return Collected(output, len(found) - there, broken, refused, tuple(found))
 
 
 def _play_all(asked: CollectConfig, play: Any, episodes: Sequence[Episode], file: CollectionFile) -> int:

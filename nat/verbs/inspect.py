@@ -13,7 +13,8 @@ from nat.examples.mixing import RatioMixing, ReplacedMixing
 from nat.examples.tokenization import MASKED, ChatFormat
 from nat.run import prepare
 from nat.stages.manifest import describe
-from nat.types import Example
+from nat.types import Example, RequestError
+from nat.verbs.request import configured, parse, show
 
 HTML_FILE = Path("inspect.html")
 
@@ -35,20 +36,71 @@ def spans(example: Example, format: ChatFormat) -> Iterator[Span]:
         yield Span(format.tokenizer.decode(ids, skip_special_tokens=False), trained, len(ids))
 
 
-def inspect(config: Config) -> None:
-    """Print (or write as HTML) `config.examples` examples of each class of the mix that `nat train` would train on."""
-    prepared = prepare(config)
-    if isinstance(mixing := config.mixing, RatioMixing | ReplacedMixing):
-        print(f"mixing.ratio={mixing.ratio}:")
-    for line in describe(config, prepared):
+HELP = "usage: nat inspect [overrides]   also examples=N, format=html (writes inspect.html)"
+
+
+@dataclass(frozen=True)
+class ShownExample:
+    """A training example as the model sees it."""
+
+    class_name: str
+    id: str  # of its trajectory
+    tokens: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `nat train` would train on, with some examples of each class."""
+
+    lines: tuple[str, ...]  # what was chosen, in words
+    classes: tuple[tuple[str, int, int, int], ...]  # name, examples, trained tokens, masked tokens
+    examples: tuple[ShownExample, ...]
+
+    def as_html(self) -> str:
+        """One self-contained page, light and dark."""
+        made = templates(lambda value: storable(value) if type(value) is str else value)
+        return made.get_template("inspect.html.jinja").render(rows=self.classes, examples=self.examples)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.as_html()
+
+
+def main(argv: Sequence[str]) -> int:
+    request = parse(argv)
+    if request.asks_for_help:
+        print(HELP)
+        return 0
+    if request.only_shows:
+        return show(argv)
+    if request.multirun:
+        raise RequestError("nat inspect shows one configuration; leave -m out.")
+    # Nothing is searched where nothing is played.
+    config = configured(request.overrides, request.config_dir, inputs=False)
+    found = inspect(config)
+    for line in found.lines:
         print(line)
-    rows = class_rows(prepared.examples)
-    chosen = [(name, _first(prepared.examples, name, config.examples)) for name, *_ in rows]
     if config.format == "html":
-        HTML_FILE.write_text(as_html(rows, chosen, prepared.format), encoding="utf-8")
+        HTML_FILE.write_text(found.as_html(), encoding="utf-8")
         print(f"written: {HTML_FILE.absolute()}")
     else:
-        _print(rows, chosen, prepared.format)
+        _print(found)
+    return 0
+
+
+def inspect(config: Config) -> Inspection:
+    """`config.examples` examples of each class of the mix that `nat train` would train on. Raises RequestError."""
+    prepared = prepare(config)
+    mixing = config.mixing
+    ratio = [f"mixing.ratio={mixing.ratio}:"] if isinstance(mixing, RatioMixing | ReplacedMixing) else []
+    rows = class_rows(prepared.examples)
+    shown = [
+        ShownExample(name, example.trajectory_id, len(example.input_ids), tuple(spans(example, prepared.format)))
+        for name, *_ in rows
+        for example in _first(prepared.examples, name, config.examples)
+    ]
+    return Inspection((*ratio, *describe(config, prepared)), tuple(rows), tuple(shown))
 
 
 def class_rows(examples: Sequence[Example]) -> list[tuple[str, int, int, int]]:
@@ -66,52 +118,26 @@ def _first(examples: Sequence[Example], class_name: str, count: int) -> list[Exa
     return [example for example in examples if example.class_name == class_name][:count]
 
 
-def _print(
-    rows: Sequence[tuple[str, int, int, int]], chosen: Sequence[tuple[str, Sequence[Example]]], format: ChatFormat
-) -> None:
+def _print(found: Inspection) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     table = Table("class", "examples", "trained tokens", "masked tokens", box=None, pad_edge=False)
-    for name, *counts in rows:
+    for name, *counts in found.classes:
         table.add_row(Text(name), *map(str, counts))
     console.print(table)
     # Where colours are lost (a pipe, a file), brackets still show what is trained.
     left, right = ("", "") if console.is_terminal else ("⟦", "⟧")
-    for name, examples in chosen:
-        for example in examples:
-            title = Text(f"{name} · {example.trajectory_id} · {len(example.input_ids)} tokens")
-            console.rule(title, align="left")
-            text = Text()
-            for span in spans(example, format):
-                if span.trained:
-                    text.append(f"{left}{span.text}{right}", style="bold green")
-                else:
-                    text.append(span.text, style="dim")
-            console.print(text, soft_wrap=True)
+    for example in found.examples:
+        title = Text(f"{example.class_name} · {example.id} · {example.tokens} tokens")
+        console.rule(title, align="left")
+        text = Text()
+        for span in example.spans:
+            if span.trained:
+                text.append(f"{left}{span.text}{right}", style="bold green")
+            else:
+                text.append(span.text, style="dim")
+        console.print(text, soft_wrap=True)
     console.print(Text("trained", style="bold green"), Text("masked", style="dim"), sep=" · ")
-
-
-@dataclass(frozen=True)
-class ShownExample:
-    """An example as the page shows it."""
-
-    class_name: str
-    id: str
-    tokens: int
-    spans: tuple[Span, ...]
-
-
-def as_html(
-    rows: Sequence[tuple[str, int, int, int]], chosen: Sequence[tuple[str, Sequence[Example]]], format: ChatFormat
-) -> str:
-    """One self-contained page, light and dark."""
-    examples = [
-        ShownExample(name, example.trajectory_id, len(example.input_ids), tuple(spans(example, format)))
-        for name, members in chosen
-        for example in members
-    ]
-    made = templates(lambda value: storable(value) if type(value) is str else value)
-    return made.get_template("inspect.html.jinja").render(rows=rows, examples=examples)

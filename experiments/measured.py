@@ -135,7 +135,7 @@ def _column(name: str, row: Row) -> str | None:
 def _same(written: str, value: object) -> bool:
     if isinstance(value, str):
         return written == value
-    return written != "" and float(written) == value
+    return written not in ("", "null") and float(written) == value  # null: a key that has no value
 
 
 # ---- how it is written ----

@@ -68,7 +68,7 @@ def quality_of_negatives() -> Rows:
     sweep = Sweep("quality_of_negatives")
     strong = [sweep.arm(strategy=text, failures_rate=0.05) for text in TEXTS.values()]
     yield "5%", *(mean_and_each(arm.each()) for arm in strong), "0", "0"
-    for name, rate in (("15%", ""), ("60%", 0.6)):
+    for name, rate in (("15%", "null"), ("60%", 0.6)):
         arms = [sweep.arm(strategy=text, failures_rate=rate) for text in TEXTS.values()]
         differences = (points(arm.minus(reference)) for arm, reference in zip(arms, strong, strict=True))
         yield name, *(mean_and_each(arm.each()) for arm in arms), *differences

@@ -167,7 +167,8 @@ def plan(directory: Path, names: Iterable[str], hashes: bool = True) -> None:
 
 
 def without_new_pictures(report: str, committed: str) -> str:
-    """A report.md without the pictures that the committed one has not: they came to `nat report` later."""
+    """A report.md without the pictures that the committed one has not: one a sweep is committed, and new ones come."""
     had = committed.splitlines()
     kept = "\n".join(line for line in report.split("\n") if not line.startswith("![") or line in had)
-    return re.sub(r"^## Pictures\n\n(\n|\Z)", "", kept, flags=re.MULTILINE)
+    kept = re.sub(r"^## Pictures\n\n(\n|\Z)", "", kept, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", kept).rstrip("\n") + "\n"

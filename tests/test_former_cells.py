@@ -1,25 +1,14 @@
 """Cells of the shape in which every kind of a group held the keys of all: what they are today."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from nat.config.loading import load
-from nat.config.tree import Config
-from nat.sweeps import cell_hash, composition
+from nat.sweeps import composition
+from nat.sweeps.cell_hash import cell_hash
 from nat.sweeps.former_cells import former_configuration
-from nat.trajectories.config import TrajectoryFiles
-from tests.conftest import ROOT
-
-CELLS = sorted((ROOT / "experiments").rglob("config.yaml"))
-needs_cells = pytest.mark.skipif(not CELLS, reason="the committed cells are in a checkout only, not in an sdist")
-
-
-def read(path: Path) -> dict[str, Any]:
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def today(*overrides: str) -> dict[str, Any]:
@@ -98,33 +87,9 @@ def test_what_came_later_gets_the_value_under_which_nothing_changes():
     assert former_configuration(tree) == tree
 
 
-@needs_cells
-def test_the_cells_of_the_demo_are_today_those_of_its_command():
-    demo = [path for path in CELLS if path.parent.parent.name == "demo"]
-    found = {cell_hash.cell_hash(load(former_configuration(read(path)))) for path in demo}
-    assert found == {cell.hash for cell in composition.plan(["experiment=demo"]).cells}
-    assert len(found) == len(demo) == 4
-
-
-@needs_cells
-@pytest.mark.slow
-def test_committed_cells_are_the_same_cell_today_where_they_were_the_same_before(monkeypatch):
-    inputs = cell_hash._inputs
-
-    def at_hand(config: Config):
-        """The trajectories of the first models are not committed: their cells differ in nothing else."""
-        if not isinstance(config.trajectories, TrajectoryFiles):
-            yield from inputs(config)
-
-    monkeypatch.setattr(cell_hash, "_inputs", at_hand)
-    assert len(CELLS) == 422
-    pairs = set()
-    for path in CELLS:
-        tree = former_configuration(read(path))
-        config = load(tree, inputs=False)
-        assert former_configuration(tree) == tree
-        before = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))["cell"]
-        pairs.add((str(path.parent.parent), before, cell_hash.cell_hash(config)))
-    for sweep in {sweep for sweep, _, _ in pairs}:
-        of_sweep = [(before, now) for other, before, now in pairs if other == sweep]
-        assert len({before for before, _ in of_sweep}) == len({now for _, now in of_sweep}) == len(of_sweep)
+def test_a_cell_of_the_demo_is_today_that_of_its_command():
+    """Its config.yaml as it was committed before."""
+    former = yaml.safe_load((Path(__file__).parent / "data" / "schema_1" / "config.yaml").read_text(encoding="utf-8"))
+    planned = composition.plan(["experiment=demo"])
+    (of_nat,) = (cell.hash for cell in planned.cells if "method=nat" in cell.overrides)
+    assert cell_hash(load(former_configuration(former))) == of_nat

@@ -5,19 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shutil
 import sys
 from types import ModuleType
 
 import pytest
 
 from nat.core.statistics import crossed_difference
+from nat.runs.packed import packed_runs
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "experiments" / "paper"
 RATIO_SWEEP = ROOT / "experiments" / "ratio_sweep"
 needs_cells = pytest.mark.skipif(
-    not list(RATIO_SWEEP.glob("*=*")), reason="the committed cells are in a checkout only, not in an sdist"
+    not (RATIO_SWEEP / "cells.zip").exists(), reason="the committed cells are in a checkout only, not in an sdist"
 )
 
 if not FOLDER.is_dir():
@@ -122,8 +122,9 @@ def test_the_readme_holds_all_that_the_script_prints(figures, paper):
 @pytest.mark.slow
 @needs_cells
 def test_what_is_missing_is_named_and_left_out(figures, tmp_path, capsys):
-    for cell in RATIO_SWEEP.glob("*positives=50,ratio=1to[08],seed=0*"):
-        shutil.copytree(cell, tmp_path / "ratio_sweep" / cell.name)
+    for files in packed_runs(RATIO_SWEEP):
+        if re.search("positives=50,ratio=1to[08],seed=0", files.name):
+            files.unpack(tmp_path / "ratio_sweep" / files.name)
     figures.main(["--experiments", str(tmp_path), "--output", str(tmp_path)])
     printed = capsys.readouterr()
     named = printed.err.splitlines()

@@ -42,9 +42,9 @@ def measure(experiments: Sequence[Sequence[str]] = EXPERIMENTS) -> Iterator[dict
     """A row an experiment: counts, means per failure, and a share."""
     for overrides in experiments:
         arguments = [*overrides, *NUT]
-        mixed = prepare(composition.checked(composition.compose(arguments), arguments)).mixed
-        assert mixed is not None
-        failures = mixed.negatives
+        made = prepare(composition.checked(composition.compose(arguments), arguments)).made
+        assert made is not None
+        failures = made.mixed.negatives
         errors = sum(len(failure.metadata["errors"]) for failure in failures)
         turns = sum(message.role == "assistant" for failure in failures for message in failure.messages)
         abstained = sum(failure.outcome.failure == "abstained" for failure in failures)

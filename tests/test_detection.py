@@ -129,7 +129,7 @@ def test_a_format_is_one_file(tmp_path):
     refused = nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.kind=x").stderr
     said, _, names = refused.partition(" must be one of ")
     assert said == "error: trajectories.kind='x': it"
-    kinds = [name.strip("'\\n") for name in names.split(", ")]
+    kinds = [name.strip().strip("'") for name in names.split(", ")]
     assert sorted(kinds) == sorted(["scripted", "auto", "scratch", *(format.name for format in FORMATS)])
 
 

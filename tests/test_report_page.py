@@ -20,7 +20,7 @@ from nat.core.questions import question_id
 from nat.core.statistics import CrossedDifference
 from nat.reporting import page as report_page
 from nat.reporting.page import browser_data, chosen_questions, page
-from nat.reporting.pictures.draw import Drawn, draw
+from nat.reporting.pictures.draw import Drawn, draw, found
 from nat.runs.outcomes import Answer, save_rollouts
 from nat.runs.packed import RunFiles
 from nat.types import Message, Outcome, Question, Rollout
@@ -105,7 +105,10 @@ def test_the_page_is_whole_and_fetches_nothing(planted, planted_page):
     for words in ("✓ yes", "? undecided", "✗ no", *planted.caveats, *planted.missing, "22 arms", "66 finished runs"):
         assert words in elements.prose
     assert len(planted_page.encode()) < 1_500_000
-    assert sum(tag == "img" for tag, _ in elements.all) == 6
+    words = [(attributes["alt"] or "").partition(".")[0] for tag, attributes in elements.all if tag == "img"]
+    names = ("negatives", "methods", "strategies", "failures", "loss", "cost")
+    expected = [found()[name].ALTERNATIVE for name in names]
+    assert [each for each in words if each in expected] == expected
 
 
 def test_the_policy_allows_this_script_and_style_alone(planted_page):

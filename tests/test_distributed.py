@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,6 +117,52 @@ def compare(run_dir: Path, other_dir: Path, rel: float = 1e-6) -> None:
         assert (mine["tokens"], mine["trained_tokens"]) == (other["tokens"], other["trained_tokens"])
 
 
+class Forked:
+    """Stands in for torchrun's Popen: the same workers with the same environment, forked from one process that has
+    read the libraries. Reading them is most of what a start costs; tests of starting itself have torchrun.
+    """
+
+    def __init__(self, command: list[str], *, env: dict[str, str], **_: object) -> None:
+        assert command[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.test_distributed", "nat.training.sft_trainer", "peft"])
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1]), "WORLD_SIZE": "2"}
+        self.returncode: int | None = None
+        self.workers = []
+        for rank in ("0", "1"):
+            its_own = {**env, **meeting, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}
+            self.workers.append(context.Process(target=forked, args=(command[-1], its_own)))
+            self.workers[-1].start()
+
+    def poll(self) -> int | None:
+        if any(worker.exitcode for worker in self.workers):
+            for worker in self.workers:  # as torchrun ends the others where one failed
+                worker.kill()
+                worker.join()
+        codes = [worker.exitcode for worker in self.workers]
+        if None not in codes:
+            self.returncode = int(any(codes))
+        return self.returncode
+
+
+def forked(run_dir: str, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for file in Path(environment["PYTHONPATH"].rpartition(os.pathsep)[2]).glob("sitecustomize.py"):
+        exec(file.read_text(), {})
+    with open(Path(run_dir) / MEETING_PLACE / "output.log", "ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os._exit(distributed.main(Path(run_dir)))
+
+
+@pytest.fixture
+def forking(monkeypatch) -> None:
+    monkeypatch.setattr(distributed, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": Forked}))
+
+
 FAILS = """
 import os
 if os.environ.get("RANK") == "1":
@@ -167,6 +216,7 @@ def test_two_processes_train_as_one_with_twice_the_batch_also_when_one_fails_and
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forking")
 def test_adapters_are_trained_in_two_processes_and_come_back_merged(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir(), two.mkdir()
@@ -200,6 +250,7 @@ def untied(tmp_path_factory) -> ModelConfig:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forking")
 def test_a_sharded_model_is_trained_as_the_whole_one_also_when_a_process_fails_and_all_resume(
     tmp_path, monkeypatch, untied
 ):

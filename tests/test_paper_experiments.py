@@ -8,6 +8,7 @@ import pytest
 from nat import cli
 from nat.examples.tokenization import chat_format
 from nat.model import save_model
+from nat.reporting import write as writing
 from nat.sweeps import composition
 from nat.types import Message
 from tests.tokenizers_for_tests import sentencepiece_tokenizer, tiny_llama
@@ -243,7 +244,14 @@ def test_every_experiment_of_the_papers_scale_is_tried():
     assert set(DRY_RUNS) == set(PAPER) - {"none"}
 
 
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """Without the pictures of the report that each of these sweeps of one cell ends with."""
+    monkeypatch.setattr(writing.pictures, "draw", lambda *_: {})
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", DRY_RUNS)
 def test_a_cell_at_the_papers_scale_takes_a_step_with_a_random_model(name, authors_folder, monkeypatch):
     monkeypatch.chdir(authors_folder)
@@ -260,6 +268,7 @@ def test_a_cell_at_the_papers_scale_takes_a_step_with_a_random_model(name, autho
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_adapters_of_one_gpus_scale_take_a_step_with_a_random_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random_model(tmp_path / "llama")

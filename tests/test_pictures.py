@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from nat.comparison.means import arm_mean, outcome_shares
-from nat.comparison.types import Arm, Comparison, Contrast, Finding, RunResult
+from nat.comparison.types import Arm, Caveat, Comparison, Contrast, Finding, RunResult
 from nat.core.questions import question_id
 from nat.core.statistics import CrossedDifference
 from nat.reporting import pictures
@@ -145,8 +145,8 @@ def planted_sweep(
             Finding("With which text?", "no", "No text does better than the others by 2 points or more.", None),
         ),
         caveats=(
-            f"{seeds} training seeds: intervals are wide.",
-            "2 test questions were found among the training questions of one run.",
+            Caveat("few_seeds", f"{seeds} training seeds: intervals are wide."),
+            Caveat("leak", "2 test questions were found among the training questions of one run."),
         ),
         missing=("nat-suffix-200-3200-0: failed: the loss is nan", "nut-none-200-3200-1: not started"),
     )

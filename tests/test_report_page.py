@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nat.comparison.types import Comparison, Contrast, Finding
+from nat.comparison.types import Caveat, Comparison, Contrast, Finding
 from nat.comparison.verdict import no_verdict
 from nat.core.questions import question_id
 from nat.core.statistics import CrossedDifference
@@ -102,7 +102,15 @@ def test_the_page_is_whole_and_fetches_nothing(planted, planted_page):
             assert target[1:] in ids
     for finding in planted.findings:
         assert finding.question in elements.prose
-    for words in ("✓ yes", "? undecided", "✗ no", *planted.caveats, *planted.missing, "22 arms", "66 finished runs"):
+    for words in (
+        "✓ yes",
+        "? undecided",
+        "✗ no",
+        *(caveat.text for caveat in planted.caveats),
+        *planted.missing,
+        "22 arms",
+        "66 finished runs",
+    ):
         assert words in elements.prose
     assert len(planted_page.encode()) < 1_500_000
     words = [(attributes["alt"] or "").partition(".")[0] for tag, attributes in elements.all if tag == "img"]
@@ -200,7 +208,7 @@ def test_names_from_outside_are_text():
     arm = make_arm(make_run(digits("10"), HOSTILE, HOSTILE, name=HOSTILE, setting={"a.b": HOSTILE}), label=HOSTILE)
     lone = "\ud800\x00\x1b"
     finding = Finding(HOSTILE, "no", f"{HOSTILE}{lone}", None)
-    comparison = make_comparison(arm, findings=(finding,), caveats=(HOSTILE,), missing=(HOSTILE,))
+    comparison = make_comparison(arm, findings=(finding,), caveats=(Caveat("note", HOSTILE),), missing=(HOSTILE,))
     comparison = replace(comparison, title=HOSTILE)
     text = page(comparison, {}, 40)
     text.encode()  # a lone surrogate could not be written
@@ -226,7 +234,7 @@ def all_of(text: str, directory: Path) -> Elements:
         contrasts=(contrast,),
         text_contrasts=(contrast,),
         findings=(finding,),
-        caveats=(text,),
+        caveats=(Caveat("note", text),),
         missing=(text,),
     )
     return Elements(page(replace(comparison, title=text), {text: Drawn(picture, picture, text, text)}, 40))
@@ -535,7 +543,10 @@ def test_what_models_wrote_is_shown_and_never_run(tmp_path):
     said = {f"Q {HOSTILE} {wide}": [f"Thought: {HOSTILE}\nAction: search[{wide}]", HOSTILE]}
     arm = make_arm(write_run(tmp_path / "a", said), label=f"{HOSTILE} {wide[:200]}")
     finding = Finding(HOSTILE, "yes", f"{HOSTILE} {wide}", None)
-    comparison = replace(make_comparison(arm, findings=(finding,), caveats=(wide, HOSTILE)), title=f"{HOSTILE} {wide}")
+    comparison = replace(
+        make_comparison(arm, findings=(finding,), caveats=(Caveat("note", wide), Caveat("note", HOSTILE))),
+        title=f"{HOSTILE} {wide}",
+    )
     script = """
     return {
       hacked: view.hacked ?? null, images: page.images.length, scrollWidth: page.documentElement.scrollWidth,

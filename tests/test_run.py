@@ -128,21 +128,6 @@ def test_a_sweep_over_ratios_has_a_cell_for_each_and_a_report(here, capsys):
     assert again == table
 
 
-@pytest.mark.slow
-def test_a_failing_cell_is_printed_and_the_others_finish(here, capsys):
-    # An unknown optimiser is found when TRL is loaded, in the middle of a run.
-    optimisers = "training.sft.optim=no_such_optimiser,adamw_torch"
-    assert nat("train", "-m", optimisers, "mixing.positives=10", "sweep.name=s", *QUICK) == 1
-    captured = capsys.readouterr()
-    assert captured.err.count("no_such_optimiser") >= 2  # as it happens, and again at the end
-    assert "Traceback (most recent call last)" not in captured.err
-    assert sorted(found["status"] for found in map(results, here.glob("outputs/sweeps/s/*/"))) == [
-        "completed",
-        "failed",
-    ]
-    assert "1 of 2 cells are not completed" in captured.out
-
-
 def test_a_sweep_over_files_is_counted_before_its_first_cell_starts(here, capsys):
     write_pile(here / "mine.jsonl")
     assert nat("train", "-m", *MINE, "mixing.ratio=1:1,1:5", "sweep.name=s") == 2

@@ -12,7 +12,7 @@ from nat.comparison.caveats import caveats_of
 from nat.comparison.cells import read
 from nat.comparison.config import ReportConfig
 from nat.comparison.contrasts import contrasts_of, paired
-from nat.comparison.types import Arm, Comparison, Pair
+from nat.comparison.types import Arm, Caveat, Comparison, Pair
 from nat.comparison.verdict import findings_of
 
 
@@ -43,7 +43,7 @@ def compare(directory: Path, config: ReportConfig) -> Comparison:
     )
 
 
-def _pairs(arms: Sequence[Arm], references: Sequence[Arm | None], split: str) -> tuple[list[Pair], list[str]]:
+def _pairs(arms: Sequence[Arm], references: Sequence[Arm | None], split: str) -> tuple[list[Pair], list[Caveat]]:
     """Arms beside their references, and why some cannot be compared."""
     pairs, refused = [], []
     for arm, reference in zip(arms, references, strict=True):
@@ -53,17 +53,18 @@ def _pairs(arms: Sequence[Arm], references: Sequence[Arm | None], split: str) ->
         if isinstance(pair, Pair):
             pairs.append(pair)
         else:
-            refused.append(f"{arm.label} is not compared with {reference.label}: {pair}.")
+            refused.append(Caveat("not_compared", f"{arm.label} is not compared with {reference.label}: {pair}."))
     return pairs, refused
 
 
-def _left_out(pairs: Sequence[Pair]) -> Iterator[str]:
+def _left_out(pairs: Sequence[Pair]) -> Iterator[Caveat]:
     some = [pair for pair in pairs if pair.left_out]
     if some:
         most = max(pair.left_out for pair in some)
-        yield (
+        yield Caveat(
+            "shared_questions",
             f"{len(some)} of {len(pairs)} comparisons are on the questions that both sides answered; "
-            f"up to {most} questions are left out of one."
+            f"up to {most} questions are left out of one.",
         )
 
 

@@ -12,6 +12,30 @@ from nat.runs.packed import RunFiles
 from nat.runs.results import Results
 
 Verdict: TypeAlias = Literal["yes", "no", "undecided"]
+# What chose the best of several arms: nothing had to, validation answers, or one half of the questions.
+How: TypeAlias = Literal["only", "validation", "half"]
+CaveatKind: TypeAlias = Literal[
+    "leak",  # found in a run's data
+    "harm",  # the untrained model does better
+    "no_room",  # both sides solve next to nothing, or all but everything
+    "one_seed",  # of every arm
+    "single_seeds",  # of some arms
+    "few_seeds",
+    "half_chose",  # there were no validation answers
+    "no_validation",  # in some runs
+    "missing_runs",
+    "not_counted",  # a method that does not say whether it saw failures
+    "not_by_nat",
+    "not_compared",  # two arms
+    "shared_questions",  # a comparison is not on all questions
+    "commits",
+    "uncommitted",
+    "versions",
+    "passes",  # equal steps, not equal passes over the data
+    "steps",
+    "infrastructure",  # episodes that broke
+    "note",  # what was left out on purpose
+]
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,16 @@ class Finding:
     evidence: Contrast | None
     also: tuple[Contrast, ...] = ()  # the same question at other numbers of positives or in other settings
     depends: bool = False  # whether those give another answer; `verdict` is then the one of `evidence` alone
+    recommended: Arm | None = None  # the arm of `evidence` to take by this answer; None: undecided
+    chosen_on: How = "only"  # what chose the arm of `evidence`; "half" as well where that chose its reference
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """What a reader must know before believing a report, in one line."""
+
+    kind: CaveatKind
+    text: str
 
 
 @dataclass(frozen=True)
@@ -95,7 +129,7 @@ class Comparison:
     arms: tuple[Arm, ...]
     contrasts: tuple[Contrast, ...]  # every arm against its reference, one Holm family
     findings: tuple[Finding, ...]  # the verdict, most important first
-    caveats: tuple[str, ...]  # what a reader must know before believing it
+    caveats: tuple[Caveat, ...]  # the gravest first
     missing: tuple[str, ...]  # cells without results, one line each, with the reason
     runs: tuple[RunResult, ...]  # finished ones
     text_contrasts: tuple[Contrast, ...] = ()  # arms with a text against the same without: a Holm family of its own

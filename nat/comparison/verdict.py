@@ -11,17 +11,15 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from nat.comparison.arms import ratio_text, references_of, setting_of, unmarked_of
 from nat.comparison.config import ReportConfig
 from nat.comparison.contrasts import LEVEL, SHARED, contrasts_of, paired
-from nat.comparison.types import Arm, Contrast, Finding, Pair, RunResult
+from nat.comparison.types import Arm, Contrast, Finding, How, Pair, RunResult
 from nat.core.methods import BY_NAME, MARKED, REFERENCE, UNNAMED
 from nat.core.statistics import Assumed, CrossedDifference, crossed_difference, seeds_needed
 
 MANY_SEEDS = 50  # more than this are no advice
-How = Literal["only", "validation", "half"]
 
 
 def findings_of(
@@ -47,7 +45,18 @@ def findings_of(
         if draft.question == TEXT:
             sentences += _tally(text_contrasts)
         sentences += _what_would_decide(choice.pair, contrast, len(drafts), config)
-        findings.append(Finding(draft.question, contrast.verdict, " ".join(sentences), contrast, also, depends))
+        findings.append(
+            Finding(
+                draft.question,
+                contrast.verdict,
+                " ".join(sentences),
+                contrast,
+                also,
+                depends,
+                recommended=_recommended(draft.question, contrast),
+                chosen_on="half" if choice.is_half else choice.best.how,
+            )
+        )
     return tuple(findings)
 
 
@@ -394,9 +403,7 @@ def _rivals(choice: Choice) -> str:
 
 
 CHOSE_REFERENCE = {"only": "", "validation": "on validation", "half": "on one half of the questions"}
-BEST_OF_HALF = "best on one half of the questions"
-OTHER_HALF = "of the other half of the"
-CHOSEN = {"only": "", "validation": ", best on validation,", "half": f", {BEST_OF_HALF},"}
+CHOSEN = {"only": "", "validation": ", best on validation,", "half": ", best on one half of the questions,"}
 
 
 def _reference_words(question: str, reference: Arm) -> str:
@@ -437,20 +444,30 @@ def _headline(
     return f"It depends: {', '.join(told)}."
 
 
-def _short(question: str, contrast: Contrast, config: ReportConfig) -> str:
-    is_worse = contrast.p_holm < LEVEL and contrast.difference.difference < 0
-    is_yes = contrast.verdict == "yes"
+def _is_worse(contrast: Contrast) -> bool:
+    return contrast.p_holm < LEVEL and contrast.difference.difference < 0
+
+
+def _recommended(question: str, contrast: Contrast) -> Arm | None:
     if contrast.verdict == "undecided":
+        return None
+    if contrast.verdict == "yes":
+        return contrast.treatment
+    if question == RATIO and not _is_worse(contrast):
+        # The chosen one's lead is too small to matter, so the one of fewer failures will do: it may be the chosen one.
+        return min(contrast.treatment, contrast.reference, key=lambda arm: arm.negatives or 0)
+    return contrast.reference
+
+
+def _short(question: str, contrast: Contrast, config: ReportConfig) -> str:
+    is_worse, is_yes = _is_worse(contrast), contrast.verdict == "yes"
+    recommended = _recommended(question, contrast)
+    if recommended is None:
         return "undecided"
     if question == FAILURES:
         return "yes" if is_yes else "no: they cost success" if is_worse else f"no: no gain of {_limit(config)} or more"
     if question == RATIO:
-        if is_yes:
-            return _ratio_of(contrast.treatment)
-        if is_worse:
-            return f"{_ratio_of(contrast.reference)} is better"
-        # The chosen one's lead is too small to matter, so the one of fewer failures will do: it may be the chosen one.
-        return f"{_ratio_of(min(contrast.treatment, contrast.reference, key=lambda arm: arm.negatives or 0))} will do"
+        return f"{_ratio_of(recommended)}{'' if is_yes else ' is better' if is_worse else ' will do'}"
     if is_yes:
         return (
             "a text that its file does not name"

@@ -125,7 +125,7 @@ def page(comparison: Comparison, pictures: Mapping[str, Drawn], browser_question
             links=[(id, name) for name in names if (id := name.lower().replace("-", "")) in there],
             cards=[_card(finding) for finding in comparison.findings],
             no_verdict=no_verdict(comparison.arms),
-            caveats=comparison.caveats,
+            caveats=[caveat.text for caveat in comparison.caveats],
             missing=comparison.missing,
             pictures=_pictures(comparison, means, pictures),
             tables=tables,

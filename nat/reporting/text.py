@@ -131,7 +131,7 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     for finding in comparison.findings:
         lines += [f"**{finding.question}** {_safe(finding.answer)}", ""]
     if comparison.caveats:
-        lines += ["## Before you believe it", "", *(f"- {_safe(line)}" for line in comparison.caveats), ""]
+        lines += ["## Before you believe it", "", *(f"- {_safe(caveat.text)}" for caveat in comparison.caveats), ""]
     first = [name for name in ("negatives", "strategies", "methods") if name in drawn][:1]
     lines += [_picture(name, drawn) for name in first] + ([""] if first else [])
     if comparison.arms:
@@ -236,7 +236,7 @@ def terminal(comparison: Comparison, written: str) -> str:
     for finding in comparison.findings:
         lines += [*textwrap.wrap(f"{finding.question} {finding.answer}", WIDTH, subsequent_indent="  "), ""]
     if comparison.caveats:
-        lines += ["Before you believe it:", *_wrapped(comparison.caveats), ""]
+        lines += ["Before you believe it:", *_wrapped([caveat.text for caveat in comparison.caveats]), ""]
     if comparison.arms:
         header, rows = columns(comparison)
         lines += [*aligned(header, rows), *_wrapped(legend(comparison)), ""]

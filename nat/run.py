@@ -2,6 +2,9 @@
 
 trajectories -> quality -> mixing -> strategy -> tokenization -> training -> evaluation -> report
 ------- gather --------    ------------- prepare ------------    --------- run ---------   nat.reporting, of many
+
+Questions to evaluate on are set apart before quality. What may train is marked and tokenized before mixing chooses: it
+takes only what fits the model's context, and may count tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from nat.stages.environment import make_environment
 from nat.stages.evaluation import class_losses, evaluate, passes_of, rollout_rows
 from nat.stages.examples import find_leaks, make_examples, prompter
 from nat.stages.manifest import Prepared, counts, describe, listed, make_manifest
-from nat.stages.pool import check_pool, check_settings, read_trajectories, training_pool, unseen_trajectories
+from nat.stages.pool import check_settings, classified, read_trajectories, training_pool, unseen_trajectories
 from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
 from nat.stages.saving import begin_directory, coordinates, save_trained
 from nat.stages.training import tracked, train_model
@@ -70,10 +73,10 @@ def gather(config: Config) -> Gathered:
     return Gathered(environment, elsewhere, apart, controlled, left_out)
 
 
-def check_enough(config: Config, gathered: Gathered) -> list[StrategyClass]:
+def classes_of(config: Config, gathered: Gathered) -> list[StrategyClass]:
     """The class of each trajectory. Raises RequestError where mixing or strategy ask for more than there is."""
     held_out = gathered.apart.held_out
-    return check_pool(gathered.pool.kept, held_out, config.mixing, config.strategy, config.environment, config.seed)
+    return classified(gathered.pool.kept, held_out, config.mixing, config.strategy, config.environment, config.seed)
 
 
 def prepare(config: Config) -> Prepared:
@@ -82,7 +85,7 @@ def prepare(config: Config) -> Prepared:
     environment, apart, pool = gathered.environment, gathered.apart, gathered.pool.kept
     made, manifest = None, {"hash": None, "held_out": counts(apart.held_out)}
     # Before the tokenizer is loaded: too few stay too few when some are dropped.
-    classes = check_enough(config, gathered) if config.trains else []
+    classes = classes_of(config, gathered) if config.trains else []
     format = chat_format(load_tokenizer(config.model))
     prompt = prompter(config.agent, config.strategy)
     if config.trains:

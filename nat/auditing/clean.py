@@ -15,7 +15,7 @@ from nat.quality.config import KEPT, RULES, QualityConfig
 from nat.quality.copies import Verdicts, collection_detail
 
 
-def _write_clean(facts: Facts, verdicts: Verdicts, quality: QualityConfig, folder: Path, dropped: IO[str]) -> None:
+def write_clean(facts: Facts, verdicts: Verdicts, quality: QualityConfig, folder: Path, dropped: IO[str]) -> None:
     """clean.jsonl, and what quality control drops after the bad rows."""
     temporary = folder / f".clean.{os.getpid()}.tmp"
     names = _new_ids(facts, verdicts)
@@ -32,7 +32,7 @@ def _write_clean(facts: Facts, verdicts: Verdicts, quality: QualityConfig, folde
                     same = facts.row(other) if other >= 0 else None
                     told = collection_detail(rule, f"{same.trajectory.id} ({same.where})" if same else "", quality)
                 line = {"where": json.loads(where), "id": record["id"], "rule": rule, "detail": told}
-                _write_line(dropped, {**line, "success": record["outcome"]["success"]})
+                write_line(dropped, {**line, "success": record["outcome"]["success"]})
         temporary.replace(folder / "clean.jsonl")
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def _renamed(text: bytes, id: str) -> bytes:
     return (json.dumps({**record, "id": id}) + "\n").encode()
 
 
-def _write_line(file: IO[str], value: Mapping[str, Any]) -> None:
+def write_line(file: IO[str], value: Mapping[str, Any]) -> None:
     # half of a surrogate pair has no UTF-8, its escape has
     text = json.dumps(value, ensure_ascii=False)
     with suppress(UnicodeEncodeError):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nat.core.schema import STRICT
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

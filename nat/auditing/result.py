@@ -20,7 +20,7 @@ from nat.quality.marks import CheckSettings
 MOST_SHOWN = 30  # example trajectories on the page
 
 
-def _make(
+def make(
     facts: Facts,
     verdicts: Verdicts,
     findings: list[Finding],

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 # Signs between numbers say what is asked, other punctuation does not: "3 - 4" and "3 + 4" are two questions.
 _WORD = re.compile(r"\d+(?:\.\d+)?|\w+|[+*/=%^<>$€£\u00d7\u00f7\u221a]|(?<![^\W\d])-(?=\s?[\d(])")

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nat.collection.config import CollectConfig, PromptedCollecting
 from nat.search.replay import count_misses
 from nat.types import Question, RequestError, Rollout, Trajectory
-
-if TYPE_CHECKING:
-    pass
 
 REFUSED = "refused"  # in an episode's details: a content filter ended it, and would again
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from nat.collection.episodes import Facts
 from nat.core.statistics import wilson_interval
-
-if TYPE_CHECKING:
-    pass
 
 
 def summary(found: Sequence[Facts]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What finished runs say about each other: arms, their differences, and the answers to the user's three questions."""
+"""Arms: finished runs grouped by all but their seed, and which of them is compared with which."""
 
 from __future__ import annotations
 
@@ -195,6 +195,3 @@ def _same_count(count: int | None, other: int | None) -> bool:
     if count is None or other is None:  # others' files need not say
         return True
     return abs(count - other) <= ALIKE * max(count, other)
-
-
-# ---- differences ----

@@ -17,7 +17,7 @@ from nat.comparison.verdict import findings_of
 
 
 def compare(directory: Path, config: ReportConfig) -> Comparison:
-    """Read, group into arms, compare, conclude. Raises RequestError as `write` does."""
+    """Read, group into arms, compare, conclude. Raises RequestError as `nat.comparison.cells.read` does."""
     external = [config.external] if isinstance(config.external, str) else config.external or []
     found = read(directory, [Path(path) for path in external])
     arms = arms_of(found.runs)

@@ -44,8 +44,8 @@ class RunResult:
 
     name: str
     files: RunFiles | None  # None: not made by nat
-    status: str  # completed | running | failed | not started
-    method: str  # base | positive_only | nut | nat | nat_graded, or another's own word
+    status: str  # see `nat.runs.results.Status`
+    method: str  # a name of nat.core.methods, or another's own word
     strategy: str
     positives: int | None
     negatives: int | None

@@ -1,5 +1,7 @@
 """The verdict: whether to use the failures, at which ratio and with which text.
 
+Each yes, no or undecided is `nat.comparison.contrasts.verdict_of`; here is chosen what is asked of it, and said.
+
 What is best is chosen on validation answers and its effect is stated on test answers: the best of many arms looks
 better than it is on the answers that chose it. Without validation answers one half of the questions chooses, the other
 states.

@@ -20,7 +20,7 @@ SHOWN_ERRORS = 3  # wrong values listed before "and N more": an error stays on a
 IN_FULL = 3  # options listed as GROUP=OPTION each; of more, the group is named once
 
 
-def _describe(error: ValidationError, tree: Mapping[str, Any], named: Collection[str]) -> str:
+def describe(error: ValidationError, tree: Mapping[str, Any], named: Collection[str]) -> str:
     lines = [_describe_one(dict(item), tree, named) for item in error.errors()]
     lines = list(dict.fromkeys(lines))
     more = [f"... and {len(lines) - SHOWN_ERRORS} more wrong values"] if len(lines) > SHOWN_ERRORS else []

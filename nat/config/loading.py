@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nat.config.errors import _describe
+from nat.config.errors import describe
 from nat.config.kinds import kinds
 from nat.config.tree import Config
 from nat.types import RequestError
@@ -33,7 +33,7 @@ def load(tree: Mapping[str, Any], overrides: Sequence[str] = (), *, inputs: bool
     try:
         config = TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
-        raise RequestError(_describe(error, tree, _named(overrides))) from None
+        raise RequestError(describe(error, tree, _named(overrides))) from None
     config.check(inputs=inputs)
     return config
 

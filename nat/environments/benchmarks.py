@@ -106,8 +106,7 @@ def make_environment(
 
     Args:
         search: the tool of the `search` group; None leaves it out, for an agent that calls no tool
-        (`nat.config.loading.check`
-            refuses search=none for any other).
+            (`nat.config.tree.Config.check` refuses search=none for any other).
         open_search: the search tools of one episode, where its question matters (recordings).
     """
     tools = tuple(CALCULATOR if name == "calculate" else search for name in config.tools)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from nat.quality.check_observations import _SHOWN
-from nat.quality.check_texts import _texts
+from nat.quality.check_observations import SHOWN
+from nat.quality.check_texts import texts_of
 from nat.quality.marks import Check, Mark, View
 
 
@@ -37,9 +37,9 @@ def _any_of(texts: Iterable[str], after: str) -> re.Pattern[str] | None:
 def _conditioning_words(view: View) -> Iterator[Mark]:
     trajectory, words = view.trajectory, _words(view.settings.conditioning_texts)
     if words.anywhere is not None and any(needle in view.lower for needle in words.needles):
-        for i, text in _texts(trajectory):
+        for i, text in texts_of(trajectory):
             for found in words.anywhere.finditer(text):
-                yield Mark("conditioning_words", i, found.start(), found.end(), found[0][:_SHOWN])
+                yield Mark("conditioning_words", i, found.start(), found.end(), found[0][:SHOWN])
     if words.in_front is not None:
         asked = [(i, m.content) for i, m in enumerate(trajectory.messages) if m.role in ("user", "system")]
         for i, text in [(None, trajectory.question), *asked]:
@@ -77,12 +77,12 @@ def _labels(view: View) -> Iterator[Mark]:
         return
     turns = [i for i, message in enumerate(trajectory.messages) if message.role == "assistant"]
     last = turns[-1] if turns else -1
-    for i, text in _texts(trajectory):
+    for i, text in texts_of(trajectory):
         for found in _LABEL.finditer(text):
             place = -1 if i is None else i
             where = "before" if place < last else "in" if place == last else "after"
             yield Mark(
-                "label_in_text", i, found.start(), found.end(), f"{found[0][:_SHOWN]!r} {where} the agent's last turn"
+                "label_in_text", i, found.start(), found.end(), f"{found[0][:SHOWN]!r} {where} the agent's last turn"
             )
 
 

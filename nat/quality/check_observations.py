@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from nat.agents.actions import Action
 from nat.agents.scoring import RELATIVE_TOLERANCE
-from nat.quality.check_turns import _OBSERVATION, _is_observation
+from nat.quality.check_turns import OBSERVATION, is_observation
 from nat.quality.marks import Check, Mark, View
 from nat.tools.calculator import calculate
 from nat.types import Message, ToolError
@@ -47,22 +47,22 @@ _ERROR = re.compile(
 _TRACEBACK = "Traceback (most recent call last)"
 
 
-_SHOWN = 80  # characters of a text in a detail
+SHOWN = 80  # characters of a text in a detail
 
 
-def _observation_errors(messages: Sequence[Message]) -> list[Mark]:
+def observation_errors(messages: Sequence[Message]) -> list[Mark]:
     marks = []
     for i, message in enumerate(messages):
         if message.role in ("assistant", "system"):
             continue
         content = message.content
-        prefix = _OBSERVATION.match(content)
+        prefix = OBSERVATION.match(content)
         if message.role == "user" and prefix is None:
             continue
         start = prefix.end() if prefix else len(content) - len(content.lstrip())
         error = _ERROR.match(content, start)
         if error:
-            marks.append(Mark("observation_error", i, start, error.end(), error[0][:_SHOWN]))
+            marks.append(Mark("observation_error", i, start, error.end(), error[0][:SHOWN]))
         elif (at := content.find(_TRACEBACK)) >= 0:
             marks.append(Mark("observation_error", i, at, at + len(_TRACEBACK), "Python traceback"))
     return marks
@@ -86,14 +86,14 @@ def _calculator_slips(view: View) -> Iterator[Mark]:
     for i, action in view.actions.items():
         if not isinstance(action, Action) or action.tool.lower() not in _CALCULATORS or i + 1 >= len(messages):
             continue
-        if _is_observation(messages[i + 1]):
+        if is_observation(messages[i + 1]):
             content = messages[i + 1].content
-            prefix = _OBSERVATION.match(content)
+            prefix = OBSERVATION.match(content)
             start = prefix.end() if prefix else 0
             value = _slip(action.input, content[start:].strip())
             if value is not None:
-                shown = content[start:].strip()[:_SHOWN]
-                detail = f"{action.input[:_SHOWN]} is {value}, not {shown}"
+                shown = content[start:].strip()[:SHOWN]
+                detail = f"{action.input[:SHOWN]} is {value}, not {shown}"
                 yield Mark("calculator_slip", i + 1, start, len(content), detail)
 
 

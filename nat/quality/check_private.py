@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from nat.quality.check_texts import _texts
+from nat.quality.check_texts import texts_of
 from nat.quality.marks import Check, Mark, View
 
 _SECRET = re.compile(
@@ -73,7 +73,7 @@ def _private(view: View) -> list[Mark]:
     has_calls = any(message.tool_calls for message in trajectory.messages)
     with_secrets = has_calls or any(needle in joined for needle in _SECRET_NEEDLES)
     if with_secrets or "@" in joined:
-        texts += [(i, text, False) for i, text in _texts(trajectory)]
+        texts += [(i, text, False) for i, text in texts_of(trajectory)]
         for i, message in enumerate(trajectory.messages):
             if message.tool_calls:
                 texts.append((i, json.dumps(message.tool_calls, ensure_ascii=False, default=str), True))

@@ -86,7 +86,7 @@ def _mixed_languages(view: View) -> Iterator[Mark]:
             yield Mark("mixed_languages", i, 0, len(message.content), detail)
 
 
-def _texts(trajectory: Trajectory) -> Iterator[tuple[int | None, str]]:
+def texts_of(trajectory: Trajectory) -> Iterator[tuple[int | None, str]]:
     """The question (None) and the contents of all messages, by index."""
     yield None, trajectory.question
     yield from enumerate(message.content for message in trajectory.messages)
@@ -99,7 +99,7 @@ def _odd_characters(view: View) -> Iterator[Mark]:
     """One mark a text: its first odd character, and how many there are of which."""
     if not _ODD.search(view.joined):
         return
-    for i, text in _texts(view.trajectory):
+    for i, text in texts_of(view.trajectory):
         found = _ODD.search(text)
         if found:
             counts = Counter(_ODD.findall(text)).most_common(3)

@@ -15,18 +15,18 @@ _THOUGHT = re.compile(r"\s{0,8}[*_#]{0,4}thought[ \t]{0,4}[0-9]{0,3}[*_]{0,2}:",
 _FINISH_CALL = re.compile(rf"\b{FINISH}[ \t]{{0,4}}\[", re.I)
 
 
-_OBSERVATION = re.compile(r"\s{0,8}Observation(?: ?[0-9]{1,3})?:[ \t]{0,8}")
+OBSERVATION = re.compile(r"\s{0,8}Observation(?: ?[0-9]{1,3})?:[ \t]{0,8}")
 
 
 _UNKNOWN_NAME = re.compile(r"there is no tool '([^']+)'")
 
 
-def _is_observation(message: Message) -> bool:
+def is_observation(message: Message) -> bool:
     """A tool message, or a user message that says that it is one."""
-    return message.role == "tool" or (message.role == "user" and _OBSERVATION.match(message.content) is not None)
+    return message.role == "tool" or (message.role == "user" and OBSERVATION.match(message.content) is not None)
 
 
-def _read_turns(
+def read_turns(
     messages: Sequence[Message], tools: Collection[str], errors: Collection[int | None]
 ) -> tuple[Kind, dict[int, Action | UnparsedAction]]:
     """How the agent writes, and what each of its turns (by index) does."""
@@ -36,7 +36,7 @@ def _read_turns(
     for i in turns:
         action = _plain_action(messages[i].content, known) or parse_action(messages[i].content, known)
         # A tool that did its work exists, whether or not the settings name it.
-        answered = i + 1 < len(messages) and i + 1 not in errors and _is_observation(messages[i + 1])
+        answered = i + 1 < len(messages) and i + 1 not in errors and is_observation(messages[i + 1])
         if isinstance(action, UnparsedAction) and action.kind == "unknown_tool" and answered:
             name = _UNKNOWN_NAME.match(action.reason)
             if name is not None:
@@ -45,7 +45,7 @@ def _read_turns(
         actions[i] = action
     if any(message.tool_calls for message in messages):
         return "tool_calls", actions
-    if any(_is_attempt(action) for action in actions.values()) or any(map(_is_observation, messages)):
+    if any(_is_attempt(action) for action in actions.values()) or any(map(is_observation, messages)):
         return "react", actions
     named = any(isinstance(parse_answer(messages[i].content), Action) for i in turns)
     if not named and any(_THOUGHT.match(messages[i].content) for i in turns):
@@ -82,7 +82,7 @@ def _empty_turns(view: View) -> Iterator[Mark]:
 
 def _ends_on_user_turn(view: View) -> tuple[Mark, ...]:
     messages = view.trajectory.messages
-    if not messages or messages[-1].role != "user" or _is_observation(messages[-1]):
+    if not messages or messages[-1].role != "user" or is_observation(messages[-1]):
         return ()
     return (Mark("ends_on_user_turn", len(messages) - 1, 0, len(messages[-1].content), ""),)
 
@@ -91,7 +91,7 @@ def _unfinished(view: View) -> tuple[Mark, ...]:
     if _is_finished(view):
         return ()
     messages = view.trajectory.messages
-    stop = "; ends on an observation" if messages and _is_observation(messages[-1]) else ""
+    stop = "; ends on an observation" if messages and is_observation(messages[-1]) else ""
     return (Mark("unfinished", None, 0, 0, f"no final answer in {len(view.actions)} agent turns{stop}"),)
 
 

@@ -28,8 +28,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import nat.quality
-from nat.quality.check_observations import _observation_errors
-from nat.quality.check_turns import _read_turns
+from nat.quality.check_observations import observation_errors
+from nat.quality.check_turns import read_turns
 from nat.quality.marks import Check, CheckSettings, Mark, View
 from nat.types import Trajectory
 
@@ -60,8 +60,8 @@ def check(trajectory: Trajectory, settings: CheckSettings) -> list[Mark]:
     """Everything that the checks find, in the order of `CHECKS`, then of the messages (the question first)."""
     messages = trajectory.messages
     joined = "\n".join([trajectory.question, *[message.content for message in messages]])
-    errors = _observation_errors(messages)
-    kind, actions = _read_turns(messages, settings.tools, {mark.message for mark in errors})
+    errors = observation_errors(messages)
+    kind, actions = read_turns(messages, settings.tools, {mark.message for mark in errors})
     view = View(trajectory, settings, joined, joined.lower(), kind, actions, errors)
     marks: list[Mark] = []
     for find in _PASSES:

@@ -165,6 +165,3 @@ def with_loss_flags(trajectory: Trajectory, marks: Sequence[Mark], config: Quali
         for i, message in enumerate(trajectory.messages)
     )
     return replace(trajectory, messages=messages)
-
-
-# ---- the collection ----

@@ -14,7 +14,7 @@ from nat.comparison.types import Arm, Comparison, Contrast, Environments, RunRes
 from nat.runs.results import by_key
 
 
-def _run_row(run: RunResult) -> dict[str, Any]:
+def run_row(run: RunResult) -> dict[str, Any]:
     """All scalars of a run, those of some mappings with their key before them."""
     row: dict[str, Any] = {"run": run.name, "method": run.method, "strategy": run.strategy}
     row |= {"positives": run.positives, "negatives": run.negatives, "seed": run.seed, **run.setting}
@@ -46,7 +46,7 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _arm_row(comparison: Comparison, arm: Arm) -> dict[str, Any]:
+def arm_row(comparison: Comparison, arm: Arm) -> dict[str, Any]:
     row: dict[str, Any] = {"arm": arm.label, "method": arm.method, "strategy": arm.strategy}
     row |= {"positives": arm.positives, "negatives": arm.negatives, **arm.setting}
     row |= {"n_seeds": len(arm.runs), "seeds": " ".join(str(run.seed) for run in arm.runs)}
@@ -103,11 +103,11 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(_safe(cell).replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
+    lines = ["| " + " | ".join(safe(cell).replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
     return [lines[0], "|" + "---|" * len(header), *lines[1:]]
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Text whose names are no Markdown: on one line, no HTML, links or pictures; intervals keep their brackets."""
     text = " ".join(text.split()).replace("\\", "\\\\")
     text = re.sub(r"<(?=[^\s\d])|\[(?![-+]?\d)", r"\\\g<0>", text)

@@ -1,4 +1,4 @@
-"""What a directory of finished runs says, on one page: `report.md`, `report.html`, tables as CSV, and pictures.
+"""The report in words: `report.md`, and the text for a terminal. (`nat.reporting.write` writes the rest.)
 
 Everything comes from the runs' files alone (`nat.comparison.cells`), so that it can be made again at any time and
 anywhere.
@@ -16,7 +16,7 @@ from nat.comparison.types import Arm, Comparison, Contrast, Environments
 from nat.comparison.verdict import interval_note, no_verdict, p_text
 from nat.core.methods import UNNAMED
 from nat.core.statistics import wilson_interval
-from nat.reporting.tables import _safe, aligned, markdown_table
+from nat.reporting.tables import aligned, markdown_table, safe
 
 WIDTH = 110  # columns of the terminal's prose
 SHOWN_MISSING = 8  # lines in the terminal; report.md has all
@@ -123,15 +123,15 @@ EXPLORATORY = "The table is exploratory and holds no verdict: a verdict's own co
 
 def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     """The whole report; `drawn` maps a picture's name to its file, beside the report."""
-    lines = [f"# {_safe(comparison.title)}", ""]
+    lines = [f"# {safe(comparison.title)}", ""]
     if not comparison.runs:
         lines += [NO_RUN, ""]
     elif not comparison.findings:
         lines += [no_verdict(comparison.arms), ""]
     for finding in comparison.findings:
-        lines += [f"**{finding.question}** {_safe(finding.answer)}", ""]
+        lines += [f"**{finding.question}** {safe(finding.answer)}", ""]
     if comparison.caveats:
-        lines += ["## Before you believe it", "", *(f"- {_safe(caveat.text)}" for caveat in comparison.caveats), ""]
+        lines += ["## Before you believe it", "", *(f"- {safe(caveat.text)}" for caveat in comparison.caveats), ""]
     first = [name for name in ("negatives", "strategies", "methods") if name in drawn][:1]
     lines += [_picture(name, drawn) for name in first] + ([""] if first else [])
     if comparison.arms:
@@ -139,7 +139,7 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
         lines += ["## Arms", "", *markdown_table(header, rows), "", *(f"- {line}" for line in legend(comparison)), ""]
     if comparison.environments is not None:
         header, rows = environment_columns(comparison.environments)
-        notes = [f"- {_safe(line)}" for line in environment_legend(comparison.environments)]
+        notes = [f"- {safe(line)}" for line in environment_legend(comparison.environments)]
         lines += [f"## {IN_EACH}", "", *markdown_table(header, rows), "", *notes, ""]
     single = [arm for arm in comparison.arms if len(arm.runs) == 1]
     if any(arm.method != "base" for arm in single):  # the untrained base needs no second seed
@@ -149,14 +149,14 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
         header, rows = _evidence(comparison)
         lines += ["## Evidence of the verdict", "", *markdown_table(header, rows), "", *EVIDENCE, ""]
         contrasts = [each for finding in comparison.findings for each in (finding.evidence, *finding.also)]
-        if notes := [f"- {_safe(note)}" for each in contrasts if each is not None and (note := interval_note(each))]:
+        if notes := [f"- {safe(note)}" for each in contrasts if each is not None and (note := interval_note(each))]:
             lines += [*notes, ""]
     if comparison.arms and (table := _failures(comparison)):
         lines += ["## How episodes ended", "", *markdown_table(*table), ""]
     if rest := [name for name in drawn if name not in first]:
         lines += ["## Pictures", "", *(_picture(name, drawn) for name in rest), ""]
     if comparison.missing:
-        lines += ["## Missing", "", *(f"- {_safe(line)}" for line in comparison.missing), ""]
+        lines += ["## Missing", "", *(f"- {safe(line)}" for line in comparison.missing), ""]
     return "\n".join(lines)
 
 

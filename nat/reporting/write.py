@@ -14,7 +14,7 @@ from nat.core.files import write_text
 from nat.core.paths import CONF_DIR
 from nat.reporting import page as report_page
 from nat.reporting.pictures import draw as pictures
-from nat.reporting.tables import _arm_row, _run_row, as_csv
+from nat.reporting.tables import arm_row, as_csv, run_row
 from nat.reporting.text import markdown, terminal
 
 
@@ -32,7 +32,7 @@ class Report:
         """The finished cells as a pandas DataFrame: the rows of results.csv."""
         import pandas
 
-        return pandas.DataFrame([_run_row(run) for run in self.comparison.runs])
+        return pandas.DataFrame([run_row(run) for run in self.comparison.runs])
 
     def __str__(self) -> str:
         return self.text
@@ -56,8 +56,8 @@ def report(directory: Path, config: ReportConfig | None = None) -> Report:
     drawn: Mapping[str, pictures.Drawn] = {}
     if comparison.runs:
         drawn = pictures.draw(comparison, place)
-        write_text(place / "results.csv", as_csv(map(_run_row, comparison.runs)))
-        write_text(place / "arms.csv", as_csv(_arm_row(comparison, arm) for arm in comparison.arms))
+        write_text(place / "results.csv", as_csv(map(run_row, comparison.runs)))
+        write_text(place / "arms.csv", as_csv(arm_row(comparison, arm) for arm in comparison.arms))
         write_text(place / "report.html", report_page.page(comparison, drawn, config.browser_questions))
         written += ["report.html", "results.csv", "arms.csv", *(f"{name}.png/svg" for name in drawn)]
     write_text(place / "report.md", markdown(comparison, {name: one.svg.name for name, one in drawn.items()}))

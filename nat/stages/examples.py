@@ -47,9 +47,10 @@ def make_examples(
     max_length: int,
     seed: int,
 ) -> Examples:
-    """Mix, mark and tokenize. Raises RequestError where too few fit.
+    """Mark, tokenize and mix. Raises RequestError where too few fit.
 
-    All of the pool is tokenized, because mixing chooses among what fits the context, and counts tokens (mixing.hold).
+    All of the pool is marked and tokenized before mixing chooses: it takes what fits the context, and may count tokens
+    (mixing.hold).
 
     Args:
         classes: of each trajectory, as the strategy has them.

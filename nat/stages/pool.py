@@ -99,7 +99,7 @@ def check_settings(world: EnvironmentConfig, environment: Environment, strategy:
     return CheckSettings(tuple(sorted(tools)), tuple(sorted({*own, *shipped_conditioning_texts()} - {""})))
 
 
-def check_pool(
+def classified(
     pool: Sequence[Trajectory],
     held_out: Sequence[Trajectory],
     mixing: MixingConfig,

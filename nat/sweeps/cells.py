@@ -230,7 +230,7 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
         if cell.hash in done:
             continue
         if not config.trains or config.generates:
-            # Counted by `nat.config.loading.check`; what is asked elsewhere may lie in files.
+            # Counted by `nat.config.tree.Config.check`; what is asked elsewhere may lie in files.
             for name in config.also_in:
                 key = repr((name, config.also_in[name], config.evaluation))
                 if key not in asked_elsewhere:
@@ -245,7 +245,7 @@ def check_data(plan: Plan, done: Container[str] = ()) -> int | None:
             n_questions = len(pools[key].apart.questions)
             fewest = min(n_questions, fewest or n_questions)
         try:
-            run.check_enough(config, pools[key])
+            run.classes_of(config, pools[key])
         except RequestError as error:
             raise RequestError(f"cell {cell.directory.name}: {error}") from None
     return fewest

@@ -6,10 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 CHECKPOINTS = "checkpoints"
 
@@ -24,7 +21,7 @@ def last_checkpoint(directory: Path) -> Path | None:
     complete = []
     for path in directory.glob("checkpoint-*"):
         try:
-            complete.append((_state(path)["global_step"], path))
+            complete.append((training_state(path)["global_step"], path))
         except (OSError, ValueError, KeyError):  # Trainer writes its state last
             shutil.rmtree(path)
     return max(complete)[1] if complete else None
@@ -35,5 +32,5 @@ def remove_checkpoints(run_dir: Path) -> None:
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
 
-def _state(checkpoint: Path) -> Mapping[str, Any]:
+def training_state(checkpoint: Path) -> Mapping[str, Any]:
     return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))

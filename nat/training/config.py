@@ -13,7 +13,7 @@ from nat.types import RequestError
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 
-_SET_ELSEWHERE = {  # field of SFTConfig: why it is not free under training.sft
+SET_ELSEWHERE = {  # field of SFTConfig: why it is not free under training.sft
     "seed": "set the top-level `seed`",
     "data_seed": "set the top-level `seed`",
     "max_steps": "set `training.max_steps`",
@@ -113,8 +113,8 @@ class SftTraining(Training):
     @model_validator(mode="after")
     def _fields_are_free(self) -> Self:
         for name in self.sft:
-            if name in _SET_ELSEWHERE or name.startswith(("hub_", "push_to_hub_", "eval_")):
-                reason = _SET_ELSEWHERE.get(name, "nat uploads nothing and evaluates by roll-outs")
+            if name in SET_ELSEWHERE or name.startswith(("hub_", "push_to_hub_", "eval_")):
+                reason = SET_ELSEWHERE.get(name, "nat uploads nothing and evaluates by roll-outs")
                 raise ValueError(f"sft.{name}: is set by nat; {reason}")
         every, logging_steps = self.checkpoint_every, self.sft.get("logging_steps", 10)
         if not isinstance(logging_steps, int) or logging_steps < 1:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from nat.core.progress import Advance, progress
 from nat.examples.tokenization import ChatFormat, trained_token_count
 from nat.tracking import Tracker
-from nat.training.checkpoints import CHECKPOINTS, _state, last_checkpoint
-from nat.training.config import _SET_ELSEWHERE, SftTraining, Training
+from nat.training.checkpoints import CHECKPOINTS, last_checkpoint, training_state
+from nat.training.config import SET_ELSEWHERE, SftTraining, Training
 from nat.training.objectives import TrainingResult
 from nat.types import Example, RequestError
 
@@ -33,7 +33,7 @@ def sft_config(config: SftTraining, seed: int, output_dir: Path, device: Literal
     names = {field.name for field in dataclasses.fields(SFTConfig) if field.init}
     for name in config.sft:
         if name not in names:
-            close = difflib.get_close_matches(name, names - set(_SET_ELSEWHERE), n=3)
+            close = difflib.get_close_matches(name, names - set(SET_ELSEWHERE), n=3)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             raise RequestError(f"training.sft.{name}: TRL's SFTConfig has no such field{hint}")
     sft = dict(config.sft)
@@ -140,7 +140,7 @@ def train(
     with library_messages_to_log():
         arguments = sft_config(config, seed, output_dir, device)
     checkpoint = last_checkpoint(output_dir) if resume else None
-    first_step = 0 if checkpoint is None else _state(checkpoint)["global_step"]
+    first_step = 0 if checkpoint is None else training_state(checkpoint)["global_step"]
     if arguments.process_index == 0:
         if checkpoint is None and output_dir.exists():
             shutil.rmtree(output_dir)  # of an earlier run in the same place: its files must not be taken for this one's

@@ -1,4 +1,4 @@
-"""Trajectories: read from files of several formats, or generated in a built-in world."""
+"""Trajectories, read from files of several formats. (Generated ones: nat/environments/worlds/earning.py.)"""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from nat.auditing import finders
-from nat.auditing.clean import _write_clean, _write_line
+from nat.auditing.clean import write_clean, write_line
 from nat.auditing.config import AuditConfig
 from nat.auditing.facts import Facts, Reading, Rows, add, add_bad
 from nat.auditing.finders import Collection
@@ -53,7 +53,7 @@ from nat.auditing.findings import Audit, Finding
 from nat.auditing.lengths import Prompting, Tokens, count_tokens, prompting
 from nat.auditing.overlap import Asked, read_questions
 from nat.auditing.page import page
-from nat.auditing.result import _make, as_json
+from nat.auditing.result import as_json, make
 from nat.auditing.summary import dealt, summary
 from nat.config.tree import Config
 from nat.core.files import write_json, write_text
@@ -172,8 +172,8 @@ def audit(config: Config, say: Callable[[str], None]) -> Audit:
             if is_partial:
                 say("interrupted: this is what was read until then, and no clean.jsonl is written")
             else:
-                _write_clean(facts, verdicts, config.quality, folder, dropped)
-        made = _make(facts, verdicts, findings, tokens, checks, config.audit.listed)
+                write_clean(facts, verdicts, config.quality, folder, dropped)
+        made = make(facts, verdicts, findings, tokens, checks, config.audit.listed)
         made = replace(made, token_limit=None if tokens is None else limit, settings=_settings(config))
         n_clean = 0 if is_partial else made.n_clean
         unchecked = [] if asked else ["overlap with evaluation questions (audit.evaluation=FILE)"]
@@ -229,7 +229,7 @@ def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Rea
 
     def on_bad(bad: BadRow) -> None:
         add_bad(facts, bad, listed)
-        _write_line(dropped, {"where": bad.where, "id": "", "reason": bad.reason, "detail": bad.problem})
+        write_line(dropped, {"where": bad.where, "id": "", "reason": bad.reason, "detail": bad.problem})
 
     sizes = {str(path): _bytes(path) for path in paths(trajectories.path)}
     before: dict[str, int] = {}  # bytes of the files in front of each

@@ -275,6 +275,3 @@ def policy(
         case ScriptedCollecting():
             played = policies.check_scripted(world, environment)
             return partial(policies.play_scripted, asked.seed, played, environment)
-
-
-# ---- what is written ----

@@ -9,11 +9,11 @@ from nat.comparison.types import Arm, Comparison
 from nat.reporting.pictures.looks import (
     Picture,
     Row,
-    _figure,
-    _head,
-    _methods_of_several_strategies,
-    _series_name,
+    draw_head,
+    methods_of_several_strategies,
+    new_figure,
     series_looks,
+    series_name,
 )
 from nat.runs.results import Results
 
@@ -45,7 +45,7 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import EngFormatter
 
-    figure = _figure(0.9 + 2.3 * len(panels))
+    figure = new_figure(0.9 + 2.3 * len(panels))
     looks = series_looks(arm for arm, _ in rows)
     sizes = sorted({arm.positives for arm, _ in rows if arm.positives})
 
@@ -74,12 +74,12 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
         panel_axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel_axes.set_ylabel("success rate")
     axes[0].set_ylim(bottom=0)
-    several = _methods_of_several_strategies(handles)
-    names = [_series_name(key, several) for key in handles]
+    several = methods_of_several_strategies(handles)
+    names = [series_name(key, several) for key in handles]
     if len(sizes) > 1:
         names += [f"{count} positives" for count in sizes]
         handles |= {count: Line2D([], [], color="#6f6f6f", ls="", marker="o", ms=marker_size(count)) for count in sizes}
-    _head(figure, "Success by cost", list(handles.values()), names)
+    draw_head(figure, "Success by cost", list(handles.values()), names)
     return Picture(figure, ALTERNATIVE, CAPTION)
 
 

@@ -14,14 +14,14 @@ from nat.reporting.pictures.looks import (
     MOST_ROWS,
     Picture,
     Row,
-    _figure,
-    _head,
-    _row_label,
-    _rows_axes,
-    _shown,
-    _spread,
-    _success_label,
+    draw_head,
+    new_figure,
+    row_label,
+    rows_axes,
     series_looks,
+    shown_text,
+    spread_apart,
+    success_label,
 )
 
 PLACE = 4
@@ -37,10 +37,10 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     environments = comparison.environments
     if environments is None:
         return None
-    arms = _spread(list(environments.arms), MOST_ROWS)
+    arms = spread_apart(list(environments.arms), MOST_ROWS)
     panels = list(zip(environments.names, environments.splits, strict=True))[:MOST_PANELS]
     means = {split: [_mean_in(arm, split) for arm in arms] for _, split in panels}
-    figure = _figure(1.15 + 0.43 * len(arms))
+    figure = new_figure(1.15 + 0.43 * len(arms))
     grid = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     looks = series_looks(arms)
     alone = [place for place, arm in enumerate(arms) if arm.method == REFERENCE]
@@ -54,18 +54,18 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
                 axes.plot(mean.value, place, look.marker, color=look.colour, ms=6.5, mec="white", mew=0.8)
         if len(alone) == 1 and (reference := means[split][alone[0]]):
             axes.axvline(reference.value, color=LOOKS[REFERENCE].colour, ls=":", lw=1.2)
-        axes.set_title(_shown(name, 60 // len(panels)), fontsize=9.5)
+        axes.set_title(shown_text(name, 60 // len(panels)), fontsize=9.5)
         axes.patch.set_visible(False)  # a row's label goes on into the next panel
         axes.tick_params(labelsize=8.8)
     grid[0].set_ylim(len(arms) - 0.65, -0.7)
     grid[0].set_xlim(left=-0.03 * grid[0].get_xlim()[1])  # markers of 0 are whole
     for axes in grid:
-        _rows_axes(axes)
+        rows_axes(axes)
     for place, arm in enumerate(arms):
-        _row_label(grid[0], place - 0.2, arm.label).set_in_layout(False)
+        row_label(grid[0], place - 0.2, arm.label).set_in_layout(False)
     asked = [(arm, mean) for of in means.values() for arm, mean in zip(arms, of, strict=True) if mean]
-    figure.supxlabel(_success_label(asked), fontsize=10)
-    _head(figure, "Success in each environment")
+    figure.supxlabel(success_label(asked), fontsize=10)
+    draw_head(figure, "Success in each environment")
     return Picture(figure, ALTERNATIVE, CAPTION)
 
 

@@ -82,13 +82,13 @@ class Picture(NamedTuple):
     caption: str
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def _bar(axes: Axes, y: float, height: float, mean: Mean, look: Look, alpha: float, prefix: str) -> None:
+def draw_bar(axes: Axes, y: float, height: float, mean: Mean, look: Look, alpha: float, prefix: str) -> None:
     axes.barh(y, mean.value, height, color=look.colour, alpha=alpha, hatch=look.hatch, edgecolor="white", linewidth=0)
     low, high = mean.ci95 or (mean.value, mean.value)
     axes.plot([low, high], [y, y], color="black", lw=1.3, marker="|", ms=6)
@@ -97,7 +97,7 @@ def _bar(axes: Axes, y: float, height: float, mean: Mean, look: Look, alpha: flo
     )
 
 
-def _class_looks(count: int) -> list[Look]:
+def class_looks(count: int) -> list[Look]:
     looks = [LOOKS["nat"], LOOKS["nut"], *SPARE_LOOKS]
     return [looks[place % len(looks)] for place in range(count)]
 
@@ -117,7 +117,7 @@ def series_looks(arms: Iterable[Arm]) -> dict[tuple[str, str], Look]:
     return looks
 
 
-def _alike(counts: Iterable[int | None]) -> dict[int | None, int | None]:
+def alike_counts(counts: Iterable[int | None]) -> dict[int | None, int | None]:
     """Each count to the largest that is taken for the same: a longer prompt may push a few trajectories out."""
     same: dict[int | None, int | None] = {None: None}
     largest = 0
@@ -128,18 +128,18 @@ def _alike(counts: Iterable[int | None]) -> dict[int | None, int | None]:
     return same
 
 
-def _setting(arm: Arm) -> tuple[tuple[str, str], ...]:
+def setting_text(arm: Arm) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(setting_of(arm).items()))
 
 
-def _spread(items: list[Any], most: int) -> list[Any]:
+def spread_apart(items: list[Any], most: int) -> list[Any]:
     """All of them, or `most` spread evenly over their order, which no result decides."""
     if len(items) <= most:
         return items
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
-def _rows_axes(axes: Axes) -> None:
+def rows_axes(axes: Axes) -> None:
     """A row an arm: no y axis, and no tick beyond a rate of 1 (room for figures lies there)."""
     low, high = axes.get_xlim()
     axes.set_yticks([])
@@ -148,27 +148,29 @@ def _rows_axes(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _row_label(axes: Axes, y: float, text: str) -> Annotation:
+def row_label(axes: Axes, y: float, text: str) -> Annotation:
     """A row's name above its row: beside it there is no room on a phone."""
     return axes.annotate(
-        _shown(text, 62), (0, y), (1, 1), xycoords=("axes fraction", "data"), textcoords="offset points",
+        shown_text(text, 62), (0, y), (1, 1), xycoords=("axes fraction", "data"), textcoords="offset points",
         va="bottom", fontsize=9.5,
     )  # fmt: skip
 
 
-def _shown(text: str, most: int = 40) -> str:
+def shown_text(text: str, most: int = 40) -> str:
     """A name from outside on one line of at most `most` characters."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def _head(figure: Figure, title: str, handles: Sequence[Any] = (), names: Sequence[str] = (), columns: int = 4) -> None:
+def draw_head(
+    figure: Figure, title: str, handles: Sequence[Any] = (), names: Sequence[str] = (), columns: int = 4
+) -> None:
     """The picture's title, and below it what its colours mean."""
     if not handles:
         figure.suptitle(title, x=0.012, horizontalalignment="left", fontsize=11, fontweight="bold")
         return
     # A name that begins with an underscore would be left out.
-    by_name = {_shown(name).lstrip("_") or "?": handle for name, handle in zip(names, handles, strict=True)}
+    by_name = {shown_text(name).lstrip("_") or "?": handle for name, handle in zip(names, handles, strict=True)}
     fitting = max(1, min(columns, 62 // (max(map(len, by_name)) + 8)))
     figure.legend(
         list(by_name.values()), list(by_name), loc="outside upper left", ncols=fitting, handlelength=2.6,
@@ -176,7 +178,7 @@ def _head(figure: Figure, title: str, handles: Sequence[Any] = (), names: Sequen
     )  # fmt: skip
 
 
-def _success_label(rows: Sequence[Row], name: str = "success rate") -> str:
+def success_label(rows: Sequence[Row], name: str = "success rate") -> str:
     counts = sorted({mean.n_questions for _, mean in rows})
     seeds = sorted({len(mean.per_seed) for _, mean in rows})
     questions = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -184,23 +186,23 @@ def _success_label(rows: Sequence[Row], name: str = "success rate") -> str:
     return f"{name}\n{questions} questions, {runs} seed{'s' if seeds[-1] != 1 else ''}"
 
 
-def _series_name(key: tuple[str, str], several: set[str]) -> str:
+def series_name(key: tuple[str, str], several: set[str]) -> str:
     method, strategy = key
     return f"{shown_method(method)} {strategy}" if method in several else shown_method(method)
 
 
-def _methods_of_several_strategies(keys: Iterable[tuple[str, str]]) -> set[str]:
+def methods_of_several_strategies(keys: Iterable[tuple[str, str]]) -> set[str]:
     counts = Counter(method for method, _ in dict.fromkeys(keys))
     return {method for method, count in counts.items() if count > 1 and method not in ("base", "positive_only")}
 
 
-def _pairs(setting: Iterable[tuple[str, str]]) -> list[str]:
+def pairs(setting: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{key.rpartition('.')[2]} {value}" for key, value in setting]
 
 
-def _low(mean: Mean) -> float:
+def lower_end(mean: Mean) -> float:
     return min(mean.per_seed + ((mean.ci95[0],) if mean.ci95 else ()))
 
 
-def _high(mean: Mean) -> float:
+def upper_end(mean: Mean) -> float:
     return max(mean.per_seed + ((mean.ci95[1],) if mean.ci95 else ()))

@@ -9,7 +9,16 @@ from typing import Any
 
 from nat.comparison.types import Comparison
 from nat.core.methods import Look
-from nat.reporting.pictures.looks import MOST_PANELS, Picture, Row, _class_looks, _figure, _head, _shown, _spread
+from nat.reporting.pictures.looks import (
+    MOST_PANELS,
+    Picture,
+    Row,
+    class_looks,
+    draw_head,
+    new_figure,
+    shown_text,
+    spread_apart,
+)
 from nat.runs.packed import RunFiles
 
 PLACE = 6
@@ -23,13 +32,13 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     curves = [(arm, losses) for arm, _ in rows if arm.runs and (losses := read_losses(arm.runs[0].files))]
     if not curves:
         return None
-    curves = _spread(curves, MOST_PANELS)
+    curves = spread_apart(curves, MOST_PANELS)
     columns = min(2, len(curves))
     lines = -(-len(curves) // columns)
-    figure = _figure(1.15 + (2.4 if columns == 1 else 1.75) * lines)
+    figure = new_figure(1.15 + (2.4 if columns == 1 else 1.75) * lines)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     names = dict.fromkeys(["loss", *(name for _, losses in curves for name in losses)])
-    looks = dict(zip(names, [Look("#000000", "", (0, (1, 1)), ""), *_class_looks(len(names) - 1)], strict=True))
+    looks = dict(zip(names, [Look("#000000", "", (0, (1, 1)), ""), *class_looks(len(names) - 1)], strict=True))
     # The loss over all classes is drawn only where it is something else than its single class's.
     handles: dict[str, Any] = {}
     for axes, (arm, losses) in zip(grid.flat, curves, strict=False):
@@ -40,7 +49,9 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
             points = points[:: max(1, len(points) // MOST_STEPS)]
             (line,) = axes.plot(*zip(*points, strict=True), color=look.colour, linestyle=look.line, lw=1.5)
             handles.setdefault(name, line)
-        axes.set_title("\n".join(textwrap.wrap(_shown(arm.label, 60), 27 if columns == 2 else 60)[:2]), fontsize=8.8)
+        axes.set_title(
+            "\n".join(textwrap.wrap(shown_text(arm.label, 60), 27 if columns == 2 else 60)[:2]), fontsize=8.8
+        )
         axes.tick_params(labelsize=8.8)
     if all(value > 0 for _, losses in curves for points in losses.values() for _, value in points):
         from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -54,7 +65,7 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     figure.supylabel("loss per trained token (nats)", fontsize=10)
     order = [name for name in names if name in handles]
     labels = ["all classes" if name == "loss" else name.removeprefix("loss/") for name in order]
-    _head(figure, "Training loss by class", [handles[name] for name in order], labels)
+    draw_head(figure, "Training loss by class", [handles[name] for name in order], labels)
     return Picture(figure, ALTERNATIVE, CAPTION)
 
 

@@ -13,16 +13,16 @@ from nat.reporting.pictures.looks import (
     MOST_ROWS,
     Picture,
     Row,
-    _bar,
-    _figure,
-    _head,
-    _high,
-    _row_label,
-    _rows_axes,
-    _setting,
-    _spread,
-    _success_label,
+    draw_bar,
+    draw_head,
+    new_figure,
+    row_label,
+    rows_axes,
     series_looks,
+    setting_text,
+    spread_apart,
+    success_label,
+    upper_end,
 )
 
 PLACE = 2
@@ -41,7 +41,7 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     elif n_arms > MOST_BARS:
         rows = _with_most_negatives(rows)
         head += ", each with its most negatives" if len(rows) < n_arms else ""
-    rows = _spread(list(rows), MOST_ROWS)
+    rows = spread_apart(list(rows), MOST_ROWS)
     if not rows:
         return None
     scores = [arm_mean(arm, comparison.split, "score") for arm, _ in rows]
@@ -50,22 +50,22 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
         for score, (_, mean) in zip(scores, rows, strict=True)
     ]
     graded = any(scores)
-    figure = _figure(1.0 + (0.72 if graded else 0.5) * len(rows))
+    figure = new_figure(1.0 + (0.72 if graded else 0.5) * len(rows))
     axes = figure.subplots()
     looks = series_looks(arm for arm, _ in rows)
     for place, ((arm, mean), score) in enumerate(zip(rows, scores, strict=True)):
         look = looks[arm.method, arm.strategy]
-        _bar(axes, place, 0.4 if not graded else 0.3, mean, look, 0.85, "")
+        draw_bar(axes, place, 0.4 if not graded else 0.3, mean, look, 0.85, "")
         if score is not None:
-            _bar(axes, place + 0.32, 0.22, score, look, 0.4, "F1 ")
-        _row_label(axes, place - (0.24 if not graded else 0.19), arm.label)
+            draw_bar(axes, place + 0.32, 0.22, score, look, 0.4, "F1 ")
+        row_label(axes, place - (0.24 if not graded else 0.19), arm.label)
     axes.set_ylim(len(rows) - (0.65 if not graded else 0.45), -0.6)
-    axes.set_xlim(0, min(1.2, 1.22 * max([0.02, *(_high(mean) for _, mean in rows), *(_high(s) for s in scores if s)])))
-    _rows_axes(axes)
-    axes.set_xlabel(
-        _success_label(rows, "success rate (exact match) and mean score (F1)" if graded else "success rate")
+    axes.set_xlim(
+        0, min(1.2, 1.22 * max([0.02, *(upper_end(mean) for _, mean in rows), *(upper_end(s) for s in scores if s)]))
     )
-    _head(figure, head)
+    rows_axes(axes)
+    axes.set_xlabel(success_label(rows, "success rate (exact match) and mean score (F1)" if graded else "success rate"))
+    draw_head(figure, head)
     of_many = " Of the many arms, those that the verdict rests on and what they are held against." if labels else ""
     return Picture(figure, ALTERNATIVE, CAPTION + of_many)
 
@@ -91,7 +91,7 @@ def _with_most_negatives(rows: Sequence[Row]) -> list[Row]:
     """Of the arms that differ in their negatives only, the one with the most: a choice that no result decides."""
     chosen: dict[tuple[Any, ...], Row] = {}
     for arm, mean in rows:
-        key = (arm.method, arm.strategy, arm.positives, _setting(arm))
+        key = (arm.method, arm.strategy, arm.positives, setting_text(arm))
         if key not in chosen or (arm.negatives or 0) > (chosen[key][0].negatives or 0):
             chosen[key] = (arm, mean)
     return list(chosen.values())

@@ -11,15 +11,15 @@ from nat.core.methods import shown as shown_method
 from nat.reporting.pictures.looks import (
     Picture,
     Row,
-    _alike,
-    _figure,
-    _head,
-    _methods_of_several_strategies,
-    _pairs,
-    _series_name,
-    _setting,
-    _success_label,
+    alike_counts,
+    draw_head,
+    methods_of_several_strategies,
+    new_figure,
+    pairs,
     series_looks,
+    series_name,
+    setting_text,
+    success_label,
 )
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Success against the number of negatives: a line a method (and strategy), a panel a number of positives."""
     looks = series_looks(arm for arm, _ in rows)
     panels: dict[tuple[Any, ...], list[Row]] = {}
-    positives_of = _alike(arm.positives for arm, _ in rows)
+    positives_of = alike_counts(arm.positives for arm, _ in rows)
     for arm, mean in rows:
         if arm.method != "base" and arm.negatives is not None:
-            panels.setdefault((positives_of[arm.positives], _setting(arm)), []).append((arm, mean))
+            panels.setdefault((positives_of[arm.positives], setting_text(arm)), []).append((arm, mean))
     lines = {panel: _lines(members) for panel, members in panels.items()}
     lines = {panel: series for panel, series in lines.items() if series}
     if not lines:
         return None
-    figure = _figure(0.9 + 2.5 * len(lines))
+    figure = new_figure(0.9 + 2.5 * len(lines))
     axes = figure.subplots(len(lines), 1, squeeze=False, sharey=True)[:, 0]
     handles = {}
     for panel_axes, ((positives, setting), series) in zip(axes, lines.items(), strict=True):
@@ -58,13 +58,13 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
         ticks = sorted({arm.negatives or 0 for points in series.values() for arm, _ in points})
         labels = [_ratio_label(count, positives) for count in ticks]
         panel_axes.set_xticks(*_apart(ticks, labels))
-        panel_axes.set_title(", ".join([f"{positives} positives"] * (positives is not None) + _pairs(setting)))
-        panel_axes.set_ylabel(_success_label([row for points in series.values() for row in points]))
+        panel_axes.set_title(", ".join([f"{positives} positives"] * (positives is not None) + pairs(setting)))
+        panel_axes.set_ylabel(success_label([row for points in series.values() for row in points]))
     axes[-1].set_xlabel("negatives" + (" (positives:negatives below)" if any(p for p, _ in lines) else ""))
     axes[0].set_ylim(bottom=0)
-    several = _methods_of_several_strategies(key for key in handles if key != "base")
-    names = [shown_method("base") if key == "base" else _series_name(key, several) for key in handles]
-    _head(figure, "Success by number of negatives", list(handles.values()), names)
+    several = methods_of_several_strategies(key for key in handles if key != "base")
+    names = [shown_method("base") if key == "base" else series_name(key, several) for key in handles]
+    draw_head(figure, "Success by number of negatives", list(handles.values()), names)
     return Picture(figure, ALTERNATIVE, CAPTION)
 
 

@@ -11,17 +11,17 @@ from nat.reporting.pictures.looks import (
     LOOKS,
     Picture,
     Row,
-    _alike,
-    _figure,
-    _head,
-    _high,
-    _low,
-    _pairs,
-    _row_label,
-    _rows_axes,
-    _setting,
-    _success_label,
+    alike_counts,
+    draw_head,
+    lower_end,
+    new_figure,
+    pairs,
+    row_label,
+    rows_axes,
     series_looks,
+    setting_text,
+    success_label,
+    upper_end,
 )
 
 PLACE = 3
@@ -32,10 +32,12 @@ CAPTION = "Texts side by side: mean, 95% interval and single seeds. Dashed: NUT,
 def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
     """Texts side by side, a panel for each mix that several of them were trained on; NUT is the line to beat."""
     panels: dict[tuple[Any, ...], list[Row]] = {}
-    positives_of, negatives_of = (_alike(getattr(arm, key) for arm, _ in rows) for key in ("positives", "negatives"))
+    positives_of, negatives_of = (
+        alike_counts(getattr(arm, key) for arm, _ in rows) for key in ("positives", "negatives")
+    )
     for arm, mean in rows:
         if arm.negatives:
-            mix = (positives_of[arm.positives], negatives_of[arm.negatives], _setting(arm))
+            mix = (positives_of[arm.positives], negatives_of[arm.negatives], setting_text(arm))
             panels.setdefault(mix, []).append((arm, mean))
     panels = {
         mix: members
@@ -49,10 +51,10 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
         texts = [row for row in members if row[0].method != "nut"]
         drawn[mix] = sorted(texts, key=lambda row: (-row[1].value, row[0].label))
     heights = [0.75 + 0.42 * len(texts) for texts in drawn.values()]
-    figure = _figure(0.7 + sum(heights))
+    figure = new_figure(0.7 + sum(heights))
     axes = figure.subplots(len(drawn), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
     values = [mean for members in panels.values() for _, mean in members]
-    low, high = min(_low(mean) for mean in values), max(_high(mean) for mean in values)
+    low, high = min(lower_end(mean) for mean in values), max(upper_end(mean) for mean in values)
     # Room on the left for the texts' names, and on the right for the figures.
     axes[0].set_xlim(max(0, low - 0.25 * (high - low)), high + 0.2 * (high - low) + 1e-3)
     looks = series_looks(arm for arm, _ in rows)
@@ -74,15 +76,15 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Picture | None:
             panel_axes.plot(mean.per_seed, [place] * len(mean.per_seed), "|", color=look.colour, ms=7, mew=1, alpha=0.8)
             panel_axes.plot(mean.value, place, look.marker, color=look.colour, ms=7.5, mec="white", mew=0.8)
             name = arm.strategy if arm.method == "nat" else f"{shown_method(arm.method)} {arm.strategy}"
-            _row_label(panel_axes, place - 0.17, name)
+            row_label(panel_axes, place - 0.17, name)
             panel_axes.annotate(
                 f"{mean.value:.3f}", (1, place), (0, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha="right", va="center_baseline", fontsize=9.5,
             )  # fmt: skip
         panel_axes.set_ylim(len(texts) - 0.6, -1.05)
-        _rows_axes(panel_axes)
+        rows_axes(panel_axes)
         mix = [f"{positives} positives"] * (positives is not None) + [f"{negatives} negatives"]
-        panel_axes.set_title(", ".join(mix + _pairs(setting)))
-    axes[-1].set_xlabel(_success_label([row for texts in drawn.values() for row in texts]))
-    _head(figure, "Success by conditioning text")
+        panel_axes.set_title(", ".join(mix + pairs(setting)))
+    axes[-1].set_xlabel(success_label([row for texts in drawn.values() for row in texts]))
+    draw_head(figure, "Success by conditioning text")
     return Picture(figure, ALTERNATIVE, CAPTION)

@@ -1,4 +1,4 @@
-"""Our own format, one JSON object a line. A record (here on several lines):
+"""Our own format (`trajectories=jsonl`), one JSON object a line. A record (here on several lines):
 
     {"id": "ducks/175b", "question_id": "ducks", "question": "Janet's ducks lay 16 eggs per day. She eats three ...",
      "messages": [{"role": "assistant", "content": "Thought: She eats 3 of them.\\nAction: calculate[16-3]"},

@@ -6,7 +6,7 @@ The commands as functions (`nat.api`), loaded when one is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from nat.core.paths import __version__ as __version__
 
 if TYPE_CHECKING:
     from nat.api import audit, collect, evaluate, inspect, load_trajectories, report, sweep, train

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from nat import __version__
 from nat.core import interrupts
+from nat.core.paths import __version__
 from nat.types import RequestError, StageError
 
 VERBS = ("train", "evaluate", "audit", "inspect", "collect", "report", "dashboard")  # one module of nat.verbs each

@@ -99,15 +99,15 @@ def test_two_checks_of_one_name_and_names_that_are_no_keys_are_refused():
 SHOUTING = """\
 from nat.quality.marks import Check, Mark
 
-def _shouting(view):
+def _scratch(view):
     for i, message in enumerate(view.trajectory.messages):
         if len(message.content) > 3 and message.content.isupper():
-            yield Mark("shouting", i, 0, len(message.content), message.content[:20])
+            yield Mark("scratch_check", i, 0, len(message.content), message.content[:20])
 
 CHECKS = (
     Check(
-        name="shouting", place=35, severity="error", unit="messages", says="A text is in capitals.",
-        remedy="Ask quietly.", find=_shouting, rule="count",
+        name="scratch_check", place=35, severity="error", unit="messages", says="A text is in capitals.",
+        remedy="Ask quietly.", find=_scratch, rule="count",
     ),
 )
 """
@@ -136,26 +136,31 @@ def test_a_check_exists_by_standing_in_the_folder(tmp_path):
     ran = nat("audit", "rows.jsonl", "audit.output=audit", "audit.token_sample=0", "evaluation=none")
     assert ran.returncode == 0, ran.stderr
     audit = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    (finding,) = (finding for finding in audit["findings"] if finding["name"] == "shouting")
+    (finding,) = (finding for finding in audit["findings"] if finding["name"] == "scratch_check")
     assert (finding["severity"], finding["count"], finding["of"], finding["unit"]) == ("error", 1, 6, "messages")
     assert finding["says"] == "A text is in capitals. In 1 successes and 0 failures."
     assert [(one["id"], one["message"], one["span"]) for one in finding["sightings"]] == [("loud", 1, [0, 13])]
-    assert audit["dropped"] == {} and audit["settings"]["quality"]["shouting"] is False
+    assert audit["dropped"] == {} and audit["settings"]["quality"]["scratch_check"] is False
 
     ran = nat(
-        "audit", "rows.jsonl", "audit.output=audit", "audit.token_sample=0", "evaluation=none", "+quality.shouting=true"
+        "audit",
+        "rows.jsonl",
+        "audit.output=audit",
+        "audit.token_sample=0",
+        "evaluation=none",
+        "+quality.scratch_check=true",
     )
     assert ran.returncode == 0, ran.stderr
-    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["dropped"] == {"shouting": 1}
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["dropped"] == {"scratch_check": 1}
     assert [json.loads(line)["id"] for line in (tmp_path / "audit" / "clean.jsonl").open()] == ["calm"]
 
-    ran = nat("audit", "rows.jsonl", "quality.shouting=true")
-    assert ran.returncode == 2 and "quality.shouting: the chosen option of 'quality' does not name" in ran.stderr
-    assert "+quality.shouting=VALUE" in ran.stderr
+    ran = nat("audit", "rows.jsonl", "quality.scratch_check=true")
+    assert ran.returncode == 2 and "quality.scratch_check: the chosen option of 'quality' does not name" in ran.stderr
+    assert "+quality.scratch_check=VALUE" in ran.stderr
     ran = nat("audit", "rows.jsonl", "+quality.shoutin=true")
-    assert ran.returncode == 2 and "did you mean 'shouting'?" in ran.stderr
-    ran = nat("audit", "rows.jsonl", "+quality.shouting=0")
-    assert ran.returncode == 2 and "quality.shouting: 0: it must be false (keep), true (drop)" in ran.stderr
+    assert ran.returncode == 2 and "did you mean 'scratch_check'?" in ran.stderr
+    ran = nat("audit", "rows.jsonl", "+quality.scratch_check=0")
+    assert ran.returncode == 2 and "quality.scratch_check: 0: it must be false (keep), true (drop)" in ran.stderr
 
 
 # ---- turns ----

@@ -12,11 +12,18 @@ import yaml
 from nat import cli
 from nat.config.kinds import kinds
 from nat.config.loading import load
+from nat.core.paths import CONF_DIR
 from nat.sweeps import composition
 from nat.trajectories.detection import FORMATS
 from nat.types import RequestError
 from tests.conftest import ROOT
 from tests.test_experiments import CELLS, SWEEPS
+
+# The objective of each option of `training`: whatever stands in the folder.
+OBJECTIVES = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["objective"]
+    for path in (CONF_DIR / "training").glob("*.yaml")
+}
 
 
 def compose(*overrides: str):
@@ -77,7 +84,7 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
     elif group == "mixing":
         assert chosen.kind == name
     elif group == "training":
-        assert chosen.objective == ("none" if name == "none" else "sft")
+        assert chosen.objective == OBJECTIVES[name]
 
 
 def values_of(group: str, option: str) -> dict:
@@ -166,7 +173,7 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
         ),
         (["+collect.as_clas=x"], "collect.as_clas='x': there is no such key; did you mean 'as_class'? {prompted}"),
         (["+collect.seeed=1"], "collect.seeed=1: there is no such key; did you mean 'seed'?"),
-        (["training.objective=dpo"], "training.objective='dpo': it must be one of 'none', 'sft'"),
+        (["training.objective=dpo"], "training.objective='dpo': it must be one of {objectives}"),
         (["mixing.ratio=null"], "mixing.ratio=null: it must be given, as text"),
         # An experiment has set it.
         (
@@ -180,11 +187,16 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
 def test_a_key_of_another_kind_is_answered_with_the_options_that_have_it(overrides, message):
     *others, last = sorted(["auto", *(format.name for format in FORMATS)])
     assert {"alpaca", "chat", "gsm8k_solutions", "jsonl", "nat", "react", "sharegpt"} <= {*others, last}
+    training = sorted(name for name, objective in OBJECTIVES.items() if objective != "none")
+    assert {"paper", "sft"} <= {*training}
+    *first, final = [f"training={name}" for name in training] if len(training) <= 3 else training
+    trains = f"{'' if len(training) <= 3 else 'training='}{', '.join(first)} and {final}"
     expected = (
         message.replace("{bm25 and replay}", "search=bm25 and search=replay have it")
         .replace("{no training}", "the chosen option of 'training'")
         .replace("{prompted}", "collect=model and collect=openai have it")
-        .replace("{trains}", "training=paper and training=sft have it")
+        .replace("{trains}", f"{trains} have it")
+        .replace("{objectives}", ", ".join(f"'{name}'" for name in kinds()["training"].keys))
         .replace("{files}", f"trajectories={', '.join(others)} and {last} have it")
     )
     assert refused(*overrides) == expected

@@ -27,8 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nat import __version__
-from nat.core.paths import PACKAGE
+from nat.core.paths import PACKAGE, __version__
 from nat.types import Message, Outcome, Question, Trajectory
 
 Value = TypeVar("Value")

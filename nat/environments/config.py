@@ -8,10 +8,6 @@ from pydantic import Field
 
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.custom import CustomConfig
-from nat.environments.worlds.arithmetic import ArithmeticConfig
-from nat.environments.worlds.multihop import MultihopConfig
-from nat.environments.worlds.strategic import StrategicConfig
+from nat.environments.worlds.worlds import WorldConfig
 
-EnvironmentConfig: TypeAlias = Annotated[
-    ArithmeticConfig | MultihopConfig | StrategicConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")
-]
+EnvironmentConfig: TypeAlias = Annotated[WorldConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")]

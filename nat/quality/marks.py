@@ -63,7 +63,7 @@ class Check:
 
     name: str  # of its marks, its finding and its rule; stable: a key of audit.json, and of `quality`
     place: int  # marks, findings and rules come in this order, equal ones by name
-    severity: Severity
+    severity: Severity  # error: training on it teaches what is wrong; warning: probably unwanted; note: worth knowing
     unit: str  # what is counted: "trajectories", "turns", "observations", "messages" or "places"
     says: str  # one sentence, without figures
     remedy: str

@@ -8,8 +8,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from nat import __version__
 from nat.core.files import write_json
+from nat.core.paths import __version__
 from nat.runs import results as result_files
 from nat.runs.packed import RESULTS, RunFiles
 from nat.runs.results import Git, Results

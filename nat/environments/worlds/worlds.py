@@ -21,7 +21,7 @@ NAMES = ("arithmetic", "multihop", "strategic")
 
 
 def is_world(config: object) -> TypeGuard[WorldConfig]:
-    return isinstance(config, ArithmeticConfig | MultihopConfig | StrategicConfig)
+    return isinstance(config, WorldConfig)
 
 
 def make_environment(config: WorldConfig) -> Environment:

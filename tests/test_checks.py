@@ -157,7 +157,7 @@ def test_a_check_exists_by_standing_in_the_folder(tmp_path):
     ran = nat("audit", "rows.jsonl", "quality.scratch_check=true")
     assert ran.returncode == 2 and "quality.scratch_check: the chosen option of 'quality' does not name" in ran.stderr
     assert "+quality.scratch_check=VALUE" in ran.stderr
-    ran = nat("audit", "rows.jsonl", "+quality.shoutin=true")
+    ran = nat("audit", "rows.jsonl", "+quality.scratch_chek=true")
     assert ran.returncode == 2 and "did you mean 'scratch_check'?" in ran.stderr
     ran = nat("audit", "rows.jsonl", "+quality.scratch_check=0")
     assert ran.returncode == 2 and "quality.scratch_check: 0: it must be false (keep), true (drop)" in ran.stderr

@@ -395,10 +395,9 @@ def test_a_command_runs_in_a_process_of_its_own_and_is_printed_for_a_shell(tmp_p
 def test_two_rounds_of_two_chains_from_the_command_line(tmp_path, monkeypatch):
     """The scripted policy stands in for the models, whose two steps would solve nothing; killed once on the way."""
     monkeypatch.chdir(tmp_path)
-    scripted = ("collect=scripted", "collect.as_class=null", "collect.temperatures=null", "collect.turns=null")
     command = [
         *("--output", "out", "--rounds", "2", "--seeds", "0", "--methods", "positive_only,nat", "--questions", "12"),
-        *("--first", "4", *(part for one in scripted for part in ("--collect", one))),
+        *("--first", "4", "--collect", "collect=scripted"),
         *("training.max_steps=2", "training.sft.per_device_train_batch_size=2", "training.sft.logging_steps=1"),
         *("evaluation.n_questions=4", "evaluation.decoding.max_new_tokens=8", "evaluation.also_as=[]"),
     ]

@@ -83,8 +83,9 @@ def arguments(model: str | None, overrides: Sequence[str], config_dir: str | Non
     if model is None:
         return ["training=none", *composition.searchpath(config_dir), *overrides]
     given = named(overrides)
-    # In its own environment, asked as it was trained to be.
-    own = [o for o in ("collect=model", "collect.as_class=inference") if o.partition("=")[0] not in given]
+    # In its own environment, asked as it was trained to be; a policy that is scripted is asked nothing.
+    as_trained = ["collect.as_class=inference"] if "collect=scripted" not in overrides else []
+    own = [o for o in ("collect=model", *as_trained) if o.partition("=")[0] not in given]
     return cells.evaluation_arguments(Path(model), [*own, *overrides], config_dir, "collect")
 
 

@@ -31,12 +31,18 @@ class StageError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """One message. `train` says whether an agent's turn may carry loss; other roles never do."""
+    """One message: what it says, what the agent thought before (`reasoning`) and the tools that it calls.
+
+    `train` says whether an agent's turn may carry loss; other roles never do. `weight` is what that loss counts, as the
+    file says it (1 where it says nothing); a weight of 0 is `train=False`.
+    """
 
     role: Role
     content: str
     train: bool = True
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    reasoning: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,11 @@ class Question:
 class Trajectory:
     """What one agent did on one question.
 
-    `messages` start at the agent's first turn: the prompt before it (system text, instructions, question, condition
-    text) is made by `nat.examples.strategy.prompt_messages`, in training and at inference alike.
+    `messages` start at the agent's first turn on it. In an environment that `nat` has, the prompt before it (system
+    text, instructions, question, condition text) is made by `nat.examples.strategy.prompt_messages`, in training and at
+    inference alike. `prompt` is what stood there in the file: system text, instructions, examples, priming turns and
+    the question, which `environment=own` trains under; so are the `tools` that the agent was given, as they stand.
+    `question_id` is the task's id where the file has one: all trials of a task are one question.
     """
 
     id: str
@@ -75,6 +84,8 @@ class Trajectory:
     outcome: Outcome
     source: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    prompt: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,12 @@ def test_a_preamble_is_set_aside_and_counted(tmp_path):
     (trajectory,) = read_text(tmp_path, json.dumps({**RECORD, "messages": messages}))
     assert trajectory.messages == (Message("assistant", "Action: finish[7]"),)
     assert trajectory.metadata == {"preamble_messages": 4}
+    assert [(m.role, m.content, m.train) for m in trajectory.prompt] == [
+        ("system", "You are an agent.", True),
+        ("user", "Say OK.", True),
+        ("assistant", "OK", False),
+        ("user", "Question: what is  3+4?", True),
+    ]
     (trajectory,) = read_text(tmp_path, json.dumps({**RECORD, "messages": [messages[1], turn]}))
     assert trajectory.metadata == {"preamble_messages": 1}
 

@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,6 @@ def _append(path: Path, trajectory: Trajectory) -> None:
 def _write_line(descriptor: int, path: Path, trajectory: Trajectory) -> None:
     """One call for the whole line: a kill leaves all of it, or a part that the next start cuts off."""
     # "replace": a local model or a tool may leave half of a surrogate pair, which no UTF-8 file can hold.
-    line = (json.dumps(asdict(trajectory), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    line = (json.dumps(native.record_of(trajectory), ensure_ascii=False) + "\n").encode("utf-8", "replace")
     if os.write(descriptor, line) < len(line):
         raise OSError(28, "No space left on device", str(path))

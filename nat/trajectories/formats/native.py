@@ -10,8 +10,9 @@
 Needed are `question`, `messages` and `outcome.success` (or a label rule that names a field in `metadata`). Defaults:
 `id` is file name and line, `question_id` a hash of the question, `score` 1 or 0, `source` the file name. Without
 `outcome.reference` a question cannot be held out for evaluation. A message may say `"train": false`: then it carries no
-loss. System and user messages in front, up to the first that asks the question, are a preamble: `nat` writes the prompt
-itself, so they are set aside and counted.
+loss; `"weight": 0.5`, and what it thought, `"reasoning": "..."`. System and user messages in front, up to the first that
+asks the question, are a preamble: `nat` writes the prompt itself, so they are set aside and counted. `environment=own`
+trains under them; a record may also give them apart, as `"prompt": [...]`, and the agent's `"tools": [...]`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from nat.types import Failure, Message, Outcome, Role, Trajectory
 
 NAME = "jsonl"
 PLACE = 1
-KEYS = {"id", "question_id", "question", "messages", "outcome", "source", "metadata"}
+KEYS = {"id", "question_id", "question", "messages", "outcome", "source", "metadata", "prompt", "tools"}
 PROMPTING = ("system", "user")  # the roles that a preamble is made of
 LABEL_REMEDY = '\nEvery trajectory needs its label: "outcome": {"success": true} or false.'
 
@@ -61,7 +62,18 @@ def read(
 def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for trajectory in trajectories:
-            file.write(json.dumps(asdict(trajectory), ensure_ascii=False) + "\n")
+            file.write(json.dumps(record_of(trajectory), ensure_ascii=False) + "\n")
+
+
+def record_of(trajectory: Trajectory) -> dict[str, Any]:
+    """A trajectory as JSON has it. What few trajectories have is left out of all others."""
+    record = asdict(trajectory)
+    for message in (*record["messages"], *record["prompt"]):
+        if not message["reasoning"]:
+            del message["reasoning"]
+        if message["weight"] == 1 or not message["train"]:
+            del message["weight"]
+    return {key: value for key, value in record.items() if value or key not in ("prompt", "tools")}
 
 
 def _trajectory(where: str, given: Record, label: str, source: str, needs_label: bool) -> Trajectory:
@@ -72,6 +84,10 @@ def _trajectory(where: str, given: Record, label: str, source: str, needs_label:
     question = require_question(record, where)
     messages = [_message(m, where) for m in require(record, "messages", list, where)]
     preamble = preamble_length(messages, question)
+    prompt = [_message(m, where) for m in optional(record, "prompt", list, where) or messages[:preamble]]
+    tools = optional(record, "tools", list, where) or []
+    if any(not isinstance(tool, dict) for tool in tools):
+        raise BadRow(where, "wrong_value", f"'tools' is {tools!r:.80}; it must be a list of objects.")
     metadata = optional(record, "metadata", dict, where) or {}
     if preamble:
         metadata["preamble_messages"] = preamble
@@ -91,6 +107,8 @@ def _trajectory(where: str, given: Record, label: str, source: str, needs_label:
         outcome=_outcome(require(record, "outcome", dict, where, LABEL_REMEDY), where),
         source=source if named is None else named,
         metadata=metadata,
+        prompt=tuple(prompt),
+        tools=tuple(tools),
     )
 
 
@@ -104,13 +122,18 @@ def _message(value: Any, where: str) -> Message:
     train = value.get("train", True)
     if not isinstance(train, bool):
         raise BadRow(where, "wrong_value", f"'train' of a message is {train!r:.60}; it must be true or false.")
-    if unknown := sorted(value.keys() - {"role", "content", "train", "tool_calls"}):
+    if unknown := sorted(value.keys() - {"role", "content", "train", "tool_calls", "reasoning", "weight"}):
         raise BadRow(where, "unknown_key", f"unknown key {unknown[0]!r:.60} in a message.")
     tool_calls = optional(value, "tool_calls", list, where) or []
     for call in tool_calls:
         if not isinstance(call, dict):
             raise BadRow(where, "wrong_value", f"'tool_calls' holds {call!r:.80}; each call must be an object.")
-    return Message(role, require(value, "content", str, where), train, tuple(tool_calls))
+    weight = value.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise BadRow(where, "wrong_value", f"'weight' of a message is {weight!r:.60}; it must be a number.")
+    reasoning = optional(value, "reasoning", str, where) or ""
+    content = require(value, "content", str, where)
+    return Message(role, content, train and weight != 0, tuple(tool_calls), reasoning, float(weight))
 
 
 def _outcome(value: dict[str, Any], where: str) -> Outcome:

@@ -10,9 +10,10 @@
 Needed are `question`, `messages` and `outcome.success` (or a label rule that names a field in `metadata`). Defaults:
 `id` is file name and line, `question_id` a hash of the question, `score` 1 or 0, `source` the file name. Without
 `outcome.reference` a question cannot be held out for evaluation. A message may say `"train": false`: then it carries no
-loss; `"weight": 0.5`, and what it thought, `"reasoning": "..."`. System and user messages in front, up to the first that
-asks the question, are a preamble: `nat` writes the prompt itself, so they are set aside and counted. `environment=own`
-trains under them; a record may also give them apart, as `"prompt": [...]`, and the agent's `"tools": [...]`.
+loss; `"weight": 0.5`, what that loss counts; and `"reasoning"`, what the agent thought before. System and user messages
+in front, up to the first that asks the question, are a preamble: `nat` writes the prompt itself, so they are set aside
+and counted. `environment=own` trains under them. A record may also give them apart, as `"prompt": [...]`, and the agent's
+`"tools": [...]`.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _trajectory(where: str, given: Record, label: str, source: str, needs_label:
     question = require_question(record, where)
     messages = [_message(m, where) for m in require(record, "messages", list, where)]
     preamble = preamble_length(messages, question)
-    prompt = [_message(m, where) for m in optional(record, "prompt", list, where) or messages[:preamble]]
+    apart = [_message(m, where) for m in optional(record, "prompt", list, where) or []]
     tools = optional(record, "tools", list, where) or []
     if any(not isinstance(tool, dict) for tool in tools):
         raise BadRow(where, "wrong_value", f"'tools' is {tools!r:.80}; it must be a list of objects.")
@@ -107,7 +108,7 @@ def _trajectory(where: str, given: Record, label: str, source: str, needs_label:
         outcome=_outcome(require(record, "outcome", dict, where, LABEL_REMEDY), where),
         source=source if named is None else named,
         metadata=metadata,
-        prompt=tuple(prompt),
+        prompt=tuple(apart or messages[:preamble]),
         tools=tuple(tools),
     )
 

@@ -12,8 +12,8 @@ Needed are `question`, `messages` and `outcome.success` (or a label rule that na
 `outcome.reference` a question cannot be held out for evaluation. A message may say `"train": false`: then it carries no
 loss; `"weight": 0.5`, what that loss counts; and `"reasoning"`, what the agent thought before. System and user messages
 in front, up to the first that asks the question, are a preamble: `nat` writes the prompt itself, so they are set aside
-and counted. `environment=own` trains under them. A record may also give them apart, as `"prompt": [...]`, and the agent's
-`"tools": [...]`.
+and counted. `environment=own` trains under them. A record may also give them apart, as `"prompt": [...]`, and the
+agent's `"tools": [...]`.
 """
 
 from __future__ import annotations

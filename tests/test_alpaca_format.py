@@ -6,6 +6,7 @@ import pytest
 
 from nat.core.rows.bad import BadRow
 from nat.trajectories.formats import alpaca
+from nat.trajectories.formats.conversations import read_conversations
 from nat.types import Message, Outcome
 
 RECORD = {
@@ -19,7 +20,7 @@ RECORD = {
 def read(tmp_path, *records, **options):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(records, indent=1))
-    return [trajectory for _, trajectory in alpaca.read(path, **options)]
+    return [trajectory for _, trajectory in read_conversations(alpaca.conversations, path, **options)]
 
 
 def test_the_record_in_the_documentation(tmp_path):

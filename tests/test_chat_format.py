@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nat.agents.actions import Action, parse_action
 from nat.core.rows.bad import BadRow
 from nat.trajectories.formats import chat
+from nat.trajectories.formats.conversations import read_conversations
 from nat.trajectories.formats.tool_calls import as_react_text, input_text
 from nat.types import Message, Outcome
 
@@ -35,7 +36,7 @@ RECORD = {
 def read(tmp_path, *records, **options):
     path = tmp_path / "mine.jsonl"
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    return [trajectory for _, trajectory in chat.read(path, **options)]
+    return [trajectory for _, trajectory in read_conversations(chat.conversations, path, **options)]
 
 
 def ask(*messages, **fields):
@@ -59,8 +60,10 @@ def test_the_record_in_the_documentation(tmp_path):
         Message("assistant", "Answer: 5"),
     )
     assert trajectory.outcome == Outcome(True, 1.0, None, "5", "5")
-    fields = {key: RECORD[key] for key in ("tools", "score", "ground_truth")}
+    fields = {key: RECORD[key] for key in ("score", "ground_truth")}
     assert trajectory.metadata == {**fields, "preamble_messages": 1}
+    assert trajectory.tools == tuple(RECORD["tools"])
+    assert [message.content for message in trajectory.prompt] == ["Use the calculator.", "What is 2 + 3?"]
     assert as_react_text(trajectory.messages) == (
         Message("assistant", "Action: calculate[2 + 3]"),
         Message("tool", "5"),
@@ -113,12 +116,12 @@ FLAWS = [
         "wrong_value",
         "part 'image_url'",
     ),
-    (ask({"role": "user", "content": None}), "wrong_value", "'content' is None; it must be text"),
+    (ask({"role": "user", "content": None}), "wrong_value", "'content' is null; it must be text"),
     (ask({"role": "user"}), "missing_value", "'content' is missing"),
     (ask({"role": "assistant", "content": 7}), "wrong_value", "'content' is 7"),
     (ask(agent(None, {"id": "c1"})), "wrong_value", "a tool call is {'id': 'c1'}"),
     (ask({**agent("a"), "tool_calls": "f"}), "wrong_value", "'tool_calls' is \"f\"; it must be a list"),
-    (ask({**agent("a"), "weight": 2}), "wrong_value", "'weight' is 2; it must be 0 or 1"),
+    (ask({**agent("a"), "weight": "2"}), "wrong_value", "'weight' is '2'; it must be true or false, or a number"),
     ({**RECORD, "score": None}, "no_label", "success is nowhere said"),
 ]
 

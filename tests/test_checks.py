@@ -20,6 +20,7 @@ from nat.quality.check_turns import _plain_action
 from nat.quality.checks import CHECKS, check, in_order
 from nat.quality.marks import Check, CheckSettings, Mark
 from nat.trajectories.formats import gsm8k_solutions, nat_paper, react
+from nat.trajectories.formats.conversations import read_conversations
 from nat.trajectories.formats.episodes import TOOLS
 from nat.types import Failure, Message, Outcome, Trajectory
 from tests.audits_for_tests import row, write_rows
@@ -586,9 +587,9 @@ def real(data):
     questions = nat_paper.read_questions(data / "strategyqa" / "sample_questions.jsonl", lambda bad: None)
     paths = {
         "gsm8k": gsm8k_solutions.read(data / "gsm8k" / "example_model_solutions.jsonl"),
-        "gpt-3.5": react.read(data / "hotpotqa" / "react_gpt-3.5_messages.json"),
-        "llama-2": react.read(data / "hotpotqa" / "react_llama-2-7b_text.json"),
-        "gpt-4": react.read(data / "hotpotqa" / "react_gpt-4_positives.jsonl"),
+        "gpt-3.5": read_conversations(react.conversations, data / "hotpotqa" / "react_gpt-3.5_messages.json"),
+        "llama-2": read_conversations(react.conversations, data / "hotpotqa" / "react_llama-2-7b_text.json"),
+        "gpt-4": read_conversations(react.conversations, data / "hotpotqa" / "react_gpt-4_positives.jsonl"),
         "strategyqa": chain(
             *(
                 nat_paper.read(data / "strategyqa" / f"sample_{name}.json", "", lambda bad: None, questions=questions)

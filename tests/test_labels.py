@@ -8,6 +8,7 @@ import pytest
 
 from nat.agents.scoring import exact_match_score, numeric_score
 from nat.core.rows.bad import BadRow
+from nat.trajectories.detection import reader
 from nat.trajectories.formats import gsm8k_solutions, nat_paper, react
 from nat.trajectories.labels import Comparison, Field, Labelled, field, parse_rule, relabel
 from nat.types import Failure, Message, Outcome, RequestError, Trajectory
@@ -195,8 +196,8 @@ def test_a_rule_labels_what_the_file_does_not():
         relabel(trajectory(unlabelled=True), "success", None)
 
 
-def real(reader, path, rule, score=None, **options) -> tuple[Counter[bool], int]:
-    found = [relabel(t, rule, score, where) for where, t in reader.read(path, on_bad=lambda _: None, **options)]
+def real(module, path, rule, score=None, **options) -> tuple[Counter[bool], int]:
+    found = [relabel(t, rule, score, where) for where, t in reader(module)(path, on_bad=lambda _: None, **options)]
     return Counter(f.trajectory.outcome.success for f in found), sum(f.disagreement is not None for f in found)
 
 

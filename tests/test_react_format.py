@@ -148,11 +148,12 @@ def test_the_older_form_of_one_text(tmp_path):
     assert trajectory.metadata == {"em": False}
 
 
-def test_what_is_no_observation_stays_a_user_message(tmp_path):
-    hint = {"role": "user", "content": "Wrap up."}
-    (trajectory,) = read(tmp_path, {"a": {**RECORD, "traj": [ASKED, SEARCH, hint, FINISH, SEEN]}})
+def test_what_the_user_says_where_no_result_is_due_stays_a_user_message(tmp_path):
+    hint, thought = {"role": "user", "content": "Wrap up."}, {"role": "assistant", "content": "Thought: hm"}
+    (trajectory,) = read(tmp_path, {"a": {**RECORD, "traj": [ASKED, thought, hint, SEARCH, hint, FINISH, SEEN]}})
     assert trajectory.messages[1] == Message("user", "Wrap up.")
-    assert trajectory.messages[3] == Message("tool", "It was made by\nAnn.")
+    assert trajectory.messages[3] == Message("tool", "Wrap up.")  # in the place of the search's result
+    assert trajectory.messages[5] == Message("tool", "It was made by\nAnn.")
 
 
 def last_turn(content, **info):
@@ -185,11 +186,10 @@ FLAWS = [
     ({"traj": "### Instruction:\n \n### Response:\nThought: a"}, "missing_value", "begins with neither"),
     ({"traj": [SEARCH, SEEN]}, "missing_value", "no user message with the question"),
     ({"traj": [ASKED]}, "no_agent_turn", "none of its 0 messages is the agent's"),
-    ({"traj": [ASKED, {"role": "assistant", "content": None}]}, "wrong_value", "'content' is null; it must be text"),
     ({"traj": [ASKED, FINISH, end(False), SEARCH, end(False)]}, "goes_on_after_end", "cut them off"),
     ({"traj": [ASKED, FINISH, end(True)]}, "contradictory_label", "the record says failure"),
     ({"reward": None, "em": None, "traj": [ASKED, FINISH]}, "no_label", "success is nowhere said"),
-    ({"f1": "high"}, "wrong_value", "'f1' is 'high'; it must be true, false or a number from 0 to 1"),
+    ({"f1": "high"}, "wrong_value", "'f1' is 'high'; it must be true, false or a number from -1 to 1"),
     ({"gt": {"a": 1}}, "wrong_value", "'gt' is {'a': 1}; it must be text"),
 ]
 

@@ -15,6 +15,7 @@ from nat.agents.scoring import numeric_score
 from nat.agents.turns import play
 from nat.search.replay import MISS, Recording, Recordings, make_tool, read_recordings, searches
 from nat.trajectories.formats import react
+from nat.trajectories.formats.conversations import read_conversations
 from nat.types import Environment, Message, Question, RequestError, ToolError
 
 HOTPOTQA = ("react_gpt-3.5_messages.json", "react_gpt-4_positives.jsonl", "react_llama-2-7b_text.json")
@@ -211,7 +212,7 @@ def test_recorded_episodes_play_again_as_they_were(data: Path):
     path = data / "hotpotqa" / HOTPOTQA[0]
     recordings = Recordings(read_recordings([path], "react", None, "error").recordings, 85.0)
     n_same = n_observations = 0
-    for _, trajectory in react.read(path):
+    for _, trajectory in read_conversations(react.conversations, path):
         tool = make_tool(recordings, trajectory.question)
         environment = Environment("hotpotqa", "", (tool,), numeric_score, max_turns=20)
         turns = iter([message.content for message in trajectory.messages if message.role == "assistant"])

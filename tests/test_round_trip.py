@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nat.core.rows.bad import refuse
 from nat.core.rows.json_records import read_records
+from nat.trajectories.detection import reader
 from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
 from nat.types import Message, Outcome, Trajectory
 from tests.conftest import make_trajectory
@@ -57,7 +58,7 @@ def written(folder: Path, records: list[Any], as_lines: bool, ascii: bool) -> Pa
 
 def read_one(module, path: Path, record_messages: list[Message]) -> Trajectory:
     """The trajectory of the second record; the first one stands around it."""
-    (_, first), (_, second), (_, third) = module.read(path)
+    (_, first), (_, second), (_, third) = reader(module)(path)
     assert second.messages == tuple(record_messages)
     assert second.question == ASKED
     assert first.messages == third.messages
@@ -98,7 +99,7 @@ def test_alpaca(tmp_path_factory, output, as_lines, ascii):
 
 @pytest.mark.parametrize(("module", "key"), [(nat_paper, "conversations"), (react, "traj"), (react, "messages")])
 @few
-@given(turns=messages_of("user", "system"), as_lines=st.booleans(), ascii=st.booleans())
+@given(turns=messages_of("tool", "system"), as_lines=st.booleans(), ascii=st.booleans())
 def test_roles_and_contents(tmp_path_factory, module, key, turns, as_lines, ascii):
     messages = [{"role": "user", "content": ASKED}]
     messages += [{"role": role, "content": text, "loss": train} for role, text, train in turns]

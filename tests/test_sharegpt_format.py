@@ -7,6 +7,7 @@ import pytest
 from nat.core.questions import question_id
 from nat.core.rows.bad import BadRow
 from nat.trajectories.formats import sharegpt
+from nat.trajectories.formats.conversations import read_conversations
 from nat.types import Message, Outcome
 
 CALL = '{"name": "find_order", "arguments": {"number": "17"}}'
@@ -26,7 +27,7 @@ RECORD = {
 def read(tmp_path, *records, **options):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(records, indent=1))
-    return [trajectory for _, trajectory in sharegpt.read(path, **options)]
+    return [trajectory for _, trajectory in read_conversations(sharegpt.conversations, path, **options)]
 
 
 def turns(*pairs, **fields):
@@ -148,18 +149,18 @@ def test_a_label_that_a_rule_will_supply_may_be_missing_or_wrong(tmp_path):
 FLAWS = [
     ({"conversations": []}, "empty_conversation", "'conversations' is empty"),
     ({"conversations": "text"}, "wrong_value", "'conversations' is \"text\"; it must be a list"),
-    ({"conversations": ["hello"]}, "wrong_value", "a turn is 'hello'"),
+    ({"conversations": ["hello"]}, "wrong_value", "a message is 'hello'"),
     ({"conversations": [{"from": "narrator", "value": "a"}]}, "wrong_value", "unknown role 'narrator'"),
     ({"conversations": [{"from": "human", "value": None}]}, "wrong_value", "'value' is null; it must be text"),
     ({"conversations": [{"from": "human", "value": "Q?"}]}, "no_agent_turn", "none of its 0 messages"),
     ({"conversations": [{"from": "gpt", "value": "a"}]}, "missing_value", "no user message with the question"),
     (
-        {"conversations": [{"from": "human", "value": "Q?"}, {"from": "gpt", "value": "a", "loss": 1}]},
+        {"conversations": [{"from": "human", "value": "Q?"}, {"from": "gpt", "value": "a", "loss": "no"}]},
         "wrong_value",
-        "'loss' is 1; it must be true or false",
+        "'loss' is 'no'; it must be true or false, or a number",
     ),
     ({"info": {}}, "no_label", "success is nowhere said"),
-    ({"info": {"reward": 7}}, "wrong_value", "'reward' is 7; it must be true, false or a number from 0 to 1"),
+    ({"info": {"reward": 7}}, "wrong_value", "'reward' is 7; it must be true, false or a number from -1 to 1"),
     ({"id": [1]}, "wrong_value", "'id' is [1]; it must be text or a whole number"),
 ]
 

@@ -28,7 +28,7 @@ from fuzz import Case, Target, command, mutated, noise, plain_text, run, solutio
 
 from nat.agents.scoring import exact_match_score
 from nat.core.rows.bad import BadReason, BadRow
-from nat.trajectories.detection import FORMATS, detect
+from nat.trajectories.detection import FORMATS, detect, reader
 from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import parse_rule, relabel
@@ -276,7 +276,7 @@ def read(format: Format, content: bytes, needs_label: bool) -> Read:
     trajectories: list[Trajectory] = []
     bad: list[BadRow] = []
     try:
-        for _, trajectory in format.reader.read(path, "", bad.append, needs_label=needs_label, **format.options):
+        for _, trajectory in reader(format.reader)(path, "", bad.append, needs_label=needs_label, **format.options):
             trajectories.append(trajectory)
     except RequestError as refused:
         return Read(trajectories, bad, refused)

@@ -26,7 +26,7 @@ WHERE_SET = Effect.WHERE_SET  # as Annotated[str | None, WHERE_SET]: it stands i
 
 
 def values_of_effect(config: Any) -> Any:
-    """A config dataclass as `dataclasses.asdict` gives it, without the keys that are OF_NO_EFFECT or unset WHERE_SET."""
+    """A config dataclass as `dataclasses.asdict` gives it, without keys OF_NO_EFFECT and null ones WHERE_SET."""
     if is_dataclass(config):
         named, where_set = _marked(type(config))
         values = {name: getattr(config, name) for name in named}

@@ -33,6 +33,7 @@ from nat.core.questions import normalise
 from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.search.bm25 import check_query, words
 from nat.trajectories.formats import nat_paper, native, react
+from nat.trajectories.formats.conversations import read_conversations
 from nat.types import Message, RequestError, Tool, Trajectory
 
 MISS = "No recording answers this query."  # the whole observation of a miss; roll-outs count it
@@ -170,7 +171,7 @@ def _trajectories(
         case "jsonl":
             read = native.read
         case "react":
-            read = react.read
+            read = partial(read_conversations, react.conversations)
         case "nat":
             read = partial(
                 nat_paper.read, questions=nat_paper.read_questions(Path(questions), on_bad) if questions else None

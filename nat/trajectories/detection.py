@@ -19,16 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import excerpt
 from nat.core.rows.json_records import read_records
 from nat.trajectories import formats
+from nat.trajectories.formats.conversations import read_conversations
 from nat.types import Question, RequestError, Trajectory
 
 FIRST = 20  # records that are looked at
@@ -48,7 +51,12 @@ def _formats() -> tuple[Format, ...]:
     """What the modules of `nat.trajectories.formats` define, by their `PLACE` and, of equals, their name."""
     modules = [import_module(f"{formats.__name__}.{module.name}") for module in iter_modules(formats.__path__)]
     of_formats = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: (m.PLACE, m.NAME))
-    return tuple(Format(m.NAME, m.recognises, m.read, getattr(m, "read_questions", None)) for m in of_formats)
+    return tuple(Format(m.NAME, m.recognises, reader(m), getattr(m, "read_questions", None)) for m in of_formats)
+
+
+def reader(module: ModuleType) -> Callable[..., Iterator[tuple[str, Trajectory]]]:
+    conversations = getattr(module, "conversations", None)
+    return module.read if conversations is None else partial(read_conversations, conversations)
 
 
 FORMATS = _formats()

@@ -12,22 +12,20 @@ observations as `react` cuts one text. Label, prediction, reference and all othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nat.core.rows.bad import BadRow, OnBad, refuse
-from nat.core.rows.json_lines import optional, readable, require
-from nat.core.rows.json_records import Record, read_records
-from nat.trajectories.formats.conversations import trajectory_of
+from nat.core.rows.bad import BadRow
+from nat.core.rows.json_lines import optional, require
+from nat.core.rows.json_records import Record
+from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds
 from nat.trajectories.formats.react import holds_observations, split_text
-from nat.types import Message, Trajectory
+from nat.trajectories.formats.turns import Turns
+from nat.types import Message
 
 NAME = "alpaca"
-PLACE = 7
+PLACE = 70
 KEYS = ("instruction", "input", "output", "system", "history")
 
 
@@ -36,18 +34,8 @@ def recognises(value: Mapping[str, Any]) -> bool:
     return holds(value) is None and all(isinstance(value.get(key), str) for key in ("instruction", "output"))
 
 
-def read(
-    path: Path, label: str = "", on_bad: OnBad = refuse, needs_label: bool = True
-) -> Iterator[tuple[str, Trajectory]]:
-    """Stream `("file:line", trajectory)`; a record that cannot be trained on goes to `on_bad`.
-
-    `label` stands for the file among several. `needs_label`: see `nat.trajectories.formats.episodes.read_label`.
-    """
-    make = partial(_trajectory, label=label, file=path.stem, needs_label=needs_label)
-    return readable(read_records(path, on_bad), make, on_bad)
-
-
-def _trajectory(where: str, record: Record, label: str, file: str, needs_label: bool) -> Trajectory:
+def conversations(where: str, record: Record) -> Iterable[Conversation]:
+    """The one conversation of a record."""
     value = record.value
     instruction = require(value, "instruction", str, where)
     input = optional(value, "input", str, where) or ""
@@ -59,11 +47,12 @@ def _trajectory(where: str, record: Record, label: str, file: str, needs_label: 
         raise BadRow(where, "empty_conversation", "'output' is empty: the agent never acted.")
     turns = split_text(output) if holds_observations(output) else [Message("assistant", output)]
     system = optional(value, "system", str, where)
-    history = optional(value, "history", list, where) or []
-    trajectory = trajectory_of(
-        where, record, [Message("user", asked), *turns], used=KEYS, label=label, file=file, needs_label=needs_label
-    )
-    preamble = bool(system) + 2 * len(history)
-    if not preamble:
-        return trajectory
-    return replace(trajectory, metadata={**trajectory.metadata, "preamble_messages": preamble})
+    front = [Message("system", system)] if system else []
+    for round in optional(value, "history", list, where) or []:
+        if not isinstance(round, list) or len(round) != 2 or not all(isinstance(text, str) for text in round):
+            raise BadRow(where, "wrong_value", f"'history' holds {round!r:.80}; a round is [asked, answered].")
+        front += [Message("user", round[0]), Message("assistant", round[1], train=False)]
+    messages = (*front, Message("user", asked), *turns)
+    stated = value.get("question")
+    question = stated if isinstance(stated, str) and stated.strip() else asked
+    yield conversation(where, record, Turns(messages, {}, ()), KEYS, question=question)

@@ -1,99 +1,421 @@
-"""From messages to a trajectory, for the formats that hold whole conversations: sharegpt, chat and alpaca."""
+"""From what a record holds to a trajectory, for all formats that hold conversations: what is asked, and of which task.
+
+A format says what a record holds (`Conversation`); what is preamble and what the question is shows only beside the
+other records of the file. What almost all of them open with, word for word, is preamble: instructions, "OK.", solved
+examples, a greeting. The question is the last user message between that and the agent's next turn:
+
+    user  Operate a database. ...       the same in every record
+    agent Ok.                           the same: no loss, it is part of the prompt
+    user  How many rows has T?          differs: the question
+    agent Action: Operation ...         the agent's first turn
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
-from nat.core.questions import question_id
-from nat.core.rows.bad import BadRow
-from nat.core.rows.json_lines import optional
-from nat.core.rows.json_records import Record
+from nat.core.questions import normalise, question_id
+from nat.core.rows.bad import BadRow, OnBad, refuse
+from nat.core.rows.json_lines import optional, readable
+from nat.core.rows.json_records import Record, read_records
 from nat.trajectories.formats.episodes import (
     PLACES,
     UNLABELLED,
+    acts,
     episode,
     facts,
     leftover,
     line_of,
     metadata_of,
     outcome,
-    question_in,
     read_label,
-    split_prompt,
 )
+from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.native import preamble_length
-from nat.types import Message, Trajectory
+from nat.trajectories.formats.turns import Turns
+from nat.types import Failure, Message, Trajectory
+
+SAMPLE = 200  # records from which what they share is found
+SAMPLE_SIZE = 2**24  # characters of their messages, after which no further one is looked at
+SHARED = 0.9  # of them open with the same message, where it is preamble
+LONGEST_FRONT = 40  # messages of a preamble, a dozen solved examples
+FEW = 4  # records from which on examples in which the agent acts may be taken for a shared preamble
+
+# Where a record states its question; the later ones also name other things, and count where they read like a question.
+QUESTIONS = ("question", "query", "problem_statement")
+QUESTIONS_IF_TEXT = ("instruction", "task_description", "problem", "goal", "task")
+TASKS = ("task_id", "instance_id", "question_id", "problem_id", "sample_id", "example_id")
+# What a task's number is counted in: 7 of one benchmark is not 7 of another.
+OF_TASKS = ("domain", "benchmark", "dataset", "env_name", "data_source")
+_PRIMING = re.compile(
+    r"\s*(?:ok(?:ay)?|sure|understood|got it|alright|certainly|yes|i understand|i will|i'll|i am ready|i'm ready)\b"
+    r".{0,150}",
+    re.I | re.DOTALL,
+)
+_NUMBER = re.compile(r"\d{1,9}")
 
 
-def trajectory_of(
+@dataclass(frozen=True)
+class Conversation:
+    """What one record holds, as its format reads it. Messages are all there are, the prompt's included."""
+
+    messages: tuple[Message, ...]
+    record: Mapping[str, Any]  # as it stands, for fields that the user names
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what it says of its outcome: `episodes.facts`
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # fields that became no part of it
+    id: str | None = None  # its own; None: file name and line
+    source: str | None = None  # None: the file's name
+    question: str | None = None  # as a field states it; None: one of the messages
+    task: str | None = None  # whose trials are one question; None: the question's text tells
+    tools: tuple[Mapping[str, Any], ...] = ()
+    failure: Failure | None = None  # where the format marks it: `infrastructure` above all
+    any_tool: bool = True  # see `episodes.outcome`
+    shown_before: int = 0  # messages of a prompt that the record tells of beside these
+    suffix: str = ""  # of its id, where a record holds several
+
+
+Conversations: TypeAlias = Callable[[str, Record], Iterable[Conversation]]  # of ("file:line", record)
+
+
+class Fields(NamedTuple):
+    """Which fields of a record the user names as its question and its task (paths, `info.task`); None: found."""
+
+    question: str | None = None
+    task: str | None = None
+
+
+AS_FOUND = Fields()
+
+
+class Front(NamedTuple):
+    """What the records of a file open with. `states` are fields that state the question there."""
+
+    messages: tuple[tuple[str, str], ...]  # (role, content)
+    states: tuple[str, ...]
+
+
+def conversation(
     where: str,
     record: Record,
-    messages: Sequence[Message],
+    turns: Turns,
+    used: Iterable[str],
     *,
-    used: Sequence[str],
-    label: str,
-    file: str,
-    needs_label: bool,
-) -> Trajectory:
-    """The trajectory of a record with these messages.
+    places: Sequence[Any] = (),
+    **given: Any,
+) -> Conversation:
+    """A conversation of these turns, with whatever is found where most formats have it.
 
-    The question is the field `question` of the record or of its `info`, `metadata` or `outcome`, else the last user
-    message before the agent's first turn; it and what stands before it are set aside and counted. All fields but
-    `used`, `id`, `source` and `question` are kept in `metadata`. Ids are the records' own, or file name and line.
+    The outcome's facts stand in the record, its `info`, `metadata`, ... (`episodes.PLACES`) or in `places`; id, source,
+    question, task and tools in fields of these names. `given` takes the place of what is found.
+
+    Args:
+        used: keys that became messages; all others are kept as metadata, where a label rule may name them.
     """
     value = record.value
-    places = (value, *(value.get(key) for key in PLACES))
-    given = next((text for text in map(_question, places) if text is not None), None)
-    if given is None:
-        front, rest = split_prompt(messages)
-        question = question_in(front, where)
-        asking = 1
-    else:
-        length = preamble_length(messages, given)
-        front, rest = list(messages[:length]), list(messages[length:])
-        question, asking = given, sum(message.role == "user" for message in front[-1:])
-    kept, ending = episode(rest, where)
-    info = facts(value)
-    said = read_label(info, ending, where, needs_label)
+    within = (value, *(value.get(key) for key in PLACES), *places)
     own = optional(value, "id", (str, int), where) if record.key is None else record.key
-    name, prefix = (line_of(where), label or file) if own is None else (str(own), label)
     source = value.get("source")
     is_source = isinstance(source, str | int | float) and not isinstance(source, bool) and source != ""
-    consumed = {*used, "id", *(("source",) if is_source else ()), *(("question",) if _question(value) else ())}
-    return Trajectory(
-        id=f"{prefix}:{name}" if prefix else name,
-        question_id=question_id(question),
-        question=question,
-        messages=kept,
-        outcome=outcome(said, info, kept, where, any_tool=True),
-        source=str(source) if is_source else file,
-        metadata={
-            **leftover(value, consumed),
-            **metadata_of(len(front) - asking, ending),
-            **({UNLABELLED: True} if said is None else {}),
-        },
-    )
+    consumed = {*used, "id", "tools", *(("source",) if is_source else ())}
+    tools = value.get("tools")
+    has_tools = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    found: dict[str, Any] = {
+        "facts": facts(value, places),
+        "id": None if own is None else str(own),
+        "source": str(source) if is_source else None,
+        "question": next((text for place in within for key in QUESTIONS if (text := text_at(place, key))), None),
+        "task": next((name for place in within for key in TASKS if (name := _task(place, key))), None),
+        "tools": tuple(tools) if isinstance(tools, list) and has_tools else (),
+        "metadata": {},
+    }
+    found |= given
+    if not has_tools:
+        consumed.discard("tools")
+    if found["question"] is not None and found["question"] == value.get("question"):
+        consumed.add("question")
+    noted: dict[str, Any] = {"left_out_parts": dict(turns.left_out)} if turns.left_out else {}
+    if turns.unread_loss_keys:
+        noted["unread_loss_keys"] = list(turns.unread_loss_keys)
+    found["metadata"] = {**leftover(value, consumed), **noted, **found["metadata"]}
+    return Conversation(messages=turns.messages, record=value, **found)
 
 
-def _question(place: Any) -> str | None:
-    """The question that an object names, or None."""
-    question = place.get("question") if isinstance(place, dict) else None
-    return question if isinstance(question, str) and question.strip() else None
+def read_conversations(
+    conversations: Conversations,
+    path: Path,
+    label: str = "",
+    on_bad: OnBad = refuse,
+    needs_label: bool = True,
+    fields: Fields = AS_FOUND,
+    front: Front | None = None,
+) -> Iterator[tuple[str, Trajectory]]:
+    """Stream `("file:line", trajectory)`; a record that cannot be trained on goes to `on_bad`.
+
+    Args:
+        conversations: of a record, as its format reads it.
+        label: stands for the file among several, in the ids.
+        needs_label: see `episodes.read_label`.
+        front: what the file's records share; by default found in the first SAMPLE of them.
+    """
+    made = conversations_of(conversations, path)
+    first = sample(made) if front is None else []
+    shared = shared_front([one for _, one in first if isinstance(one, Conversation)]) if front is None else front
+    make = _Maker(shared, fields, label, path.stem, needs_label)
+    yield from readable(chain(first, made), make, on_bad)
 
 
-def text_of(content: Any, where: str, what: str) -> str:
-    """A message's text: text, or a list of text parts joined as they are."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise BadRow(where, "wrong_value", f"{what} is {content!r:.80}; it must be text or a list of text parts.")
-    return "".join(_part(part, where, what) for part in content)
+Read: TypeAlias = tuple[str, Conversation | BadRow]
 
 
-def _part(part: Any, where: str, what: str) -> str:
-    text = part.get("text") if isinstance(part, dict) else part
-    if not isinstance(text, str):
-        kind = part.get("type") if isinstance(part, dict) else part
-        raise BadRow(where, "wrong_value", f"{what} holds a part {kind!r:.60}; only text can be read.")
-    return text
+def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]:
+    """Every conversation of a file, in its turns what stands inside their texts taken apart; and each bad row there."""
+    bad: list[BadRow] = []
+    for where, record in read_records(path, bad.append):
+        yield from ((row.where, row) for row in bad)
+        bad.clear()
+        try:
+            for one in conversations(where, record):
+                yield where, replace(one, messages=tuple(taken_apart(one.messages)))
+        except BadRow as row:
+            yield where, row
+    yield from ((row.where, row) for row in bad)
+
+
+def sample(made: Iterator[Read]) -> list[Read]:
+    """The first rows, SAMPLE at most, and no more than can be held at once."""
+    first: list[Read] = []
+    size = 0
+    for where, one in made:
+        first.append((where, one))
+        size += sum(len(message.content) for message in one.messages) if isinstance(one, Conversation) else 0
+        if len(first) >= SAMPLE or size >= SAMPLE_SIZE:
+            break
+    return first
+
+
+# ---- what all records open with ----
+
+
+def shared_front(conversations: Sequence[Conversation]) -> Front:
+    """What most of these open with, up to the message in which their questions differ."""
+    rows = [one.messages for one in conversations]
+    texts = _shared_messages(rows, {one.task for one in conversations if one.task is not None})
+    return Front(texts, _stated(conversations))
+
+
+def _shared_messages(rows: Sequence[Sequence[Message]], tasks: set[str]) -> tuple[tuple[str, str], ...]:
+    if len(rows) < 2 or len(tasks) == 1:  # trials of one task share their question as well
+        return ()
+    agreed: list[tuple[str, str]] = []
+    left = list(rows)
+    while len(agreed) < LONGEST_FRONT:
+        at = len(agreed)
+        here = Counter((row[at].role, row[at].content) for row in left if len(row) > at)
+        message, count = here.most_common(1)[0] if here else (("", ""), 0)
+        if count < max(2, SHARED * len(rows)):
+            break
+        agreed.append(message)
+        left = [row for row in left if len(row) > at and (row[at].role, row[at].content) == message]
+    # The question comes next: a user message that differs, after a turn of the agent that awaits no result.
+    following = [row[len(agreed)] for row in left if len(row) > len(agreed)]
+    asked = [message for message in following if message.role == "user" and not _is_seen(message)]
+    turns = [message for message in left[0][: len(agreed)] if message.role == "assistant"]
+    if len(asked) < SHARED * len(left) or (turns and acts(turns[-1])):
+        return ()
+    return tuple(agreed) if len(rows) >= FEW or not any(map(acts, turns)) else ()
+
+
+def _is_seen(message: Message) -> bool:
+    return message.content.lstrip().startswith(("Observation:", "<tool_response>"))
+
+
+def _stated(conversations: Sequence[Conversation]) -> tuple[str, ...]:
+    """Fields of other names that state the question: text of several words, and not the same in all records."""
+    if any(one.question is not None for one in conversations):
+        return ()
+    found = []
+    for key in QUESTIONS_IF_TEXT:
+        texts = [_at(one.record, key) for one in conversations]
+        is_text = texts and all(isinstance(text, str) and len(text.split()) > 1 for text in texts)
+        if is_text and (len(texts) == 1 or len(set(texts)) > 1):
+            found.append(key)
+    return tuple(found)
+
+
+# ---- one trajectory ----
+
+
+_BEFORE = (
+    "before the agent's first turn.\nWhere a field holds it, name that: trajectories.question=FIELD; where the "
+    "questions stand in a file of their own, trajectories.questions=FILE (joined by id)."
+)
+
+
+class _Asked(NamedTuple):
+    question: str
+    first: int  # the message with which the agent's own turns begin
+    preamble: int  # messages before it, without the one that asks
+    found: str  # where the question was found; nothing where it is the first thing that the user says
+
+
+@dataclass
+class _Maker:
+    """Makes the trajectories of one file. Prompts that are equal are held once."""
+
+    front: Front
+    fields: Fields
+    label: str
+    file: str
+    needs_label: bool
+    held: dict[Any, Any] = field(default_factory=dict)
+
+    def __call__(self, where: str, one: Conversation | BadRow) -> Trajectory:
+        if isinstance(one, BadRow):
+            raise one
+        asked = self._asked(one, where)
+        messages = one.messages[asked.first :]
+        kept, ending = episode(messages, where)
+        broke = one.failure == "infrastructure"  # whatever it says of success, or does not say
+        said = read_label(one.facts, ending, where, self.needs_label and not broke)
+        name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
+        info = {**one.facts, "failure": one.failure} if one.failure else one.facts
+        ended = outcome(said, info, kept, where, any_tool=one.any_tool)
+        if broke:
+            ended = replace(ended, success=False, score=0.0, failure="infrastructure")
+        prompt = tuple(
+            replace(message, train=False) if message.role == "assistant" else message
+            for message in one.messages[: asked.first]
+        )
+        task = self._task(one, where)
+        return Trajectory(
+            id=f"{prefix}:{name}{one.suffix}" if prefix else f"{name}{one.suffix}",
+            question_id=question_id(asked.question) if task is None else task,
+            question=asked.question,
+            messages=kept,
+            outcome=ended,
+            source=self.file if one.source is None else one.source,
+            metadata={
+                **one.metadata,
+                **({"question_from": asked.found} if asked.found else {}),
+                **({"task": task} if task is not None else {}),
+                **metadata_of(asked.preamble + one.shown_before, ending),
+                **({UNLABELLED: True} if said is None and not broke else {}),
+            },
+            prompt=tuple(self._once(message) for message in prompt),
+            tools=self._once_of(one.tools),
+        )
+
+    def _once(self, message: Message) -> Message:
+        key = (message.role, message.content)
+        if message.tool_calls or message.reasoning:
+            return message
+        if len(self.held) > SAMPLE:  # questions, which all differ, are not to be collected
+            self.held.clear()
+        return self.held.setdefault(key, message)
+
+    def _once_of(self, tools: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+        return self.held.setdefault(repr(tools), tools) if tools else ()
+
+    def _task(self, one: Conversation, where: str) -> str | None:
+        if self.fields.task is None:
+            return one.task
+        value = _at(one.record, self.fields.task)
+        if value is None or isinstance(value, Mapping | list):
+            fields = ", ".join(map(str, one.record))
+            problem = f"there is no {self.fields.task!r} that could name the task.\nThe record's fields: {fields:.200}."
+            raise BadRow(where, "missing_value", f"trajectories.task={self.fields.task}: {problem}")
+        return str(value)
+
+    def _asked(self, one: Conversation, where: str) -> _Asked:
+        stated, found = one.question, ""
+        if self.fields.question is not None:
+            stated, found = text_at(one.record, self.fields.question), self.fields.question
+            if stated is None:
+                fields = ", ".join(map(str, one.record))
+                problem = f"trajectories.question={found}: the record holds no text there.\nIts fields: {fields:.200}."
+                raise BadRow(where, "missing_value", problem)
+        elif stated is None:
+            key = next((key for key in self.front.states if text_at(one.record, key)), None)
+            stated, found = (text_at(one.record, key), key) if key is not None else (None, "")
+        messages = one.messages
+        shared = self._shared_length(messages)
+        if stated is not None:
+            wanted = normalise(stated)
+            prompting = (m for m in messages[shared:] if m.role in ("user", "system"))
+            if not any(wanted in normalise(message.content) for message in prompting):
+                shared = 0
+            length = shared + preamble_length(messages[shared:], stated)
+            last = messages[length - 1 : length]
+            asking = sum(message.role == "user" for message in last)
+            return _Asked(stated.strip(), length, length - asking, found)
+        for begin in dict.fromkeys((shared, 0)):
+            begin += _priming_length(messages[begin:])
+            first = next((i for i in range(begin, len(messages)) if messages[i].role == "assistant"), len(messages))
+            asked = [i for i in range(begin, first) if messages[i].role == "user"]
+            if asked and (text := _QUESTION.sub("", messages[asked[-1]].content, count=1).strip()):
+                later = any(message.role == "assistant" for message in messages[: asked[-1]])
+                return _Asked(text, first, first - 1, f"message {asked[-1] + 1}" if later else "")
+        raise BadRow(where, "missing_value", f"no user message with the question stands {_BEFORE}")
+
+    def _shared_length(self, messages: Sequence[Message]) -> int:
+        front = self.front.messages
+        same = [(message.role, message.content) for message in messages[: len(front)]] == list(front)
+        return len(front) if same and len(messages) > len(front) else 0
+
+
+_QUESTION = re.compile(r"\s*Question:[ \t]*")
+
+
+def _priming_length(messages: Sequence[Message]) -> int:
+    """Messages in front that prime the agent, of a record that has no others to be compared with.
+
+    A greeting before anything was asked, and "OK." to instructions, where a user message follows that is no
+    observation.
+    """
+    length = 0
+    while True:
+        turn = next((i for i in range(length, len(messages)) if messages[i].role == "assistant"), None)
+        if turn is None or turn + 1 >= len(messages):
+            return length
+        message, following = messages[turn], messages[turn + 1]
+        if following.role != "user" or _is_seen(following) or message.tool_calls or acts(message):
+            return length
+        asked = any(m.role == "user" for m in messages[length:turn])
+        greets = not asked and length == 0
+        primes = _PRIMING.fullmatch(message.content)
+        if not (greets or (asked and primes)):
+            return length
+        length = turn + 1
+
+
+# ---- fields ----
+
+
+def text_at(place: Any, path: str) -> str | None:
+    """The text at a path of keys (`info.task`), or None where there is none."""
+    value = _at(place, path)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _at(place: Any, path: str) -> Any:
+    for key in path.split("."):
+        place = place.get(key) if isinstance(place, Mapping) else None
+    return place
+
+
+def _task(place: Any, key: str) -> str | None:
+    """The id of a task. A mere number is one of its benchmark, where the record names that."""
+    value = place.get(key) if isinstance(place, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    name = str(value)
+    if _NUMBER.fullmatch(name):
+        of = next((place[key] for key in OF_TASKS if isinstance(place.get(key), str)), None)
+        name = f"{of}/{name}" if of else name
+    return name

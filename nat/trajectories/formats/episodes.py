@@ -16,20 +16,22 @@ from typing import Any, NamedTuple, get_args
 from nat.agents.actions import FINISH, Action, UnparsedAction, parse_action, parse_answer
 from nat.agents.scoring import is_abstention
 from nat.core.rows.bad import BadRow
-from nat.core.rows.json_lines import optional, require
 from nat.trajectories.formats.tool_calls import as_react_text
-from nat.types import Failure, Message, Outcome, Role
+from nat.types import Failure, Message, Outcome
 
 # The tools of the published episodes. Another one was no tool there either: its action could not be carried out.
 TOOLS = ("search", "lookup", "calculate", "calculator")
 # Where a record says how its episode went: by these keys, the first that is there, in the record itself or below one
-# of `PLACES`. The later ones may also be words.
+# of `PLACES`. What says success itself goes before a reward, which may be shaped. The later ones may also be words.
+EXPLICIT_LABELS = ("success", "resolved", "is_solved", "solved", "win", "is_correct", "correct", "passed", "is_success")
 NUMBER_LABELS = ("reward", "em", "acc")
-WORD_LABELS = ("success", "correct", "is_correct", "label", "outcome")
-PLACES = ("info", "metadata", "outcome")
+WORD_LABELS = ("label", "outcome")
+PLACES = ("info", "metadata", "outcome", "meta", "report", "reward_info", "result", "extra_info")
+LABELS = (*EXPLICIT_LABELS, *NUMBER_LABELS, *WORD_LABELS)
 GRADES = ("f1", "score")
 PREDICTIONS = ("pred", "prediction")
-REFERENCES = ("gt", "reference", "ground_truth", "answer")
+# `answer` comes last: where the record names its reference otherwise, that is the agent's own.
+REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
 UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
 
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
@@ -46,6 +48,7 @@ _LABEL_REMEDY = (
     "1), in the record or in its 'info', or a last message 'Observation: Episode finished, reward = True'; or say by "
     "which field or comparison it is found: trajectories.label='info.score >= 0.5'."
 )
+_TAGGED_ANSWER = re.compile(r"<(answer|final_answer)>(.*?)</\1>", re.DOTALL)
 _TOOL_ERROR = re.compile(
     r"\s{0,8}(?:error\b|[\w.]{0,40}(?:Error|Exception)\b|traceback \(most recent call last\)|(?:invalid|unknown) "
     r"(?:action|tool|function|input|argument|call)|(?:tool|function)(?: call)? (?:error|failed|not found))",
@@ -69,43 +72,17 @@ class Label(NamedTuple):
     score: float
 
 
-def read_messages(values: Sequence[Any], where: str) -> list[Message]:
-    """Messages of `role`, `content` and, where given, `loss` (false: the turn does not train); else as they stand."""
-    return [_message(value, where) for value in values]
-
-
-def _message(value: Any, where: str) -> Message:
-    if not isinstance(value, dict):
-        problem = f"a message is {value!r:.80}; it must be an object with 'role' and 'content'."
-        raise BadRow(where, "wrong_value", problem)
-    role = require(value, "role", str, where)
-    if role not in get_args(Role):
-        raise BadRow(where, "wrong_value", f"unknown role {role!r:.60}; the roles are {', '.join(get_args(Role))}.")
-    loss = optional(value, "loss", bool, where)
-    return Message(role, require(value, "content", str, where), role != "assistant" or loss is not False)
-
-
-def split_prompt(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """What comes before the agent's first turn, and the rest. An episode that begins with an action has no prompt."""
-    first = next((i for i, message in enumerate(messages) if message.role == "assistant"), len(messages))
-    return list(messages[:first]), list(messages[first:])
-
-
-def question_in(prompt: Sequence[Message], where: str) -> str:
-    """The question that the last user message of a prompt asks."""
-    asked = [_QUESTION.sub("", message.content, count=1).strip() for message in prompt if message.role == "user"]
-    if not asked or not asked[-1]:
-        raise BadRow(where, "missing_value", "no user message with the question stands before the agent's first turn.")
-    return asked[-1]
-
-
 def episode(messages: Sequence[Message], where: str) -> tuple[tuple[Message, ...], str | None]:
     """The episode from the agent's first turn, and the text of the observation that ended it (None: there is none).
 
-    Observations in user messages lose `Observation:` and become tool messages; all else stays as it is. Raises BadRow
-    where the agent never acts, or goes on after the end: what it does then is conditioned on its own label.
+    Observations in user messages lose `Observation:` and become tool messages, as does a user message that stands where
+    the result of an action or call is due; all else stays as it is. Raises BadRow where the agent never acts, or goes
+    on after the end: what it does then is conditioned on its own label.
     """
     messages = [_as_observation(message) for message in messages]
+    for i in range(1, len(messages)):
+        if messages[i].role == "user" and messages[i - 1].role == "assistant" and acts(messages[i - 1]):
+            messages[i] = replace(messages[i], role="tool")
     ending = None
     if messages and messages[-1].role != "assistant" and _END.fullmatch(messages[-1].content):
         ending = messages.pop().content
@@ -122,29 +99,33 @@ def _as_observation(message: Message) -> Message:
     return replace(message, role="tool", content=message.content[prefix.end() :]) if prefix else message
 
 
-def facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says about its outcome, by key: in the record itself, else in one of `PLACES`."""
+def facts(record: Mapping[str, Any], places: Sequence[Any] = ()) -> dict[str, Any]:
+    """What a record says about its outcome, by key: in the record itself, else in one of `PLACES` or `places`.
+
+    An object or a list under such a key says it by members, which a label rule may name.
+    """
     found: dict[str, Any] = {}
-    for place in (record, *(record.get(key) for key in PLACES)):
+    for place in (record, *(record.get(key) for key in PLACES), *places):
         if isinstance(place, Mapping):
-            for key in (*NUMBER_LABELS, *WORD_LABELS, *GRADES, *PREDICTIONS, *REFERENCES, "failure"):
+            for key in (*LABELS, *GRADES, *PREDICTIONS, *REFERENCES, "failure"):
                 value = place.get(key)
-                # These two may be anything; the others are what their names say, or wrong.
-                if value is not None and not (key in ("outcome", "answer") and isinstance(value, Mapping | list)):
+                by_members = key in (*LABELS, *GRADES, "answer") and isinstance(value, Mapping | list)
+                if value is not None and not by_members:
                     found.setdefault(key, value)
     return found
 
 
 def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_label: bool = True) -> Label | None:
-    """The label among `facts`: the first of NUMBER_LABELS, WORD_LABELS and `score`; `f1` or `score` grades it.
+    """The label among `facts`: the first of LABELS and `score`; `f1` or `score` grades it.
 
-    Without any, the observation that ended the episode counts. Full marks (1) are a success. With `needs_label=False`
+    Without any, the observation that ended the episode counts. Full marks (1) are a success; a reward below 0 is a
+    failure with a score of 0. With `needs_label=False`
     None stands for a label that is missing, or wrong: a rule will supply it. Otherwise BadRow is raised: `no_label`,
     `wrong_value`, or `contradictory_label` where record and last observation disagree.
     """
     try:
         said = _reward_text(_END.fullmatch(ending or ""))
-        given = [_grade(info, key, where) for key in (*NUMBER_LABELS, *WORD_LABELS)]
+        given = [_grade(info, key, where) for key in LABELS]
         grades = [_grade(info, key, where) for key in GRADES]
         label = next((value for value in (*given, said, grades[1]) if value is not None), None)
         if label is None:
@@ -157,7 +138,7 @@ def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_la
         if needs_label:
             raise
         return None
-    return Label(success, next((grade for grade in grades if grade is not None), label))
+    return Label(success, max(0.0, next((grade for grade in grades if grade is not None), label)))
 
 
 def outcome(
@@ -237,6 +218,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     action = parse_action(text, TOOLS)
     if isinstance(action, Action):
         return action.input if action.tool == FINISH else None
+    if tagged := list(_TAGGED_ANSWER.finditer(text)):
+        return tagged[-1][2].strip() or None
     if not any_tool or action.kind != "no_action" or not text.strip() or _holds_actions(messages):
         return None
     answer = parse_answer(text)
@@ -245,6 +228,14 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     line = text.strip()
     is_answer = "\n" not in line and len(line) <= 200 and not line.lower().startswith("thought")
     return line if is_answer and not _TOOL_ERROR.match(line) else None
+
+
+def acts(message: Message) -> bool:
+    """Whether a turn of the agent does something that has a result: it calls a tool, or writes an action but finish."""
+    if message.tool_calls:
+        return True
+    action = parse_action(message.content, TOOLS)
+    return action.tool != FINISH if isinstance(action, Action) else action.kind == "unknown_tool"
 
 
 def _acts(turn: str, any_tool: bool) -> bool:
@@ -282,11 +273,11 @@ def _grade(info: Mapping[str, Any], key: str, where: str) -> float | None:
     value = info.get(key)
     if value is None:
         return None
-    if key in WORD_LABELS and isinstance(value, str) and value.strip().lower() in _WORDS:
+    if key in (*EXPLICIT_LABELS, *WORD_LABELS) and isinstance(value, str) and value.strip().lower() in _WORDS:
         return _WORDS[value.strip().lower()]
-    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+    if not isinstance(value, bool | int | float) or not -1 <= value <= 1:
         remedy = f"Otherwise say which values are successes, e.g. trajectories.label='{key} >= 0.5'."
-        problem = f"{key!r} is {value!r:.80}; it must be true, false or a number from 0 to 1.\n{remedy}"
+        problem = f"{key!r} is {value!r:.80}; it must be true, false or a number from -1 to 1.\n{remedy}"
         raise BadRow(where, "wrong_value", problem)
     return float(value)
 
@@ -323,10 +314,18 @@ def line_of(where: str) -> str:
 
 
 def holds(record: Mapping[str, Any]) -> str | None:
-    """The key under which a record holds its messages, or None; no two formats recognise one record."""
-    if isinstance(record.get("traj"), str | list):
-        return "traj"
-    return next((key for key in ("conversations", "messages") if isinstance(record.get(key), list)), None)
+    """The key under which a record holds its messages, or None."""
+    for key in ("traj", "conversations", "messages", "conversation", "trajectory", "history"):
+        given = record.get(key)
+        # A mere `history` of texts, or a `trajectory` of steps, is something else.
+        if isinstance(given, list) and (key in ("traj", "conversations", "messages") or _are_messages(given)):
+            return key
+    return None
+
+
+def _are_messages(values: list[Any]) -> bool:
+    first = values[0] if values else None
+    return isinstance(first, Mapping) and any(isinstance(first.get(key), str) for key in ("role", "from"))
 
 
 def is_observation(message: Any) -> bool:

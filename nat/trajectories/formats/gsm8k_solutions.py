@@ -27,7 +27,7 @@ from nat.trajectories.formats.episodes import UNLABELLED, holds, leftover, line_
 from nat.types import Message, Outcome, Trajectory
 
 NAME = "gsm8k_solutions"
-PLACE = 4
+PLACE = 40
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 

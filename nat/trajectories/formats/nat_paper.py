@@ -29,6 +29,14 @@ from nat.core.questions import question_id
 from nat.core.rows.bad import BadRow, OnBad, refuse
 from nat.core.rows.json_lines import optional, readable, require, require_question
 from nat.core.rows.json_records import Record, read_records
+from nat.trajectories.formats.conversations import (
+    AS_FOUND,
+    Conversation,
+    Fields,
+    Front,
+    conversation,
+    read_conversations,
+)
 from nat.trajectories.formats.episodes import (
     UNLABELLED,
     answer_text,
@@ -39,17 +47,14 @@ from nat.trajectories.formats.episodes import (
     line_of,
     metadata_of,
     outcome,
-    question_in,
     read_label,
-    read_messages,
-    split_prompt,
 )
 from nat.trajectories.formats.native import preamble_length
+from nat.trajectories.formats.turns import read_turns
 from nat.types import Question, RequestError, Trajectory
 
 NAME = "nat"
-PLACE = 2
-_JOIN = "Where the questions stand in a file of their own, name it: trajectories.questions=FILE (joined by id)."
+PLACE = 20
 ID_KEYS = ("id", "qid", "_id")  # what question files call it
 
 
@@ -69,6 +74,8 @@ def read(
     on_bad: OnBad = refuse,
     needs_label: bool = True,
     questions: Mapping[str, Question] | None = None,
+    fields: Fields = AS_FOUND,
+    front: Front | None = None,
 ) -> Iterator[tuple[str, Trajectory]]:
     """Stream `("file:line", trajectory)`; a record that cannot be trained on goes to `on_bad`.
 
@@ -77,6 +84,9 @@ def read(
     `nat.trajectories.formats.episodes.read_label`.
     """
     numbers: Counter[str] = Counter()
+    if questions is None:
+        made = partial(_conversations, source=path.stem, numbers=numbers)
+        return read_conversations(made, path, label, on_bad, needs_label, fields, front)
     make = partial(
         _trajectory, label=label, source=path.stem, needs_label=needs_label, questions=questions, numbers=numbers
     )
@@ -119,33 +129,52 @@ def _question(where: str, record: Record) -> Question:
     return Question(id, require_question(value, where).strip(), answer.rsplit("####", 1)[-1].strip())
 
 
+def _name(where: str, record: Record) -> str:
+    own = optional(record.value, "id", (str, int), where)
+    own = record.key if own is None else str(own)
+    return line_of(where) if own is None else own
+
+
+def _conversations(where: str, record: Record, source: str, numbers: Counter[str]) -> Iterator[Conversation]:
+    name = _name(where, record)
+    numbers[name] += 1  # of dropped ones too, so that an id does not depend on what is dropped
+    value = record.value
+    given = require(value, "conversations", list, where)
+    if not given:
+        raise BadRow(where, "empty_conversation", "'conversations' is empty: the agent never acted.")
+    temperature = optional(value, "source", (str, int, float), where)
+    optional(value, "info", dict, where)
+    yield conversation(
+        where,
+        record,
+        read_turns(given, where, value),
+        ("conversations", "id", "source"),
+        id=f"{name}/{numbers[name]}",
+        source=source if temperature is None else str(temperature),
+        any_tool=False,
+    )
+
+
 def _trajectory(
     where: str,
     record: Record,
     label: str,
     source: str,
     needs_label: bool,
-    questions: Mapping[str, Question] | None,
+    questions: Mapping[str, Question],
     numbers: Counter[str],
 ) -> Trajectory:
     value = record.value
     asked = optional(value, "id", (str, int), where)
     asked = record.key if asked is None else str(asked)
-    name = line_of(where) if asked is None else asked
-    numbers[name] += 1  # of dropped ones too, so that an id does not depend on what is dropped
-    messages = read_messages(require(value, "conversations", list, where), where)
+    name = _name(where, record)
+    numbers[name] += 1
+    messages = read_turns(require(value, "conversations", list, where), where, value).messages
     if not messages:
         raise BadRow(where, "empty_conversation", "'conversations' is empty: the agent never acted.")
-    if questions is None:
-        front, rest = split_prompt(messages)
-        try:
-            question = Question("", question_in(front, where), "")
-        except BadRow as bad:
-            raise BadRow(where, bad.reason, f"{bad.problem}\n{_JOIN}") from None
-    else:
-        question = _joined(asked, questions, where)
-        front_length = preamble_length(messages, question.text)
-        front, rest = messages[:front_length], messages[front_length:]
+    question = _joined(asked, questions, where)
+    front_length = preamble_length(messages, question.text)
+    front, rest = messages[:front_length], messages[front_length:]
     kept, ending = episode(rest, where)
     given = optional(value, "source", (str, int, float), where)
     optional(value, "info", dict, where)
@@ -164,6 +193,7 @@ def _trajectory(
             **metadata_of(len(front), ending),
             **({UNLABELLED: True} if said is None else {}),
         },
+        prompt=tuple(front),
     )
 
 

@@ -33,7 +33,7 @@ from nat.trajectories.formats.episodes import UNLABELLED, holds, line_of
 from nat.types import Failure, Message, Outcome, Role, Trajectory
 
 NAME = "jsonl"
-PLACE = 1
+PLACE = 10
 KEYS = {"id", "question_id", "question", "messages", "outcome", "source", "metadata", "prompt", "tools"}
 PROMPTING = ("system", "user")  # the roles that a preamble is made of
 LABEL_REMEDY = '\nEvery trajectory needs its label: "outcome": {"success": true} or false.'

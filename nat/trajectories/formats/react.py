@@ -26,35 +26,20 @@ can name them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nat.core.questions import question_id
-from nat.core.rows.bad import BadRow, OnBad, refuse
-from nat.core.rows.json_lines import optional, readable, require
-from nat.core.rows.json_records import Record, read_records
+from nat.core.rows.bad import BadRow
+from nat.core.rows.json_lines import require
+from nat.core.rows.json_records import Record
 from nat.trajectories.formats import native
-from nat.trajectories.formats.episodes import (
-    UNLABELLED,
-    episode,
-    facts,
-    holds,
-    is_observation,
-    leftover,
-    line_of,
-    metadata_of,
-    outcome,
-    question_in,
-    read_label,
-    read_messages,
-    split_prompt,
-)
-from nat.types import Message, Trajectory
+from nat.trajectories.formats.conversations import Conversation, conversation
+from nat.trajectories.formats.episodes import holds, is_observation
+from nat.trajectories.formats.turns import Turns, read_turns
+from nat.types import Message
 
 NAME = "react"
-PLACE = 3
+PLACE = 30
 _USED = ("traj", "messages", "conversations", "prompt", "id")
 _HEADS = (
     re.compile(r"(?P<before>.*?)### Instruction:\s*\n(?P<question>.*?)\n\s*### Response:[ \t]*\n?", re.DOTALL),
@@ -65,64 +50,40 @@ _STEP = re.compile(r"^(?:Thought|Action|Observation)(?: ?\d+)?:", re.MULTILINE)
 
 
 def recognises(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format: `traj`, or `messages` with observations in user messages."""
+    """Whether a record is of this format: `traj` without structured calls, or `messages` with user observations."""
+    if isinstance(value.get("traj"), str):
+        return True
     key = holds(value)
-    return key == "traj" or (
-        key == "messages" and not native.recognises(value) and any(map(is_observation, value[key]))
-    )
+    if key == "traj":
+        return not any(isinstance(message, Mapping) and "tool_calls" in message for message in value["traj"])
+    return key == "messages" and not native.recognises(value) and any(map(is_observation, value[key]))
 
 
-def read(
-    path: Path, label: str = "", on_bad: OnBad = refuse, needs_label: bool = True
-) -> Iterator[tuple[str, Trajectory]]:
-    """Stream `("file:line", trajectory)`; a record that cannot be trained on goes to `on_bad`.
-
-    Ids are the records' own, or file name and line; `label` stands for the file among several. `needs_label`: see
-    `nat.trajectories.formats.episodes.read_label`.
-    """
-    make = partial(_trajectory, label=label, file=path.stem, needs_label=needs_label)
-    return readable(read_records(path, on_bad), make, on_bad)
-
-
-def _trajectory(where: str, record: Record, label: str, file: str, needs_label: bool) -> Trajectory:
+def conversations(where: str, record: Record) -> Iterable[Conversation]:
+    """The one episode of a record."""
     value = record.value
-    key = next((key for key in ("traj", "messages", "conversations") if key in value), "traj")
+    key = next((key for key in ("traj", "messages", "conversations") if key in value), holds(value) or "traj")
     given = value[key] if isinstance(value.get(key), str) else require(value, key, list, where)
     if not given:
         raise BadRow(where, "empty_conversation", f"{key!r} is empty: the agent never acted.")
+    prompt = _prompt_length(value.get("prompt"))
     if isinstance(given, str):
-        question, preamble, messages = _from_text(given, where)
+        question, before, messages = _from_text(given, where)
+        front = (*((Message("system", before),) if before else ()), Message("user", question))
+        turns, stated = Turns((*front, *messages), {}, ()), {"question": question}
     else:
-        front, messages = split_prompt(read_messages(given, where))
-        question, preamble = question_in(front, where), len(front) - 1
-    kept, ending = episode(messages, where)
-    info = facts(value)
-    said = read_label(info, ending, where, needs_label)
-    own = optional(value, "id", (str, int), where) if record.key is None else record.key
-    # The published files call a trajectory by its question's number, so another policy's file has the same ones.
-    name, prefix = (line_of(where), label or file) if own is None else (str(own), label)
-    return Trajectory(
-        id=f"{prefix}:{name}" if prefix else name,
-        question_id=question_id(question),
-        question=question,
-        messages=kept,
-        outcome=outcome(said, info, kept, where),
-        source=file,
-        metadata={
-            **leftover(value, _USED),
-            **metadata_of(preamble + _prompt_length(value.get("prompt")), ending),
-            **({UNLABELLED: True} if said is None else {}),
-        },
-    )
+        turns, stated = read_turns(given, where, value), {}
+    used = tuple(used for used in _USED if used != "id")
+    yield conversation(where, record, turns, (*used, key), any_tool=False, shown_before=prompt, **stated)
 
 
-def _from_text(text: str, where: str) -> tuple[str, int, list[Message]]:
-    """The question, the number of texts set aside in front of it, and the messages."""
+def _from_text(text: str, where: str) -> tuple[str, str, list[Message]]:
+    """The question, what stands in front of it, and the messages."""
     head = next((match for pattern in _HEADS if (match := pattern.match(text))), None)
     if head is None or not head["question"].strip():
         problem = "the text begins with neither '### Instruction: ... ### Response:' nor 'Question: ...'."
         raise BadRow(where, "missing_value", problem)
-    return head["question"].strip(), int(bool(head["before"].strip())), split_text(text[head.end() :])
+    return head["question"].strip(), head["before"].strip(), split_text(text[head.end() :])
 
 
 def holds_observations(text: str) -> bool:

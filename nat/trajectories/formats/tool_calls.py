@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 from nat.types import Message
 
+NAMES = ("name", "function_name", "tool_name", "function", "tool")
+ARGUMENTS = ("arguments", "args", "parameters", "input", "kwargs", "tool_args", "tool_input")
+
 
 class Call(NamedTuple):
     """What a structured call asks for. `arguments` are as they stand: an object, or the text of one."""
@@ -27,16 +30,15 @@ class Call(NamedTuple):
 def read_call(call: Mapping[str, Any]) -> Call | None:
     """The call that an object of `tool_calls` makes; None where it names no tool.
 
-    OpenAI puts name and arguments under `function`, others beside `type`; `parameters` and `input` are further names
-    of the arguments.
+    OpenAI puts name and arguments under `function`, others beside `type`, Inspect the name itself; NAMES and ARGUMENTS
+    are what these are called.
     """
     function = call.get("function")
     function = function if isinstance(function, Mapping) else call
-    name = function.get("name")
-    if not isinstance(name, str) or not name:
+    name = next((function[key] for key in NAMES if isinstance(function.get(key), str) and function[key]), None)
+    if name is None:
         return None
-    keys = ("arguments", "parameters", "input")
-    return Call(name, next((function[key] for key in keys if function.get(key) is not None), None))
+    return Call(name, next((function[key] for key in ARGUMENTS if function.get(key) is not None), None))
 
 
 def input_text(arguments: Any) -> str:

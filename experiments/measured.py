@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +28,7 @@ from pathlib import Path
 from nat.core.statistics import mean_interval
 
 EXPERIMENTS = Path(__file__).parent
+TABLES = ("results.csv", "arms.csv")  # a line a run, a line an arm; see docs/sweeps.md
 BETWEEN = re.compile(r"(?<=<!-- table )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 Row = Mapping[str, str]  # of a CSV file: its column's name to what stands there
@@ -121,8 +124,21 @@ class Sweep:
 
 @cache
 def read(folder: str, file: str) -> list[Row]:
-    with (EXPERIMENTS / folder / file).open(encoding="utf-8", newline="") as text:
-        return list(csv.DictReader(text))
+    """The rows of a table that `nat report` wrote: in the sweep's folder, else where they are packed."""
+    return list(csv.DictReader(io.StringIO(text_of(folder, file), newline="")))
+
+
+def text_of(folder: str, file: str) -> str:
+    loose = EXPERIMENTS / folder / file
+    content = loose.read_bytes() if loose.is_file() else packed_tables()[f"{folder}/{file}"]
+    return content.decode("utf-8")
+
+
+@cache
+def packed_tables() -> dict[str, bytes]:
+    """The tables of all sweeps, by "folder/file"."""
+    with zipfile.ZipFile(EXPERIMENTS / "tables.zip") as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def _column(name: str, row: Row) -> str | None:

@@ -1,6 +1,5 @@
 """The tables of experiments/**/README.md are those that experiments/tables.py writes; reports say what runs say."""
 
-import csv
 import re
 import shutil
 import subprocess
@@ -20,18 +19,13 @@ sys.path.insert(0, str(EXPERIMENTS))  # as for `python experiments/tables.py`
 measured, tables = import_module("measured"), import_module("tables")
 
 READMES = sorted(EXPERIMENTS.rglob("README.md"))
-REPORTS = [path for path in sorted(EXPERIMENTS.glob("*/report.md")) if path.with_name("arms.csv").is_file()]
+REPORTS = [path for path in sorted(EXPERIMENTS.glob("*/report.md")) if path.with_name("cells.zip").is_file()]
 BY_HAND = {  # README: its tables of texts, and of what no committed file holds
     "experiments": 1,  # the tools
     "benchmarks": 1,  # the trainer beside a bare loop
     "tiny_model": 1,  # the files
     "tiny_search": 2,  # the files; the attempts before the one that ships
 }
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- the committed files ----
@@ -58,7 +52,7 @@ def test_no_other_table_holds_measured_numbers():
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.parent.name)
 def test_the_arms_of_a_report_are_the_means_of_its_runs(report):
     """Of every folder, those without a README of their own (demo, controls_*) included."""
-    arms, runs = read(report.with_name("arms.csv")), read(report.with_name("results.csv"))
+    arms, runs = (measured.read(report.parent.name, file) for file in ("arms.csv", "results.csv"))
     lines = report.read_text(encoding="utf-8").splitlines()
     (start,) = (place for place, line in enumerate(lines) if line.startswith("| method | strategy |"))
     success = lines[start].split(" | ").index("success")
@@ -77,7 +71,7 @@ def test_the_arms_of_a_report_are_the_means_of_its_runs(report):
 
 
 def test_the_page_says_of_marked_arms_what_all_reports_say():
-    tables_of_arms = [read(path) for path in sorted(EXPERIMENTS.glob("*/arms.csv"))]
+    tables_of_arms = [measured.read(report.parent.name, "arms.csv") for report in REPORTS]
     marked = {  # an arm that stands in two folders counts once
         tuple(arm[column] for column in ("strategy", "positives", "negatives", "test_success", "text_difference"))
         for arms in tables_of_arms

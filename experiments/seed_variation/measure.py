@@ -61,10 +61,10 @@ def main() -> None:
 def arms() -> Iterator[Arm]:
     """With three seeds or more; one with the answers of another is left out: the same models by two names."""
     seen: set[tuple[str, ...]] = set()
-    for table in sorted(EXPERIMENTS.glob("*/arms.csv")):
-        if table.parent.name in LEFT_OUT:
+    for cells in sorted(EXPERIMENTS.glob("*/cells.zip")):
+        if cells.parent.name in LEFT_OUT:
             continue
-        for arm in arms_of(read_runs(table.parent)[0]):
+        for arm in arms_of(read_runs(cells.parent)[0]):
             answers = tuple(repr(sorted(run.answers["test"].items())) for run in arm.runs)
             steps = min(run.results.steps or 0 for run in arm.runs)
             if len(arm.runs) >= 3 and steps >= LEAST_STEPS and answers not in seen:

@@ -156,12 +156,13 @@ def pack(directory: Path, manifests: Container[str] = (), say: Callable[[str], N
         raise RequestError(f"{directory}: no completed cell below it, nothing to pack.")
     members = {_joined(name, file): content for name, files in cells.items() for file, content in files.items()}
     members |= {_joined(folder, PLAN): text for folder, text in plans.items()}
-    write_bytes(path, _zipped(members))
+    write_bytes(path, zipped(members))
     say(f"{len(cells)} cells in {path} ({len(packed)} before)")
     return path
 
 
-def _zipped(members: Mapping[str, bytes]) -> bytes:
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    """A zip file of these members; the same ones give the same bytes."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(members):

@@ -1,5 +1,6 @@
 """Shared by all tests: no network, one thread a process, and where the real data lie."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +12,10 @@ os.environ["WANDB_SILENT"] = "true"
 os.environ["NAT_CACHE"] = "off"  # tests neither read nor fill the user's cache
 
 import pytest
+from pydantic import TypeAdapter
 
+from nat.config.options import shipped
+from nat.trajectories.config import TrajectoriesConfig, TrajectoryFiles, files_of
 from nat.types import Message, Outcome, Trajectory
 
 ROOT = Path(__file__).parent.parent
@@ -51,3 +55,9 @@ def make_trajectory(
         source="test",
         metadata=metadata,
     )
+
+
+def trajectory_files(kind: str, **values: object) -> TrajectoryFiles:
+    """The configuration of files of a format: the values that it ships with, and these in their place."""
+    given = {**shipped("trajectories")[kind], **values}
+    return files_of(TypeAdapter(TrajectoriesConfig).validate_json(json.dumps(given), strict=True))

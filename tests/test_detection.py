@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import TypeAdapter
 
 from nat.config.kinds import kinds
 from nat.config.options import shipped
 from nat.core.rows.bad import BadRow, DroppedRow, refuse
 from nat.trajectories import reading as trajectories
-from nat.trajectories.config import TrajectoriesConfig, TrajectoryFiles
+from nat.trajectories.config import TrajectoryFiles
 from nat.trajectories.detection import FORMATS, detect
 from nat.trajectories.reading import Row
 from nat.types import RequestError
+from tests.conftest import ROOT, trajectory_files
 
 ACTION = {"role": "assistant", "content": "Thought: Add.\nAction: finish[7]"}
 ASKED = {"role": "user", "content": "What is 3+4?"}
@@ -40,8 +40,7 @@ RECORDS = {
 
 
 def config(path: str | list[str], **changes) -> TrajectoryFiles:
-    values = shipped("trajectories")[changes.get("kind", "auto")]
-    return TypeAdapter(TrajectoriesConfig).validate_json(json.dumps({**values, "path": path, **changes}), strict=True)
+    return trajectory_files(changes.pop("kind", "auto"), path=path, **changes)
 
 
 def write(path: Path, *records: object) -> Path:
@@ -55,11 +54,13 @@ def test_every_format_is_a_kind_and_an_option_with_the_values_of_auto():
     assert [name for name in names if name in RECORDS] == list(RECORDS)
     assert {"scripted", "auto", *names} == set(kinds()["trajectories"].keys)
     assert {"arithmetic", "scripted", "auto", *names} == set(shipped("trajectories"))
-    values = {"path": None, "label": None, "on_bad_row": "error"}
-    for name in ("jsonl", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"):
-        assert shipped("trajectories")[name] == {"kind": name, **values}
+    values = yaml.safe_load((ROOT / "conf" / "trajectories" / "auto.yaml").read_text())
+    assert {**values, "path": None, "label": None, "question": None, "task": None, "on_bad_row": "error"} == values
     for name in ("auto", "nat"):
-        assert shipped("trajectories")[name] == {"kind": name, **values, "questions": None}
+        assert shipped("trajectories")[name] == {**values, "kind": name}
+    del values["questions"]
+    for name in ("jsonl", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"):
+        assert shipped("trajectories")[name] == {**values, "kind": name}
 
 
 SCRATCH = '''
@@ -118,9 +119,8 @@ def test_a_format_is_one_file(tmp_path):
         assert [row["question"] for row in kept] == ["What is 3+4?", "What is 3+5?"]
     shown = ("--cfg=job", "--package=trajectories")
     composed = nat_with_scratch(tmp_path, "train", "trajectories=scratch", "trajectories.path=mine.jsonl", *shown)
-    assert yaml.safe_load(composed.stdout) == {
-        "kind": "scratch", "path": "mine.jsonl", "label": None, "on_bad_row": "error"
-    }  # fmt: skip
+    values = shipped("trajectories")["chat"]
+    assert yaml.safe_load(composed.stdout) == {**values, "kind": "scratch", "path": "mine.jsonl"}
     options = ", ".join(sorted([*shipped("trajectories"), "scratch"]))
     assert nat_with_scratch(tmp_path, "train", "trajectories=scratsh").stderr == (
         f"error: trajectories=scratsh: there is no such option.\ntrajectories can be: {options}\n"

@@ -9,9 +9,9 @@ import pytest
 from nat.core.questions import question_id
 from nat.core.rows.bad import DroppedRow
 from nat.trajectories import reading as trajectories
-from nat.trajectories.config import JoinedTrajectoryFiles
 from nat.trajectories.formats import nat_paper
 from nat.types import Message, Outcome, RequestError
+from tests.conftest import trajectory_files
 
 SEARCH = {"role": "assistant", "content": "Thought: Who?\n\nAction: search[Ann]", "loss": True}
 SEEN = {"role": "user", "content": "Observation:  #1: Ann ...\n#2: Bob", "loss": False}
@@ -39,11 +39,10 @@ def read(
     if questions is not None:
         (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
         questions = str(tmp_path / "questions.jsonl")
-    config = JoinedTrajectoryFiles(
-        kind="nat",
+    config = trajectory_files(
+        "nat",
         path=str(path),
         questions=questions,
-        label=None,
         on_bad_row=on_bad_row,
     )
     return list(trajectories.read(config, dropped))
@@ -82,11 +81,10 @@ def test_several_trajectories_on_a_question_are_numbered_and_files_told_apart(tm
     assert [t.id for t in read(tmp_path, records, on_bad_row="drop")] == ["q1/1", "q2/1", "q1/3"]
     read(tmp_path, [RECORD], name="bad.json")
     read(tmp_path, [RECORD], name="good.json")
-    config = JoinedTrajectoryFiles(
-        kind="nat",
+    config = trajectory_files(
+        "nat",
         path=[str(tmp_path / "good.json"), str(tmp_path / "bad.json")],
         questions=str(tmp_path / "questions.jsonl"),
-        label=None,
         on_bad_row="error",
     )
     assert [t.id for t in trajectories.read(config)] == ["good:q1/1", "bad:q1/1"]
@@ -227,11 +225,10 @@ def test_flaws_of_the_question_file(tmp_path):
         read(tmp_path, [RECORD], [{"id": "q1"}, {**QUESTIONS[0], "id": "q3"}], on_bad_row="drop", dropped=dropped) == []
     )
     assert [row.reason for row in dropped] == ["missing_value", "unknown_question"]
-    config = JoinedTrajectoryFiles(
-        kind="nat",
+    config = trajectory_files(
+        "nat",
         path=str(tmp_path / "mine.json"),
         questions="x",
-        label=None,
         on_bad_row="drop",
     )
     with pytest.raises(RequestError, match=r"trajectories.questions=x: .*x does not exist"):
@@ -246,11 +243,10 @@ def test_questions_by_id_in_one_object(tmp_path):
 
 def strategyqa(data, on_bad_row: Literal["error", "drop"]):
     folder = data / "strategyqa"
-    return JoinedTrajectoryFiles(
-        kind="nat",
+    return trajectory_files(
+        "nat",
         path=[str(folder / "sample_positive.json"), str(folder / "sample_negative.json")],
         questions=str(folder / "sample_questions.jsonl"),
-        label=None,
         on_bad_row=on_bad_row,
     )
 

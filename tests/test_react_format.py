@@ -13,10 +13,11 @@ from nat.core.questions import question_id
 from nat.core.rows.bad import DroppedRow
 from nat.examples.strategy import classify
 from nat.trajectories import reading as trajectories
-from nat.trajectories.config import WholeTrajectoryFiles
+from nat.trajectories.config import TrajectoryFiles
 from nat.trajectories.formats.episodes import TOOLS
 from nat.trajectories.formats.react import split_text
 from nat.types import Message, Outcome, RequestError
+from tests.conftest import trajectory_files
 from tests.test_strategy import shipped
 
 ASKED = {"role": "user", "content": "Who made it?"}
@@ -52,12 +53,11 @@ MESSAGES = (
 )
 
 
-def config(path, on_bad_row: Literal["error", "drop"] = "error") -> WholeTrajectoryFiles:
+def config(path, on_bad_row: Literal["error", "drop"] = "error") -> TrajectoryFiles:
     path = [str(p) for p in path] if isinstance(path, list) else str(path)
-    return WholeTrajectoryFiles(
-        kind="react",
+    return trajectory_files(
+        "react",
         path=path,
-        label=None,
         on_bad_row=on_bad_row,
     )
 

@@ -12,11 +12,11 @@ from nat.core.questions import hold_out, is_held_out, normalise, question_id
 from nat.core.rows.bad import DroppedRow, refuse
 from nat.core.rows.json_records import read_records
 from nat.trajectories import reading as trajectories
-from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles, files_of
+from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.formats import gsm8k_solutions, native
 from nat.trajectories.formats.episodes import line_of
 from nat.types import Message, Outcome, RequestError, Trajectory
-from tests.conftest import make_trajectory
+from tests.conftest import make_trajectory, trajectory_files
 
 TURN = {"role": "assistant", "content": "Action: finish[7]"}
 RECORD = {
@@ -28,10 +28,7 @@ LABEL = {"outcome": {"success": True}}
 
 
 def config(kind, path, **changes) -> TrajectoryFiles:
-    path = str(path) if isinstance(path, Path) else path
-    questions = {"questions": None} if kind in ("auto", "nat") else {}
-    values = {"kind": kind, "path": path, "label": None, "on_bad_row": "error", **questions, **changes}
-    return files_of(TypeAdapter(TrajectoriesConfig).validate_json(json.dumps(values), strict=True))
+    return trajectory_files(kind, path=str(path) if isinstance(path, Path) else path, **changes)
 
 
 def read_text(tmp_path: Path, text: str | bytes) -> list[Trajectory]:

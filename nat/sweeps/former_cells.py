@@ -16,7 +16,14 @@ from nat.core.paths import CONF_DIR
 LATER: Mapping[str, Mapping[str, Any]] = {
     "training": {"processes": 1, "sharding": "none"},
     "agent": {"style": "react", "instructions": None},
-    "trajectories": {"questions": None, "on_bad_row": "error", "label": None, "failures_rate": None},
+    "trajectories": {
+        "questions": None,
+        "on_bad_row": "error",
+        "label": None,
+        "failures_rate": None,
+        "question": None,
+        "task": None,
+    },
     "evaluation": {"also_at": [], "n_class_losses": 0},
 }
 LATER_OF_ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {  # by kind

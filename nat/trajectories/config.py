@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field, NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.core.schema import STRICT, Share
+from nat.core.schema import STRICT, WHERE_SET, Share
 from nat.trajectories.detection import FORMATS
 from nat.types import RequestError
 
@@ -42,6 +42,8 @@ class TrajectoryFiles:
     kind: str
     path: str | list[str] | None
     label: str | None
+    question: Annotated[str | None, WHERE_SET]
+    task: Annotated[str | None, WHERE_SET]
     on_bad_row: Literal["error", "drop"]
 
 

@@ -3,16 +3,18 @@
 A format is a module in `nat/trajectories/formats/` (`alpaca.py` is an example) with two functions
 
     recognises(value) -> bool                  whether a record, as JSON has it, is of this format
-    read(path, label, on_bad, needs_label)     stream ("file:line", trajectory), with `read_records` and `readable`
+    conversations(where, record)               what the record holds, one `Conversation` or several, by `conversation`
 
 and two values:
 
     NAME      of the format: `trajectories=NAME` exists because the module does
     PLACE     among the formats, which is said where several are listed or have as many records in a file: lower first
 
-A format whose records may leave their question to another file (`nat_paper.py`) has `read_questions(path, on_bad)`
-too, and its `read` takes `questions`, what that returned. Every place, packing and flaw of files is `read_records`'
-business, so the module only says what a record means. Modules without a `NAME` are what formats share.
+Every place, packing and flaw of files is `read_records`' business, and what is asked in a conversation is found beside
+the others of its file (`formats/conversations.py`), so the module only says what a record means. A format whose records
+are no conversations has `read(path, label, on_bad, needs_label)` instead, which streams ("file:line", trajectory); one
+whose records may leave their question to another file (`nat_paper.py`) has `read_questions(path, on_bad)` too, and its
+`read` takes `questions`, what that returned. Modules without a `NAME` are what formats share.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import excerpt
 from nat.core.rows.json_records import read_records
 from nat.trajectories import formats
-from nat.trajectories.formats.conversations import read_conversations
+from nat.trajectories.formats.conversations import Conversations, read_conversations
 from nat.types import Question, RequestError, Trajectory
 
 FIRST = 20  # records that are looked at
@@ -45,13 +47,17 @@ class Format:
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[..., Iterator[tuple[str, Trajectory]]]  # of (path, label, on_bad, needs_label)
     read_questions: Callable[..., Mapping[str, Question]] | None  # of (path, on_bad); None: records hold their question
+    conversations: Conversations | None = None  # where `read` is `read_conversations` of these
 
 
 def _formats() -> tuple[Format, ...]:
     """What the modules of `nat.trajectories.formats` define, by their `PLACE` and, of equals, their name."""
     modules = [import_module(f"{formats.__name__}.{module.name}") for module in iter_modules(formats.__path__)]
     of_formats = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: (m.PLACE, m.NAME))
-    return tuple(Format(m.NAME, m.recognises, reader(m), getattr(m, "read_questions", None)) for m in of_formats)
+    return tuple(
+        Format(m.NAME, m.recognises, reader(m), getattr(m, "read_questions", None), getattr(m, "conversations", None))
+        for m in of_formats
+    )
 
 
 def reader(module: ModuleType) -> Callable[..., Iterator[tuple[str, Trajectory]]]:

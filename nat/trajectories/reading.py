@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,19 @@ from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.core.rows.sources import datasets_in, no_dataset
 from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
 from nat.trajectories.detection import FORMATS, Format, detect, no_record
+from nat.trajectories.formats.conversations import (
+    AS_FOUND,
+    Conversation,
+    Fields,
+    Front,
+    conversations_of,
+    shared_front,
+)
 from nat.trajectories.labels import Scorer, relabel
 from nat.types import RequestError, Trajectory
+
+FEW_RECORDS = 4  # in a file: too few to show what is preamble
+MOST_FILES = 50  # of such files that are looked at together
 
 
 class Row(NamedTuple):
@@ -49,6 +61,8 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
             f"trajectories.questions={questions}: no file of trajectories.path is joined with it; all are {names}.\n"
             f"Leave it out, or say that the files are trajectories={joining}."
         )
+    fields = Fields(config.question, config.task)
+    fronts = _fronts(found, formats)
     for path, label, format in zip(found, labels(found), formats, strict=True):
         n = 0
 
@@ -58,12 +72,42 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
             on_bad(bad)
 
         by_id = by_format.get(format.name)
-        read = partial(format.read, questions=by_id) if by_id is not None else format.read
+        read = format.read if by_id is None else partial(format.read, questions=by_id)
+        if format.conversations is not None and by_id is None:
+            read = partial(read, fields=fields, front=fronts.get(format.name))
+        elif fields != AS_FOUND:
+            key = "question" if fields.question is not None else "task"
+            raise RequestError(
+                f"trajectories.{key}={getattr(fields, key)}: {path} is of the format {format.name}, whose records say "
+                f"it themselves.\nLeave trajectories.{key} out, or read that file by itself."
+            )
         for where, trajectory in read(path, label, count, needs_label=config.label is None):
             n += 1
             yield Row(where, format.name, str(path), trajectory)
         if not n:
             raise no_record(path)
+
+
+def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front]:
+    """What the records of a format share, where its files hold one each or a few: no file shows that by itself."""
+    by_format: dict[str, list[Path]] = {}
+    for path, format in zip(paths, formats, strict=True):
+        if format.conversations is not None:
+            by_format.setdefault(format.name, []).append(path)
+    fronts: dict[str, Front] = {}
+    for format in {format.name: format for format in formats}.values():
+        several = by_format.get(format.name, [])
+        if format.conversations is None or len(several) < 2:
+            continue
+        read: list[Conversation] = []
+        for path in several[:MOST_FILES]:
+            found = [one for _, one in islice(conversations_of(format.conversations, path), FEW_RECORDS + 1)]
+            if len(found) > FEW_RECORDS:
+                break
+            read += [one for one in found if isinstance(one, Conversation)]
+        else:
+            fronts[format.name] = shared_front(read)
+    return fronts
 
 
 def _format(config: TrajectoryFiles, path: Path) -> Format:

@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def config(path: str | list[str], **changes) -> TrajectoryFiles:
 
 def write(path: Path, *records: object) -> Path:
     text = "".join(json.dumps(record) + "\n" for record in records)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
 
@@ -55,7 +57,15 @@ def test_every_format_is_a_kind_and_an_option_with_the_values_of_auto():
     assert {"scripted", "auto", *names} == set(kinds()["trajectories"].keys)
     assert {"arithmetic", "scripted", "auto", *names} == set(shipped("trajectories"))
     values = yaml.safe_load((ROOT / "conf" / "trajectories" / "auto.yaml").read_text())
-    assert {**values, "path": None, "label": None, "question": None, "task": None, "on_bad_row": "error"} == values
+    assert {
+        **values,
+        "path": None,
+        "label": None,
+        "question": None,
+        "task": None,
+        "on_bad_row": "error",
+        "on_bad_file": "skip",
+    } == values
     for name in ("auto", "nat"):
         assert shipped("trajectories")[name] == {**values, "kind": name}
     del values["questions"]
@@ -200,7 +210,8 @@ def test_files_that_hold_nothing(tmp_path, kind):
     for content in ("", "\n\n", "[]"):
         (tmp_path / "a.jsonl").write_text(content)
         with pytest.raises(RequestError, match=r"a.jsonl: holds no record.\nLeave it out"):
-            list(trajectories.read_rows(config([str(good), str(tmp_path / "a.jsonl")], kind=kind), lambda bad: None))
+            files = config([str(good), str(tmp_path / "a.jsonl")], kind=kind, on_bad_file="error")
+            list(trajectories.read_rows(files, lambda bad: None))
 
 
 def test_a_file_without_one_good_record_shows_its_first_flaw(tmp_path):
@@ -278,3 +289,48 @@ def test_a_file_of_questions_is_told_from_trajectories(tmp_path):
     path.write_text(json.dumps([{"id": "1", "question": "Who?", "answer": "Ada"}]))
     with pytest.raises(RequestError, match=r"dev.json: holds questions and answers, .*\n.*audit.evaluation=.*dev.json"):
         detect(path)
+
+
+# ---- several files ----
+
+
+CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}], "success": True}
+
+
+def test_of_several_files_a_foreign_one_is_named_and_counted(tmp_path):
+    good = write(tmp_path / "a" / "good.jsonl", CHAT)
+    foreign = write(tmp_path / "a" / "b" / "other.json", {"weights": [1, 2]})
+    (tmp_path / "a" / "cut.json").write_text('{"messages": [')
+    (tmp_path / "a" / "notes.txt").write_text("no file of records")
+    dropped: list[DroppedRow] = []
+    read = list(trajectories.read(config(str(tmp_path / "a")), dropped))
+    assert [(one.question, one.source) for one in read] == [("2+2?", "good")]
+    assert [(row.where, row.reason) for row in dropped] == [
+        (str(foreign), "foreign_file"), (str(tmp_path / "a" / "cut.json"), "foreign_file")
+    ]  # fmt: skip
+    assert dropped[0].detail == "no format recognises its records; their keys: weights."
+    with pytest.raises(RequestError, match=r"other.json: no format recognises"):
+        list(trajectories.read(config(str(tmp_path / "a"), on_bad_file="error")))
+    with pytest.raises(RequestError, match=r"none of its 2 files is read; the first:\n.*other.json: no format"):
+        list(trajectories.read(config([str(foreign), str(tmp_path / "a" / "cut.json")])))
+    with pytest.raises(RequestError, match=r"other.json: no format recognises"):
+        list(trajectories.read(config(str(foreign))))
+    assert [one.question for one in trajectories.read(config(str(good)))] == ["2+2?"]
+
+
+def test_a_folder_and_an_archive_stand_for_the_files_in_them(tmp_path):
+    for number in range(3):
+        write(tmp_path / "runs" / f"{number}" / "run.json", {**CHAT, "id": number})
+        write(tmp_path / "runs" / f"{number}" / "config.json", {"model": "m"})  # beside the records
+    with zipfile.ZipFile(tmp_path / "runs.zip", "w") as archive:
+        for path in (tmp_path / "runs").rglob("run.json"):
+            archive.write(path, path.relative_to(tmp_path))
+    for given in ("runs", "runs.zip"):
+        found = trajectories.paths(str(tmp_path / given))
+        below = tmp_path / ("runs" if given == "runs" else "runs.zip/runs")
+        assert found == [below / f"{number}" / "run.json" for number in range(3)]
+        assert [t.id for t in trajectories.read(config(str(tmp_path / given)))] == [
+            "0/run.json:0",
+            "1/run.json:1",
+            "2/run.json:2",
+        ]

@@ -265,8 +265,10 @@ def test_paths_globs_and_lists(tmp_path, monkeypatch):
         trajectories.paths("c*.jsonl")
     with pytest.raises(RequestError, match=r"trajectories.path=c.jsonl: .*c.jsonl does not exist"):
         trajectories.paths("c.jsonl")
-    with pytest.raises(RequestError, match=r"is a directory without a dataset.\nName its files, .*/\*.jsonl'"):
-        trajectories.paths(str(tmp_path))
+    assert trajectories.paths(str(tmp_path)) == [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="is a directory without a dataset"):
+        trajectories.paths(str(tmp_path / "empty"))
     with pytest.raises(RequestError, match="path=null: say which file"):
         trajectories.paths(None)
 

@@ -305,8 +305,9 @@ def add_bad(facts: Facts, bad: BadRow, listed: int) -> None:
     kept = facts.first_bad_rows.setdefault(bad.reason, [])
     if len(kept) < listed:
         kept.append(DroppedRow(bad.where, bad.reason, bad.problem))
-    # "file:line", or "file: record N"
-    path = next((p for p in facts.files if bad.where.startswith(f"{p}:")), bad.where.rpartition(":")[0])
+    # "file:line", "file: record N", "file.eval/member:line", or a whole file
+    below = (path for path in facts.files if bad.where == path or bad.where.startswith((f"{path}:", f"{path}/")))
+    path = next(below, bad.where.rpartition(":")[0] or bad.where)
     facts.file(path).bad_rows += 1
 
 

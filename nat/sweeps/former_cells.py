@@ -23,6 +23,7 @@ LATER: Mapping[str, Mapping[str, Any]] = {
         "failures_rate": None,
         "question": None,
         "task": None,
+        "on_bad_file": "skip",
     },
     "evaluation": {"also_at": [], "n_class_losses": 0},
 }

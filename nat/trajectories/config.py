@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field, NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 
-from nat.core.schema import STRICT, WHERE_SET, Share
+from nat.core.schema import OF_NO_EFFECT, STRICT, WHERE_SET, Share
 from nat.trajectories.detection import FORMATS
 from nat.types import RequestError
 
@@ -45,6 +45,7 @@ class TrajectoryFiles:
     question: Annotated[str | None, WHERE_SET]
     task: Annotated[str | None, WHERE_SET]
     on_bad_row: Literal["error", "drop"]
+    on_bad_file: Annotated[Literal["error", "skip"], OF_NO_EFFECT]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from nat.core.archives import UNREADABLE, archive_of, is_file, members
 from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.core.rows.sources import datasets_in, no_dataset
 from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
@@ -29,6 +30,15 @@ FEW_RECORDS = 4  # in a file: too few to show what is preamble
 MOST_FILES = 50  # of such files that are looked at together
 
 
+_PACKED = ("", ".gz", ".zst")
+RECORDS = (
+    *(name + packed for name in (".json", ".jsonl", ".ndjson", ".traj", ".tar") for packed in _PACKED),
+    *(".parquet", ".eval", ".zip", ".tgz"),
+)
+# Files that agent tools write beside their trajectories; a format that needs one looks for it.
+BESIDE_RECORDS = ("result.json", "config.json", "lock.json", "preds.json", "all_preds.jsonl", "settings.json")
+
+
 class Row(NamedTuple):
     """A trajectory, with where it stands ("file:line", or "file: record 7"), in what format, and its file."""
 
@@ -38,17 +48,17 @@ class Row(NamedTuple):
     trajectory: Trajectory
 
 
-def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
+def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refuse) -> Iterator[Row]:
     """Stream everything that the configured files hold, one file after another, each in its own format.
 
-    A row that cannot be used, and the place from which a file is broken, go to `on_bad`; the rest is read. Where a
+    A row that cannot be used, and the place from which a file is broken, go to `on_bad`; the rest is read. Of several
+    files, one that holds no trajectories, or cannot be read at all, goes to `on_bad_file` (on_bad_file=skip). Where a
     label rule is given, trajectories may come without a label: `nat.trajectories.labels.relabel` gives it.
 
-    Raises RequestError for a file that is missing, holds no record, or cannot be read at all; formats are found, and
-    missing files named, before the first row comes.
+    Raises RequestError for a file that is missing, and for one as above (on_bad_file=error, or where none is left);
+    formats are found, and missing files named, before the first row comes.
     """
-    found = paths(config.path)
-    formats = [_format(config, path) for path in found]
+    found, formats = _readable_files(config, on_bad_file)
     questions = question_file(config)
     by_format = {}
     if questions is not None:
@@ -84,8 +94,31 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad) -> Iterator[Row]:
         for where, trajectory in read(path, label, count, needs_label=config.label is None):
             n += 1
             yield Row(where, format.name, str(path), trajectory)
-        if not n:
+        if not n and (config.on_bad_file == "error" or len(found) == 1):
             raise no_record(path)
+        if not n:
+            on_bad_file(BadRow(str(path), "foreign_file", "holds no record."))
+
+
+def _readable_files(config: TrajectoryFiles, on_bad_file: OnBad) -> tuple[list[Path], list[Format]]:
+    """The configured files that hold trajectories, and the format of each."""
+    all_files = paths(config.path)
+    readable: list[tuple[Path, Format]] = []
+    foreign: list[tuple[Path, RequestError]] = []
+    for path in all_files:
+        try:
+            readable.append((path, _format(config, path)))
+        except RequestError as error:
+            if config.on_bad_file == "error" or len(all_files) == 1:
+                raise
+            foreign.append((path, error))
+    if not readable:
+        raise RequestError(
+            f"trajectories.path: none of its {len(all_files)} files is read; the first:\n{foreign[0][1]}"
+        )
+    for path, error in foreign:
+        on_bad_file(BadRow(str(path), "foreign_file", str(error).removeprefix(f"{path}: ").split("\n")[0]))
+    return [path for path, _ in readable], [format for _, format in readable]
 
 
 def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front]:
@@ -123,7 +156,8 @@ def read(
 
     A row that cannot be trained on raises RequestError (file:line); with `on_bad_row=drop` it is left out and added to
     `dropped`, where a list is given. So is a row with the id of another one, since mixing and the manifest know
-    trajectories by their id. An episode whose failure is `infrastructure` is left out, and added, always. Raises
+    trajectories by their id. An episode whose failure is `infrastructure`, and one of several files that holds no
+    trajectories (on_bad_file=skip), is left out, and added, always. Raises
     RequestError for a file that is missing or cannot be read at all. `score` is the environment's scorer, for
     `trajectories.label=rescore`.
     """
@@ -134,7 +168,7 @@ def read(
 
     on_bad = drop if config.on_bad_row == "drop" else refuse
     seen: dict[str, str] = {}
-    for row in read_rows(config, on_bad):
+    for row in read_rows(config, on_bad, drop):
         where, trajectory = row.where, row.trajectory
         if trajectory.id in seen:
             problem = f"id {trajectory.id!r} was used before, at {seen[trajectory.id]}."
@@ -171,7 +205,8 @@ def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:
     """The files of a path, a glob pattern or a list of them, each once, in the order given.
 
-    A directory stands for the `datasets` in it, each of which counts as a file.
+    A directory stands for the `datasets` in it, each of which counts as a file, or else for all files below it that
+    are named as files of records are; an archive for such members. Inspect's .eval archive is one file.
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
     if not patterns:
@@ -213,14 +248,42 @@ def _files(item: str) -> list[Path]:
     found: list[Path] = []
     for match in map(Path, matches):
         if match.is_dir():
-            inside = datasets_in(match)
+            inside = datasets_in(match) or _records_below(match)
             if not inside:
                 raise RequestError(f"trajectories.path={item}: {no_dataset(match)}")
             found += inside
-        elif match.is_file():
-            found.append(match)
+        elif is_file(match):
+            found += _unpacked(match)
         else:
             raise RequestError(
                 f"trajectories.path={item}: {match.absolute()} does not exist.\nGive a file, a glob or a dataset."
             )
     return found
+
+
+def _records_below(directory: Path) -> list[Path]:
+    """The files below a directory that are named as files of records are, sorted; archives are looked into."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and _names_records(path))
+    return [inside for path in files for inside in _unpacked(path)]
+
+
+def _unpacked(path: Path) -> list[Path]:
+    """The members of an archive that are named as files of records are; a file that is none is itself."""
+    if path.suffix == ".eval":
+        return [path]
+    try:
+        inside = members(path) if archive_of(path) is None else []
+    except UNREADABLE as error:
+        raise RequestError(f"{path}: an archive that cannot be read ({error}).\nMake or copy it again.") from None
+    if not inside:
+        return [path]
+    named = [member for member in inside if _names_records(member)]
+    if not named:
+        shown = ", ".join(member.relative_to(path).as_posix() for member in inside[:3])
+        raise RequestError(f"{path}: none of its {len(inside)} members is JSON; the first: {shown}.")
+    return named
+
+
+def _names_records(path: Path) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts[-2:])
+    return path.name.lower().endswith(RECORDS) and path.name not in BESIDE_RECORDS and not hidden

@@ -240,7 +240,7 @@ def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Rea
         total = max(sum(sizes.values()), 1)
         with progress(total, "reading", "bytes") as advance:
             begun, path = 0, ""
-            for row in read_rows(trajectories, on_bad):
+            for row in read_rows(trajectories, on_bad, on_bad):
                 if row.path != path:
                     begun, path = facts.rows.bytes, row.path
                 try:

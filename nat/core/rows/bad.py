@@ -11,6 +11,7 @@ BadReason: TypeAlias = Literal[
     "not_json",
     "too_long",  # a record of more than sources.LONGEST bytes
     "broken_file",  # from here on the file cannot be read
+    "foreign_file",  # one of several files, which holds no trajectories or cannot be read at all
     "missing_value",
     "wrong_value",
     "unknown_key",

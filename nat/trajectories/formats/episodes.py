@@ -125,6 +125,11 @@ def facts(record: Mapping[str, Any], places: Sequence[Any] = ()) -> dict[str, An
     return found
 
 
+def without_label(found: Mapping[str, Any], *kept: str) -> dict[str, Any]:
+    """Of `facts`, prediction and reference, for formats that say themselves where the label stands; and `kept` keys."""
+    return {key: value for key, value in found.items() if key in (*PREDICTIONS, *REFERENCES, *kept)}
+
+
 def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_label: bool = True) -> Label | None:
     """The label among `facts`: the first of LABELS and `score`; `f1` or `score` grades it.
 

@@ -24,7 +24,7 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats.alpaca import asked_before
 from nat.trajectories.formats.conversations import Conversation, conversation, tools_in
-from nat.trajectories.formats.episodes import REFERENCES, facts
+from nat.trajectories.formats.episodes import PREDICTIONS, facts, without_label
 from nat.trajectories.formats.prompts import joined, prompted, read_messages
 from nat.trajectories.formats.turns import Turns
 from nat.types import Message, Role
@@ -60,7 +60,7 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
         given = given._replace(messages=kept)
     of_input = value.get("input") if isinstance(value.get("input"), Mapping) else {}
     tools = tools_in(value.get("tools")) or tools_in((of_input or {}).get("tools")) or ()
-    known = {key: said for key, said in facts(value).items() if key in REFERENCES}
+    known = {key: said for key, said in without_label(facts(value)).items() if key not in PREDICTIONS}
     found = []
     for key, answer, success in zip(pair, answers, (True, False), strict=True):
         prompt = joined((given, Turns(answer.messages[:length], {}, ())))

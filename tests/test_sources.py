@@ -1,13 +1,20 @@
 """Whatever stands in a file, its good records are read and each flaw is named by its place."""
 
 import gzip
+import hashlib
+import io
 import json
 import random
+import tarfile
 import tracemalloc
+import zipfile
 from pathlib import Path
 
+import pyarrow
 import pytest
 
+from nat.core import archives
+from nat.core.files import content_hash
 from nat.core.rows import sources
 from nat.core.rows.bad import BadRow, refuse
 from nat.core.rows.json_lines import read_objects
@@ -200,7 +207,7 @@ def test_a_gzip_of_which_nothing_can_be_read(tmp_path):
         ('{"n": 1}'.encode("utf-16-be"), "UTF-16 text, .*\n.*iconv -f UTF-16BE"),
         (b"PK\x03\x04" + bytes(100), "a zip archive, which is not read.\nUnpack it"),
         (b"ARROW1\0\0", "an Arrow file, which is not read.\nGive the directory that `save_to_disk` wrote"),
-        (random.Random(0).randbytes(5000), "a binary file.\nGive JSON, JSON Lines, a gzip of either, Parquet"),
+        (random.Random(0).randbytes(5000), "a binary file.\nGive JSON, JSON Lines, either packed"),
         (b"\x89PNG\r\n\x1a\n" + bytes(1000), "a binary file"),
         (b"PAR1" + bytes(1000), "a Parquet file that cannot be read .*\n.*was it cut"),
     ],
@@ -403,3 +410,134 @@ def test_what_python_itself_cannot_read_is_told_in_the_words_of_json(tmp_path):
     assert len(list(read_objects(path, lambda row: bad.append(row.problem)))) == 1
     assert bad[0].startswith("not valid JSON: 99999999999999999999 is too large a number\n")
     assert bad[1].startswith("not valid JSON: nested too deeply\n")
+
+
+# ---- objects that are a record, or hold records beside others ----
+
+
+def packed_in(tmp_path: Path, name: str, files: dict[str, bytes]) -> Path:
+    """An archive of these files, of the kind that its name says."""
+    path = tmp_path / name
+    if path.suffix in (".zip", ".eval"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in files.items():
+                archive.writestr(member, content)
+        return path
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for member, content in files.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    content = tar.getvalue()
+    content = gzip.compress(content) if name.endswith(".gz") else content
+    path.write_bytes(pyarrow.compress(content, "zstd", asbytes=True) if name.endswith(".zst") else content)
+    return path
+
+
+def values_of(path: Path) -> list[tuple[str, str | None, dict]]:
+    found = []
+    for where, record in read_records(path, refuse):
+        assert record.path is not None
+        found.append((where.removeprefix(str(path.parent)).lstrip("/"), record.key, record.value))
+    return found
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"info": {"resolved": True}, "messages": [{"role": "user", "content": "a"}]},  # the object comes first
+        {"info": {"a": 1}, "trajectory_format": "x", "messages": []},
+        {"request": {"a": 1}, "response": {"b": 2}},
+        {"data": [{"role": "user", "content": "a"}], "ok": True},  # messages are no records
+        {"results": {"total": 7}, "steps": [{"a": 1}]},
+        {"data": [1, 2]},
+        {"n": 1},
+    ],
+)
+def test_an_object_that_is_a_record_is_one(tmp_path, value, indent):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(value, indent=indent))
+    assert values_of(path) == [("a.json:1", None, value)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_records_under_a_containers_key_come_with_what_stands_before_them(tmp_path, indent):
+    path = tmp_path / "a.json"
+    whole = {"eval": {"task": "t"}, "results": {"total": 2}, "data": [7], "samples": [{"n": 1}, {"n": 2}], "end": 0}
+    path.write_text(json.dumps(whole, indent=indent))
+    found = list(read_records(path, refuse))
+    assert [record.value for _, record in found] == [{"n": 1}, {"n": 2}]
+    assert all(record.outer == {"eval": {"task": "t"}, "results": {"total": 2}, "data": [7]} for _, record in found)
+    path.write_text(json.dumps({"train": [{"n": 1}], "dev": {"x": {"n": 2}}, "test": []}, indent=indent))
+    assert [(key, value) for _, key, value in values_of(path)] == [(None, {"n": 1}), ("x", {"n": 2})]
+
+
+def test_rows_that_look_like_containers_are_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"data": [{"n": 1}]}\n{"data": [{"n": 2}]}\n')
+    assert [value for _, _, value in values_of(path)] == [{"data": [{"n": 1}]}, {"data": [{"n": 2}]}]
+
+
+def test_a_container_that_is_cut_gives_what_came_before(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"v": 1,\n"samples": [{"n": 1},\n{"n": 2},\n{"n": ')
+    bad: list[BadRow] = []
+    assert [record.value for _, record in read_records(path, bad.append)] == [{"n": 1}, {"n": 2}]
+    assert [(row.reason, row.where) for row in bad] == [("broken_file", f"{path}:4")]
+
+
+# ---- archives ----
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tar.zst"])
+def test_members_of_an_archive_are_files_below_its_path(tmp_path, name):
+    path = packed_in(tmp_path, name, {"b/c.jsonl": b'{"n": 1}\n{"n": 2}\n', "a.json.gz": gzip.compress(b'[{"n": 3}]')})
+    members = archives.members(path)
+    assert members == [path / "a.json.gz", path / "b/c.jsonl"]
+    assert [value for member in members for _, _, value in values_of(member)] == [{"n": 3}, {"n": 1}, {"n": 2}]
+    assert [where for where, _, _ in values_of(members[1])] == ["c.jsonl:1", "c.jsonl:2"]
+    assert archives.is_file(members[0])
+    assert not archives.is_file(path / "none")
+    assert content_hash(members[1]) == hashlib.sha256(b'{"n": 1}\n{"n": 2}\n').hexdigest()
+    with pytest.raises(RequestError, match=r"none: cannot be read: there is no such member"):
+        list(read_records(path / "none", refuse))
+
+
+def test_a_member_packed_by_zstandard_inside_a_zip(tmp_path):
+    """As newer versions of Inspect write them; Python's zipfile reads none before 3.14."""
+    content = b'{"n": 1}\n'
+    packed = pyarrow.compress(content, "zstd", asbytes=True)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("m.json", packed)
+    raw = path.read_bytes()
+    raw = raw.replace(b"PK\x03\x04\x14\x00\x00\x00\x00\x00", b"PK\x03\x04\x14\x00\x00\x00\x5d\x00")
+    at = raw.index(b"PK\x01\x02")
+    path.write_bytes(raw[: at + 10] + b"\x5d\x00" + raw[at + 12 :])
+    assert [value for _, _, value in values_of(path / "m.json")] == [{"n": 1}]
+
+
+def test_an_inspect_log_gives_its_samples_in_order_with_its_header(tmp_path):
+    files = {f"samples/{n}_epoch_1.json": json.dumps({"id": n}).encode() for n in (10, 9, 1)}
+    path = packed_in(tmp_path, "a.eval", {**files, "header.json": b'{"status": "success"}', "summaries.json": b"[]"})
+    found = list(read_records(path, refuse))
+    assert [record.value["id"] for _, record in found] == [1, 9, 10]
+    assert {record.outer["status"] for _, record in found} == {"success"}
+    assert found[0][0] == f"{path}/samples/1_epoch_1.json:1"
+
+
+def test_zstandard_is_read_and_a_cut_one_up_to_there(tmp_path):
+    path = tmp_path / "a.jsonl.zst"
+    whole = pyarrow.compress(
+        "".join(f'{{"n": "{random.Random(n).randbytes(300).hex()}"}}\n' for n in range(3000)).encode(),
+        "zstd",
+        asbytes=True,
+    )
+    path.write_bytes(whole)
+    assert len(values_of(path)) == 3000
+    path.write_bytes(whole[: len(whole) // 2])
+    bad: list[BadRow] = []
+    assert 0 < len(list(read_records(path, bad.append))) < 3000
+    assert [row.reason for row in bad] == ["broken_file"]

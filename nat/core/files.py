@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nat.core import archives
+
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
@@ -26,6 +28,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes; read once for each state of the file, since weights can be large."""
+    if archives.archive_of(path) is not None:
+        with archives.opened(path) as member:
+            return hashlib.sha256(member.read()).hexdigest()
     state = path.stat()
     return _content_hash(str(path.absolute()), state.st_size, state.st_mtime_ns)
 

@@ -3,8 +3,10 @@ of one line.
 
 [{...}, {...}]             a JSON list
 {"6238": {...}, ...}       a JSON object of records by id
-{...}\\n{...}               JSON Lines, or objects over several lines each, one after another
-any of these in a gzip
+{"samples": [{...}], ...}  a JSON object that holds them under one of CONTAINERS, the names of splits among them
+{...}\n{...}               JSON Lines, or objects over several lines each, one after another, or a single one
+any of these in a gzip, a Zstandard file, or an archive
+Inspect's .eval            a zip with a sample a member
 a Parquet file, or a directory that datasets' `save_to_disk` wrote
 
 No file is held in memory: text is read on as its records are asked for. Of a key that stands twice in a record the last
@@ -18,28 +20,47 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+from nat.core import archives
 from nat.core.rows import sources
 from nat.core.rows.bad import BadRow, OnBad
 from nat.core.rows.json_lines import check_value, excerpt, read_objects, readable
+from nat.types import RequestError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_HOLDS_RECORDS = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\{')  # an object whose first value is an object
 _STRAY_BYTE = re.compile("[\udc80-\udcff]")  # what the decoder makes of a byte that is not UTF-8
 _HALF = re.compile("[\ud800-\udfff]")  # such a byte, or half of a surrogate pair written as an escape
 _FIRST = 2**21  # bytes of a line that are looked at to tell the shapes apart
 _LOOKED_AT = 10  # lines after a first one that is no record, among which one shows that the file is JSON Lines
 _CHUNK = 2**20  # characters that are read at least
+# Under which an object holds its records.
+CONTAINERS = (
+    *("samples", "simulations", "trajectories", "rollouts", "episodes", "results", "records", "data", "rows", "items"),
+    *("train", "test", "validation", "valid", "val", "dev"),
+)
+# Under which a record holds its turns or their surroundings, so that it is no object of records by id.
+_OF_A_RECORD = {
+    *("messages", "conversations", "conversation", "traj", "trajectory", "history", "steps", "turns"),
+    *("request", "response", "info", "input", "output", "meta", "metadata", "prompt", "completion"),
+}
+CLOSING = {"[": "]", "{": "}"}
+_OF_A_MESSAGE = ("role", "from")
+_BY_ID = 20  # members, all of them objects, from which on they are taken for records by id
 _TOKEN = 16  # characters before the end of what was read, in which a number or a word may be cut
+
+
+NOTHING: Mapping[str, Any] = {}
 
 
 class Record(NamedTuple):
     key: str | None  # under which an object of records holds it
     value: dict[str, Any]
+    outer: Mapping[str, Any] = NOTHING  # what the object that holds it says before its records
+    path: Path | None = None  # of its file
 
 
 def read_records(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
@@ -48,14 +69,46 @@ def read_records(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
     A file that is broken in the middle gives its records up to there, and one bad row. Raises RequestError for one that
     cannot be read at all.
     """
+    if is_eval_log(path):
+        yield from _eval_log(path, on_bad)
+        return
     if sources.is_table(path):
         yield from _table(path, on_bad)
         return
     if _is_one_text(path):
-        yield from readable(_members(path), _record, on_bad)
+        for where, record in readable(_members(path), _record, on_bad):
+            yield where, record._replace(path=path)
         return
     for where, value in read_objects(path, on_bad):
-        yield where, Record(None, value)
+        yield where, Record(None, value, path=path)
+
+
+def is_eval_log(path: Path) -> bool:
+    """Whether it is an archive that Inspect wrote: a zip of `samples/`. Raises RequestError where it cannot be read."""
+    if path.suffix != ".eval" or not path.is_file():
+        return False
+    try:
+        return bool(_samples(path))
+    except archives.UNREADABLE as error:
+        raise RequestError(f"{path}: a zip archive that cannot be read ({error}).\nMake or copy it again.") from None
+
+
+def _samples(path: Path) -> list[Path]:
+    return [member for member in archives.members(path) if member.parent == path / "samples"]
+
+
+def _eval_log(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
+    """Its samples in the order of their ids, each with the log's header."""
+    header: dict[str, Any] = {}
+    for name in ("header.json", "_journal/start.json"):  # the first is written at the end of an evaluation
+        if archives.is_file(path / name):
+            header = next((record.value for _, record in read_records(path / name, on_bad)), {})
+            break
+    numbers = re.compile(r"\d+")
+    samples = sorted(_samples(path), key=lambda member: [int(n) for n in numbers.findall(member.name)] or [0])
+    for member in samples:
+        for where, record in read_records(member, on_bad):
+            yield where, record._replace(outer=header, path=path)
 
 
 def _table(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
@@ -66,7 +119,7 @@ def _table(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Record]]:
             if problem := _not_json(value):
                 on_bad(BadRow(where, "not_json", problem))
             else:
-                yield where, Record(None, value)
+                yield where, Record(None, value, path=path)
     except sources.Broken as broken:
         on_bad(BadRow(f"{path}: record {number + 1}", "broken_file", f"{broken}; what follows cannot be read."))
 
@@ -91,6 +144,7 @@ class _Raw(NamedTuple):
     text: str
     value: Any
     oddities: tuple[str, ...]  # what Python reads, or refuses to read, but JSON does not
+    outer: Mapping[str, Any] = NOTHING
 
 
 def _record(where: str, raw: _Raw | BadRow) -> Record:
@@ -107,7 +161,7 @@ def _record(where: str, raw: _Raw | BadRow) -> Record:
     if raw.key is not None and _HALF.search(raw.key):
         raise BadRow(where, "not_json", f"the record's id {excerpt(raw.key)!r} is not UTF-8 text; convert the file.")
     check_value(raw.value, raw.text, where)
-    return Record(raw.key, raw.value)
+    return Record(raw.key, raw.value, raw.outer)
 
 
 def _is_one_text(path: Path) -> bool:
@@ -123,8 +177,76 @@ def _is_one_text(path: Path) -> bool:
         except (ValueError, RecursionError):
             goes_on = first.endswith(("{", "["))  # what a writer breaks a line after
             return goes_on or not _has_record(file)
-        holds_records = bool(value) and all(isinstance(member, dict) for member in value.values())
-        return holds_records and not _has_record(file)  # a row may hold objects alone
+        return _shape(value.items()) != "record" and not _has_record(file)  # a row may hold objects alone
+
+
+Shape: TypeAlias = Literal["record", "by_id", "container"]
+
+
+def _shape(members: Iterable[tuple[str, Any]]) -> Shape:
+    """What an object is, by its members: a record, an object of records by id, or one that holds them beside others."""
+    n = n_objects = 0
+    for n, (key, value) in enumerate(members, 1):
+        if key in CONTAINERS and _are_records(value):
+            return "container"
+        n_objects += isinstance(value, dict) and key not in _OF_A_RECORD
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, dict) and any(key in first for key in _OF_A_MESSAGE):
+            return "record"
+        if n == n_objects == _BY_ID:
+            return "by_id"
+    return "by_id" if n_objects and n_objects == n else "record"
+
+
+def _are_records(value: Any) -> bool:
+    """Whether a list holds objects that are no messages; an object, if it holds nothing but objects."""
+    if isinstance(value, dict):
+        return bool(value) and all(isinstance(member, dict) for member in value.values())
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and not any(key in first for key in _OF_A_MESSAGE)
+
+
+def _shape_at(path: Path) -> Shape:
+    """That of the object which a text begins with; no more of it is read than shows it."""
+    with sources.opened(path) as file:
+        text = _Text(file)
+        return _shape(_looked_at(text)) if text.next() == "{" else "record"
+
+
+def _looked_at(text: _Text) -> Iterator[tuple[str, Any]]:
+    """The members of the object that begins here; of a container no more than its first record.
+
+    They end where it is broken: read for good, it says what is wrong.
+    """
+    try:
+        yield from _members_looked_at(text)
+    except (json.JSONDecodeError, RecursionError, sources.Broken):
+        return
+
+
+def _members_looked_at(text: _Text) -> Iterator[tuple[str, Any]]:
+    for key in text.members():
+        opening = text.next()
+        if key in CONTAINERS and opening == "[":
+            text.take(opening)
+            if text.next() == "{":
+                yield key, [text.value()[0]]
+                return  # where that does not decide, the object is a record
+            yield key, _rest_of_list(text)
+        else:
+            yield key, text.value()[0]
+
+
+def _rest_of_list(text: _Text) -> list[Any]:
+    """What stands in a list whose bracket was read."""
+    found = []
+    while text.next() != "]":
+        found.append(text.value()[0])
+        if text.next() == "]":
+            break
+        text.take(",")
+    text.take("]")
+    return found
 
 
 def _filled_lines(file: BufferedReader) -> Iterator[str]:
@@ -151,13 +273,14 @@ def _has_record(file: BufferedReader) -> bool:
 
 def _members(path: Path) -> Iterator[tuple[str, _Raw | BadRow]]:
     """The records of a text, one after another; the last is a BadRow where the rest cannot be read."""
+    shape = _shape_at(path)
     with sources.opened(path) as file:
         text = _Text(file)
         problem, at = None, ""
         first: list[tuple[int, _Raw]] = []  # until the second record shows whether lines tell them apart
         number, by_number = 0, False
         try:
-            for number, (line, raw) in enumerate(_each(text), 1):
+            for number, (line, raw) in enumerate(_each(text, shape), 1):
                 if number == 1:
                     first.append((line, raw))
                     continue
@@ -182,17 +305,49 @@ def _members(path: Path) -> Iterator[tuple[str, _Raw | BadRow]]:
         yield where, BadRow(where, "broken_file", f"{problem}; what follows cannot be read.{shown}")
 
 
-def _each(text: _Text) -> Iterator[tuple[int, _Raw]]:
-    """The records of a text, each with the line on which it begins."""
+def _each(text: _Text, shape: Shape) -> Iterator[tuple[int, _Raw]]:
+    """The records of a text, each with the line on which it begins; `shape` is that of its first object."""
     opening = text.next()
-    if opening == "{" and not _HOLDS_RECORDS.match(text.text, text.position):
+    if opening == "{" and shape == "record":
         while text.next():
             yield text.here(), text.record(None)
         return
-    closing = {"[": "]", "{": "}"}.get(opening)
-    if closing is None:
+    if opening == "{" and shape == "container":
+        yield from _contained(text)
+        return
+    if opening not in ("[", "{"):
         raise text.error("neither a list [...] nor an object {...}")
     text.take(opening)
+    yield from _listed(text, opening, NOTHING)
+    if text.next():
+        raise text.error(f"more after the closing {CLOSING[opening]!r}")
+
+
+def _contained(text: _Text) -> Iterator[tuple[int, _Raw]]:
+    """The records under each of CONTAINERS; all other members are what is said beside them."""
+    outer: dict[str, Any] = {}
+    for key in text.members():
+        if key in CONTAINERS and text.next() == "[":
+            text.take("[")
+            if text.next() in ("{", "]"):
+                yield from _listed(text, "[", dict(outer))
+            else:
+                outer[key] = _rest_of_list(text)
+            continue
+        line = text.here()
+        value, written = text.value()
+        if key in CONTAINERS and _are_records(value):
+            for name, member in value.items():
+                yield line, _Raw(name, written, member, (), dict(outer))
+        else:
+            outer[key] = value
+    if text.next():
+        raise text.error("more after the closing '}'")
+
+
+def _listed(text: _Text, opening: str, outer: Mapping[str, Any]) -> Iterator[tuple[int, _Raw]]:
+    """The records of the list, or object of records by id, whose opening was read."""
+    closing = CLOSING[opening]
     if text.next() != closing:
         while True:
             line, key = text.here(), None
@@ -202,14 +357,12 @@ def _each(text: _Text) -> Iterator[tuple[int, _Raw]]:
                 key = text.value()[0]
                 text.take(":")
                 text.next()
-            yield line, text.record(key)
+            yield line, text.record(key, outer)
             if text.next() == closing:
                 break
             text.take(",")
             text.next()
     text.take(closing)
-    if text.next():
-        raise text.error(f"more after the closing {closing!r}")
 
 
 class _Text:
@@ -263,9 +416,24 @@ class _Text:
             self.position = end
             return value, text
 
-    def record(self, key: str | None) -> _Raw:
+    def record(self, key: str | None, outer: Mapping[str, Any] = NOTHING) -> _Raw:
         value, text = self.value()
-        return _Raw(key, text, value, tuple(self._oddities))
+        return _Raw(key, text, value, tuple(self._oddities), outer)
+
+    def members(self) -> Iterator[str]:
+        """The keys of the object that begins here; whoever asks reads the value of each before the next."""
+        self.take("{")
+        while self.next() != "}":
+            if self.next() != '"':
+                raise self.error("a key must be text in quotes")
+            key = self.value()[0]
+            self.take(":")
+            self.next()
+            yield key
+            if self.next() == "}":
+                break
+            self.take(",")
+        self.take("}")
 
     def here(self) -> int:
         """The line of the position, from 1."""

@@ -1,4 +1,5 @@
-"""Where records lie: files (plain or gzip), Parquet files and `datasets` directories, told apart by content.
+"""Where records lie: files (plain, gzip or Zstandard; in archives too), Parquet files and `datasets` directories, told
+apart by content.
 
 What cannot be read at all is refused at once, with the remedy; what breaks in the middle raises `Broken` there, so that
 what came before it can be used. Nothing here holds more of a file than one line, or one batch of rows.
@@ -15,6 +16,7 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nat.core import archives
 from nat.types import RequestError
 
 if TYPE_CHECKING:
@@ -26,20 +28,23 @@ HEAD = 4096  # bytes by which a file is recognised
 BATCH = 256  # rows of a table that are made at a time
 
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _PARQUET = b"PAR1"
 # What is no text, by its first bytes: what it is, and how it becomes readable.
 _OTHERS = (
     (b"PK\x03\x04", "a zip archive", "Unpack it."),
     (b"BZh", "packed with bzip2", "Unpack it: bunzip2 FILE"),
     (b"\xfd7zXZ\x00", "packed with xz", "Unpack it: unxz FILE"),
-    (b"\x28\xb5\x2f\xfd", "packed with Zstandard", "Unpack it: unzstd FILE"),
     (b"ARROW1", "an Arrow file", "Give the directory that `save_to_disk` wrote, or a Parquet file."),
     (b"\xff\xff\xff\xff", "an Arrow stream", "Give the directory that `save_to_disk` wrote, or a Parquet file."),
     (b"\xff\xfe\x00\x00", "UTF-32 text", "Convert it: iconv -f UTF-32 -t UTF-8 FILE > NEW"),
     (b"\xff\xfe", "UTF-16 text", "Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
     (b"\xfe\xff", "UTF-16 text", "Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
 )
-_WHAT_TO_GIVE = "Give JSON, JSON Lines, a gzip of either, Parquet, or a directory written by datasets' `save_to_disk`."
+_WHAT_TO_GIVE = (
+    "Give JSON, JSON Lines, either packed (gzip, Zstandard, zip, tar), Parquet, or a directory written by datasets' "
+    "`save_to_disk`."
+)
 _UNMARKED_UTF16 = re.compile(rb"[\[{]\x00[^\x00]\x00|\x00[\[{]\x00[^\x00]")
 _RECORD_BEGINS = re.compile(rb"^(?:\xef\xbb\xbf)?\s*[\[{]|\n\s*\{\"")
 
@@ -49,11 +54,14 @@ class Broken(Exception):
 
 
 class _Unpacked(RawIOBase):
-    """The content of a gzip. A damaged one ends where it is damaged, so that all before can be read; `cut` says why."""
+    """The content of what is packed. A damaged one ends where it is damaged, so that all before can be read; `cut` says
+    why.
+    """
 
-    def __init__(self, packed: BufferedReader) -> None:
+    def __init__(self, packed: BufferedReader, is_zstd: bool) -> None:
         self.cut: Broken | None = None
-        self._file = gzip.GzipFile(fileobj=packed)
+        self._name = "Zstandard file" if is_zstd else "gzip"
+        self._file = gzip.GzipFile(fileobj=packed) if not is_zstd else archives.zstd_stream(packed)
 
     def readable(self) -> bool:
         return True
@@ -61,15 +69,18 @@ class _Unpacked(RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
         try:
-            content = self._file.read1(min(len(view), STEP)) if self.cut is None else b""
+            content = self._read(min(len(view), STEP)) if self.cut is None else b""
         except EOFError:
-            self.cut = Broken("the gzip ends before its end; it was cut, or is still being written")
+            self.cut = Broken(f"the {self._name} ends before its end; it was cut, or is still being written")
             return 0
-        except (zlib.error, gzip.BadGzipFile) as error:
-            self.cut = Broken(f"the gzip is damaged ({error})")
+        except (zlib.error, OSError) as error:
+            self.cut = Broken(f"the {self._name} is damaged ({error})")
             return 0
         view[: len(content)] = content
         return len(content)
+
+    def _read(self, size: int) -> bytes:
+        return self._file.read1(size) if isinstance(self._file, gzip.GzipFile) else self._file.read(size)
 
 
 @contextmanager
@@ -79,9 +90,9 @@ def opened(path: Path) -> Iterator[BufferedReader[Any]]:
     Raises RequestError where it cannot be read or is no text.
     """
     try:
-        with path.open("rb") as file:
-            if file.peek(2).startswith(_GZIP):
-                unpacked = BufferedReader(_Unpacked(file), STEP)
+        with archives.opened(path) as file:
+            if file.peek(4).startswith((_GZIP, _ZSTD)):
+                unpacked = BufferedReader(_Unpacked(file, file.peek(4).startswith(_ZSTD)), STEP)
                 head = unpacked.peek(HEAD)[:HEAD]
                 if not head and (why := cut(unpacked)):
                     raise RequestError(f"{path}: nothing of it can be read: {why}.\nMake or copy it again.")
@@ -140,10 +151,13 @@ def is_table(path: Path) -> bool:
     if path.is_dir():
         return True
     try:
-        with path.open("rb") as file:
-            return file.read(len(_PARQUET)) == _PARQUET
+        with archives.opened(path) as file:
+            is_parquet = file.read(len(_PARQUET)) == _PARQUET
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if is_parquet and archives.archive_of(path) is not None:
+        raise RequestError(f"{path}: a Parquet file in an archive, which is not read.\nUnpack it.")
+    return is_parquet
 
 
 def datasets_in(directory: Path) -> list[Path]:

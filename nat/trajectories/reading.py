@@ -166,7 +166,11 @@ def read(
         if dropped is not None:
             dropped.append(DroppedRow(bad.where, bad.reason, bad.problem))
 
-    on_bad = drop if config.on_bad_row == "drop" else refuse
+    def refuse_or_drop(bad: BadRow) -> None:
+        # A run that broke before the agent did anything is no fault of the file either.
+        (drop if bad.reason == "infrastructure" else refuse)(bad)
+
+    on_bad = drop if config.on_bad_row == "drop" else refuse_or_drop
     seen: dict[str, str] = {}
     for row in read_rows(config, on_bad, drop):
         where, trajectory = row.where, row.trajectory

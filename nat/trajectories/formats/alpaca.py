@@ -37,22 +37,27 @@ def recognises(value: Mapping[str, Any]) -> bool:
 def conversations(where: str, record: Record) -> Iterable[Conversation]:
     """The one conversation of a record."""
     value = record.value
-    instruction = require(value, "instruction", str, where)
-    input = optional(value, "input", str, where) or ""
+    front, _ = asked_before(value, where)
     output = require(value, "output", str, where)
-    asked = f"{instruction}\n{input}" if input.strip() else instruction
-    if not asked.strip():
-        raise BadRow(where, "missing_value", "'instruction' and 'input' are empty; they must hold the question.")
     if not output:
         raise BadRow(where, "empty_conversation", "'output' is empty: the agent never acted.")
     turns = split_text(output) if holds_observations(output) else [Message("assistant", output)]
+    stated = value.get("question")
+    question = stated if isinstance(stated, str) and stated.strip() else front[-1].content
+    yield conversation(where, record, Turns((*front, *turns), {}, ()), KEYS, question=question)
+
+
+def asked_before(value: Mapping[str, Any], where: str) -> tuple[list[Message], tuple[str, ...]]:
+    """The messages in front of the agent's turn, the last of which asks, and the keys that they stand under."""
+    instruction = require(value, "instruction", str, where)
+    input = optional(value, "input", str, where) or ""
+    asked = f"{instruction}\n{input}" if input.strip() else instruction
+    if not asked.strip():
+        raise BadRow(where, "missing_value", "'instruction' and 'input' are empty; they must hold the question.")
     system = optional(value, "system", str, where)
     front = [Message("system", system)] if system else []
     for round in optional(value, "history", list, where) or []:
         if not isinstance(round, list) or len(round) != 2 or not all(isinstance(text, str) for text in round):
             raise BadRow(where, "wrong_value", f"'history' holds {round!r:.80}; a round is [asked, answered].")
         front += [Message("user", round[0]), Message("assistant", round[1], train=False)]
-    messages = (*front, Message("user", asked), *turns)
-    stated = value.get("question")
-    question = stated if isinstance(stated, str) and stated.strip() else asked
-    yield conversation(where, record, Turns(messages, {}, ()), KEYS, question=question)
+    return [*front, Message("user", asked)], ("instruction", "input", "system", "history")

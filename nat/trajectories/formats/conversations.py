@@ -38,7 +38,7 @@ from nat.trajectories.formats.episodes import (
 )
 from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.native import preamble_length
-from nat.trajectories.formats.turns import Turns
+from nat.trajectories.formats.turns import Turns, json_in, text_of
 from nat.types import Failure, Message, Trajectory
 
 SAMPLE = 200  # records from which what they share is found
@@ -58,6 +58,7 @@ _PRIMING = re.compile(
     r".{0,150}",
     re.I | re.DOTALL,
 )
+PICTURES = ("images", "videos", "audios")  # lists of what trainers show a model beside the text
 _NUMBER = re.compile(r"\d{1,9}")
 
 
@@ -76,6 +77,8 @@ class Conversation:
     tools: tuple[Mapping[str, Any], ...] = ()
     failure: Failure | None = None  # where the format marks it: `infrastructure` above all
     any_tool: bool = True  # see `episodes.outcome`
+    answers: bool = True  # its last turn holds the agent's answer; False: it takes leave of a user
+    prompt: int | None = None  # messages in front that the record itself sets apart as the prompt; None: found
     shown_before: int = 0  # messages of a prompt that the record tells of beside these
     suffix: str = ""  # of its id, where a record holds several
 
@@ -112,30 +115,38 @@ def conversation(
     """A conversation of these turns, with whatever is found where most formats have it.
 
     The outcome's facts stand in the record, its `info`, `metadata`, ... (`episodes.PLACES`) or in `places`; id, source,
-    question, task and tools in fields of these names. `given` takes the place of what is found.
+    question, task and tools in fields of these names. A field `system` is the system message of turns without one.
+    `given` takes the place of what is found.
 
     Args:
         used: keys that became messages; all others are kept as metadata, where a label rule may name them.
     """
     value = record.value
+    for key in PICTURES:
+        if isinstance(value.get(key), list) and value[key]:
+            problem = f"{key!r} holds {len(value[key])}, which the agent saw; only text can be read."
+            raise BadRow(where, "wrong_value", problem)
     within = (value, *(value.get(key) for key in PLACES), *places)
     own = optional(value, "id", (str, int), where) if record.key is None else record.key
     source = value.get("source")
     is_source = isinstance(source, str | int | float) and not isinstance(source, bool) and source != ""
     consumed = {*used, "id", "tools", *(("source",) if is_source else ())}
-    tools = value.get("tools")
-    has_tools = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    tools = tools_in(value.get("tools"))
+    system = None if "system" in consumed else _system(value.get("system"), turns.messages)
+    if system is not None:
+        consumed.add("system")
+        given = {**given, "prompt": given["prompt"] + 1} if given.get("prompt") is not None else given
     found: dict[str, Any] = {
         "facts": facts(value, places),
         "id": None if own is None else str(own),
         "source": str(source) if is_source else None,
         "question": next((text for place in within for key in QUESTIONS if (text := text_at(place, key))), None),
         "task": next((name for place in within for key in TASKS if (name := _task(place, key))), None),
-        "tools": tuple(tools) if isinstance(tools, list) and has_tools else (),
+        "tools": tools or (),
         "metadata": {},
     }
     found |= given
-    if not has_tools:
+    if tools is None:
         consumed.discard("tools")
     if found["question"] is not None and found["question"] == value.get("question"):
         consumed.add("question")
@@ -143,7 +154,25 @@ def conversation(
     if turns.unread_loss_keys:
         noted["unread_loss_keys"] = list(turns.unread_loss_keys)
     found["metadata"] = {**leftover(value, consumed), **noted, **found["metadata"]}
-    return Conversation(messages=turns.messages, record=value, **found)
+    front = () if system is None else (Message("system", system),)
+    return Conversation(messages=(*front, *turns.messages), record=value, **found)
+
+
+def tools_in(value: Any) -> tuple[Mapping[str, Any], ...] | None:
+    """The tools that a field lists, as they stand; trainers write them as JSON text. None where it lists none."""
+    if isinstance(value, str):
+        value = json_in(value)
+    return tuple(value) if isinstance(value, list) and all(isinstance(tool, dict) for tool in value) else None
+
+
+def _system(value: Any, messages: Sequence[Message]) -> str | None:
+    """What stands in a field `system`: text, or text parts; None where it is neither, or messages have it already."""
+    if not value or not isinstance(value, str | list) or any(message.role == "system" for message in messages):
+        return None
+    try:
+        return text_of(value, "") or None
+    except BadRow:
+        return None
 
 
 def read_conversations(
@@ -181,10 +210,17 @@ def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]
         bad.clear()
         try:
             for one in conversations(where, record):
-                yield where, replace(one, messages=tuple(taken_apart(one.messages)))
+                yield where, _taken_apart(one)
         except BadRow as row:
             yield where, row
     yield from ((row.where, row) for row in bad)
+
+
+def _taken_apart(one: Conversation) -> Conversation:
+    if one.prompt is None:
+        return replace(one, messages=tuple(taken_apart(one.messages)))
+    prompt, rest = taken_apart(one.messages[: one.prompt]), taken_apart(one.messages[one.prompt :])
+    return replace(one, messages=(*prompt, *rest), prompt=len(prompt))
 
 
 def sample(made: Iterator[Read]) -> list[Read]:
@@ -278,14 +314,23 @@ class _Maker:
     def __call__(self, where: str, one: Conversation | BadRow) -> Trajectory:
         if isinstance(one, BadRow):
             raise one
-        asked = self._asked(one, where)
-        messages = one.messages[asked.first :]
-        kept, ending = episode(messages, where)
         broke = one.failure == "infrastructure"  # whatever it says of success, or does not say
+        try:
+            asked = self._asked(one, where)
+            kept, ending = episode(one.messages[asked.first :], where)
+        except BadRow as row:
+            if not broke:
+                raise
+            raise BadRow(
+                where, "infrastructure", f"the run broke before the agent's first turn: {row.problem}"
+            ) from None
         said = read_label(one.facts, ending, where, self.needs_label and not broke)
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)
+        if not one.answers:  # what it says last is a farewell
+            is_farewell = one.failure is None and ended.failure in ("no_answer", "unparsed_action", "abstained")
+            ended = replace(ended, failure="wrong_answer" if is_farewell else ended.failure, prediction=None)
         if broke:
             ended = replace(ended, success=False, score=0.0, failure="infrastructure")
         prompt = tuple(
@@ -301,9 +346,9 @@ class _Maker:
             outcome=ended,
             source=self.file if one.source is None else one.source,
             metadata={
-                **one.metadata,
-                **({"question_from": asked.found} if asked.found else {}),
                 **({"task": task} if task is not None else {}),
+                **one.metadata,  # the record's own `task` is kept
+                **({"question_from": asked.found} if asked.found else {}),
                 **metadata_of(asked.preamble + one.shown_before, ending),
                 **({UNLABELLED: True} if said is None and not broke else {}),
             },
@@ -344,6 +389,12 @@ class _Maker:
             key = next((key for key in self.front.states if text_at(one.record, key)), None)
             stated, found = (text_at(one.record, key), key) if key is not None else (None, "")
         messages = one.messages
+        if one.prompt is not None:
+            asking = [message.content for message in messages[: one.prompt] if message.role == "user"]
+            text = (stated or _QUESTION.sub("", asking[-1] if asking else "", count=1)).strip()
+            if not text:
+                raise BadRow(where, "missing_value", "no user message with the question stands in the prompt.")
+            return _Asked(text, one.prompt, one.prompt - bool(asking), found)
         shared = self._shared_length(messages)
         if stated is not None:
             wanted = normalise(stated)

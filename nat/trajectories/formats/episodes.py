@@ -25,11 +25,11 @@ TOOLS = ("search", "lookup", "calculate", "calculator")
 # of `PLACES`. What says success itself goes before a reward, which may be shaped. The later ones may also be words.
 EXPLICIT_LABELS = ("success", "resolved", "is_solved", "solved", "win", "is_correct", "correct", "passed", "is_success")
 NUMBER_LABELS = ("reward", "em", "acc")
-WORD_LABELS = ("label", "outcome")
+WORD_LABELS = ("label", "outcome", "kto_tag")
 PLACES = ("info", "metadata", "outcome", "meta", "report", "reward_info", "result", "extra_info")
 LABELS = (*EXPLICIT_LABELS, *NUMBER_LABELS, *WORD_LABELS)
 GRADES = ("f1", "score")
-PREDICTIONS = ("pred", "prediction")
+PREDICTIONS = ("pred", "prediction", "extracted_answer")
 # `answer` comes last: where the record names its reference otherwise, that is the agent's own.
 REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
 UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
@@ -37,6 +37,7 @@ UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits fo
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
 _QUESTION = re.compile(r"\s*Question:[ \t]*")
 _END = re.compile(r"Episode finished(?:,\s*reward\s*=\s*(?P<reward>[\w.-]+))?[\s.]*")
+_STOP = re.compile(r"###(?:STOP|TRANSFER|OUT-OF-SCOPE)###")  # what simulated users of tau-bench and tau2-bench end with
 _LABELS = {"true": 1.0, "false": 0.0}
 _WORDS = {
     **_LABELS,
@@ -73,18 +74,19 @@ class Label(NamedTuple):
 
 
 def episode(messages: Sequence[Message], where: str) -> tuple[tuple[Message, ...], str | None]:
-    """The episode from the agent's first turn, and the text of the observation that ended it (None: there is none).
+    """The episode from the agent's first turn, and the text of the message that ended it (None: there is none).
 
-    Observations in user messages lose `Observation:` and become tool messages, as does a user message that stands where
-    the result of an action or call is due; all else stays as it is. Raises BadRow where the agent never acts, or goes
-    on after the end: what it does then is conditioned on its own label.
+    It is an observation, or the stop mark of a simulated user. Observations in user messages lose `Observation:` and
+    become tool messages, as does a user message that stands where the result of an action or call is due; all else
+    stays as it is. Raises BadRow where the agent never acts, or goes on after the end: what it does then is conditioned
+    on its own label.
     """
     messages = [_as_observation(message) for message in messages]
     for i in range(1, len(messages)):
         if messages[i].role == "user" and messages[i - 1].role == "assistant" and acts(messages[i - 1]):
             messages[i] = replace(messages[i], role="tool")
     ending = None
-    if messages and messages[-1].role != "assistant" and _END.fullmatch(messages[-1].content):
+    if messages and messages[-1].role != "assistant" and _is_ending(messages[-1]):
         ending = messages.pop().content
     if not any(message.role == "assistant" for message in messages):
         raise BadRow(where, "no_agent_turn", f"none of its {len(messages)} messages is the agent's.")
@@ -92,6 +94,12 @@ def episode(messages: Sequence[Message], where: str) -> tuple[tuple[Message, ...
         if message.role != "assistant" and _END.fullmatch(message.content):
             raise BadRow(where, "goes_on_after_end", f"messages follow {message.content!r:.80}; cut them off.")
     return tuple(messages), ending
+
+
+def _is_ending(message: Message) -> bool:
+    return _END.fullmatch(message.content) is not None or (
+        message.role == "user" and _STOP.search(message.content) is not None
+    )
 
 
 def _as_observation(message: Message) -> Message:
@@ -109,10 +117,17 @@ def facts(record: Mapping[str, Any], places: Sequence[Any] = ()) -> dict[str, An
         if isinstance(place, Mapping):
             for key in (*LABELS, *GRADES, *PREDICTIONS, *REFERENCES, "failure"):
                 value = place.get(key)
-                by_members = key in (*LABELS, *GRADES, "answer") and isinstance(value, Mapping | list)
+                by_members = key in (*LABELS, *GRADES, "answer", "extracted_answer") and isinstance(
+                    value, Mapping | list
+                )
                 if value is not None and not by_members:
                     found.setdefault(key, value)
     return found
+
+
+def without_label(found: Mapping[str, Any], *kept: str) -> dict[str, Any]:
+    """Of `facts`, prediction and reference, for formats that say themselves where the label stands; and `kept` keys."""
+    return {key: value for key, value in found.items() if key in (*PREDICTIONS, *REFERENCES, *kept)}
 
 
 def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_label: bool = True) -> Label | None:

@@ -194,7 +194,7 @@ def _reasoning(value: Mapping[str, Any], thoughts: Sequence[str], text: str) -> 
 
 
 def call_id(call: Mapping[str, Any]) -> Any:
-    return next((call[key] for key in ("id", "tool_call_id", "call_id") if call.get(key) is not None), None)
+    return next((call[key] for key in ("call_id", "tool_call_id", "id") if call.get(key) is not None), None)
 
 
 def _calls(value: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
@@ -209,14 +209,20 @@ def _calls(value: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
     return calls
 
 
-def _calls_in(text: str) -> tuple[Mapping[str, Any], ...]:
-    """The call, or calls, that the JSON of a `function_call` turn makes; none where it is none."""
+def json_in(text: str) -> Any:
+    """What a text is as JSON; None where it is none, or nothing that the next stages could take."""
     try:
         value = json.loads(text, parse_constant=refuse_constant)
         check_value(value, text, "")
         json.dumps(value, allow_nan=False)  # 1e999 is read as infinity
     except (ValueError, RecursionError, BadRow):
-        return ()
+        return None
+    return value
+
+
+def _calls_in(text: str) -> tuple[Mapping[str, Any], ...]:
+    """The call, or calls, that the JSON of a `function_call` turn makes; none where it is none."""
+    value = json_in(text)
     calls = value if isinstance(value, list) else [value]
     return tuple(calls) if calls and all(isinstance(call, dict) and read_call(call) for call in calls) else ()
 

@@ -265,7 +265,7 @@ def test_paths_globs_and_lists(tmp_path, monkeypatch):
         trajectories.paths("c*.jsonl")
     with pytest.raises(RequestError, match=r"trajectories.path=c.jsonl: .*c.jsonl does not exist"):
         trajectories.paths("c.jsonl")
-    assert trajectories.paths(str(tmp_path)) == [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    assert trajectories.paths(str(tmp_path)) == [tmp_path / name for name in ("a.jsonl", "b.jsonl", "odd [1].jsonl")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="is a directory without a dataset"):
         trajectories.paths(str(tmp_path / "empty"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from nat.config.options import shipped
-from nat.core.questions import hold_out, is_held_out, normalise, question_id
+from nat.core.questions import hold_out, is_held_out, normalise, not_held_out, question_id
 from nat.core.rows.bad import DroppedRow, refuse
 from nat.core.rows.json_records import read_records
 from nat.trajectories import reading as trajectories
@@ -457,7 +457,7 @@ def test_held_out_questions_are_a_share_by_hash_and_the_halves_are_apart():
     test, validation = hold_out(pool, 0.5, "test"), hold_out(pool, 0.5, "validation")
     assert not {q.text for q in test} & {q.text for q in validation}
     held_out = {q.text for q in [*test, *validation]}
-    assert held_out == {t.question for t in pool if is_held_out(t.question, 0.5)}
+    assert held_out == {t.question for t in pool if is_held_out(t, 0.5)}
     # Binomial(400, 1/2) stays within four standard deviations of 200.
     assert 160 <= len(held_out) <= 240
     assert hold_out(reversed(pool), 0.5, "test")[0].text == test[0].text
@@ -469,3 +469,106 @@ def test_a_question_without_reference_cannot_be_scored():
     assert len(hold_out(pool, 1.0, "test")) + len(hold_out(pool, 1.0, "validation")) == 1
     silent = Trajectory("b", "q", "Q", (), Outcome(True, 1.0))
     assert hold_out([silent], 1.0, "test") == hold_out([silent], 1.0, "validation") == []
+
+
+# ---- what is asked, and of which task ----
+
+
+def chat(*turns, **fields):
+    """A record of messages: the user's and the agent's turns in alternation, a system message as ("system", text)."""
+    roles = {"u": "user", "a": "assistant", "s": "system"}
+    return {"messages": [{"role": roles[turn[0]], "content": turn[2:]} for turn in turns], "success": True, **fields}
+
+
+def asked_in(tmp_path, *records, **changes):
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return list(trajectories.read(config("auto", path, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("records", "questions", "first_turns"),
+    [
+        # Instructions and a priming turn that open every conversation.
+        (
+            [chat("u:Do as told.", "a:I will do it.", f"u:Task {n}?", f"a:Answer: {n}") for n in range(3)],
+            ["Task 0?", "Task 1?", "Task 2?"],
+            ["Answer: 0", "Answer: 1", "Answer: 2"],
+        ),
+        # The same with one record, and with instructions that differ: "OK." tells.
+        ([chat("u:Do as told.", "a:OK.", "u:Task 7?", "a:7")], ["Task 7?"], ["7"]),
+        (
+            [chat(f"u:Do {n}.", "a:Ok. I will.", f"u:Task {n}?", f"a:{n}") for n in (1, 2)],
+            ["Task 1?", "Task 2?"],
+            ["1", "2"],
+        ),
+        # A greeting by the agent.
+        ([chat("s:Policy.", "a:Hello, how can I help?", "u:Cancel 7.", "a:Done.")], ["Cancel 7."], ["Done."]),
+        # Solved examples.
+        (
+            [chat("s:S", "u:1+1?", "a:Answer: 2", f"u:{n}+{n}?", f"a:Answer: {2 * n}") for n in (5, 6)],
+            ["5+5?", "6+6?"],
+            ["Answer: 10", "Answer: 12"],
+        ),
+        # No preamble: the agent's first turn is the same for one question asked twice.
+        ([chat("u:Q?", "a:Action: search[Q]", f"u:Observation: {n}", f"a:{n}") for n in (1, 2)], ["Q?", "Q?"], None),
+        # Two questions that begin alike, and only the system text is shared.
+        ([chat("s:S", f"u:Say {n}.", "a:No.") for n in (1, 2)], ["Say 1.", "Say 2."], ["No.", "No."]),
+    ],
+)  # fmt: skip
+def test_what_all_records_share_is_preamble_and_what_differs_the_question(tmp_path, records, questions, first_turns):
+    found = asked_in(tmp_path, *records)
+    assert [trajectory.question for trajectory in found] == questions
+    if first_turns is not None:
+        assert [trajectory.messages[0].content for trajectory in found] == first_turns
+    for trajectory, record in zip(found, records, strict=True):
+        # Nothing is lost: prompt and turns are the record's messages; in the prompt no turn of the agent carries loss.
+        whole = [*trajectory.prompt, *trajectory.messages]
+        contents = [message["content"].removeprefix("Observation: ") for message in record["messages"]]
+        assert [message.content for message in whole] == contents
+        assert not any(message.train for message in trajectory.prompt if message.role == "assistant")
+
+
+def test_a_field_that_differs_and_reads_like_a_question_is_the_question(tmp_path):
+    rows = [chat("u:Go on as you think right.", f"a:{n}", task=f"Count to {n}", kind="counting") for n in (3, 4)]
+    found = asked_in(tmp_path, *rows)
+    assert [(one.question, one.metadata["question_from"]) for one in found] == [
+        ("Count to 3", "task"), ("Count to 4", "task")
+    ]  # fmt: skip
+    same = [{**row, "task": "the counting task"} for row in rows]
+    assert {one.question for one in asked_in(tmp_path, *same)} == {"Go on as you think right."}
+    named = asked_in(
+        tmp_path, *[{**row, "info": {"asks": f"How {n}?"}} for n, row in enumerate(rows)], question="info.asks"
+    )
+    assert [one.question for one in named] == ["How 0?", "How 1?"]
+    with pytest.raises(RequestError, match=r"asked.jsonl:1: trajectories.question=info.asks: the record holds no text"):
+        asked_in(tmp_path, *rows, question="info.asks")
+    with pytest.raises(RequestError, match=r"asked.jsonl:2: trajectories.task=trial: there is no 'trial'"):
+        asked_in(tmp_path, {**rows[0], "trial": 0}, rows[1], task="trial")
+
+
+def test_trials_of_a_task_are_one_question_and_two_tasks_that_open_alike_are_two(tmp_path):
+    rows = [(7, "Cancel my order"), (7, "Hello, an order to cancel"), (8, "Hi"), (9, "Hi")]
+    found = asked_in(tmp_path, *[chat(f"u:{text}", f"a:{n}", task_id=task) for n, (task, text) in enumerate(rows)])
+    assert [one.question_id for one in found] == ["7", "7", "8", "9"]
+    assert [one.question for one in found] == [text for _, text in rows]
+    found = asked_in(tmp_path, *[chat("u:Hi", "a:1", task_id=7, domain=domain) for domain in ("airline", "retail")])
+    assert [one.question_id for one in found] == ["airline/7", "retail/7"]
+    found = asked_in(tmp_path, chat("u:Hi", "a:1", info={"problem": "p-1"}), task="info.problem")
+    assert [one.question_id for one in found] == ["p-1"]
+
+
+def test_all_trials_of_a_task_are_held_out_together(tmp_path):
+    rows = [
+        chat(f"u:Trial {trial} of {task}", "a:1", task_id=f"t{task}", answer="1")
+        for task in range(40)
+        for trial in range(3)
+    ]
+    found = asked_in(tmp_path, *rows)
+    apart = {one.question_id: set() for one in found}
+    for one in found:
+        apart[one.question_id].add(is_held_out(one, 0.3))
+    assert all(len(sides) == 1 for sides in apart.values())
+    assert 0 < sum(sides == {True} for sides in apart.values()) < 40
+    kept = [question.id for question in not_held_out(found, 0.3)]
+    assert sorted(kept) == sorted(task for task, sides in apart.items() if sides == {False})

@@ -23,6 +23,7 @@ from nat.auditing.findings import Sighting
 from nat.auditing.signatures import WIDTH, signature
 from nat.auditing.words import words_of
 from nat.core.rows.bad import BadRow, DroppedRow
+from nat.core.trajectory_records import from_record, to_record
 from nat.quality.check_labels import tells_label
 from nat.quality.checks import check
 from nat.quality.config import QualityConfig
@@ -30,7 +31,7 @@ from nat.quality.copies import row_of
 from nat.quality.marks import CheckSettings, Mark
 from nat.quality.rules import agent_turns, characters, rule_of, with_loss_flags
 from nat.trajectories.labels import Scorer, relabel
-from nat.types import Failure, Message, Outcome, Trajectory
+from nat.types import Failure, Trajectory
 
 MOST_SOURCES = 10_000  # that are told apart; a "source" that is different in every row must not fill the memory
 OTHER_SOURCES = "(other sources)"
@@ -109,23 +110,7 @@ class Rows:
 
 def to_json(trajectory: Trajectory) -> str:
     """One line of the native format."""
-    messages = []
-    for message in trajectory.messages:
-        value: dict[str, Any] = {"role": message.role, "content": message.content}
-        if not message.train:
-            value["train"] = False
-        if message.tool_calls:
-            value["tool_calls"] = message.tool_calls
-        messages.append(value)
-    record = {
-        "id": trajectory.id,
-        "question_id": trajectory.question_id,
-        "question": trajectory.question,
-        "messages": messages,
-        "outcome": vars(trajectory.outcome),
-        "source": trajectory.source,
-        "metadata": trajectory.metadata,
-    }
+    record = to_record(trajectory)
     try:
         text = json.dumps(record, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:  # a table's metadata
@@ -157,12 +142,7 @@ def _is_utf8(text: str) -> bool:
 
 def from_json(text: str) -> Trajectory:
     """What `to_json` wrote."""
-    value = json.loads(text)
-    messages = tuple(
-        Message(m["role"], m["content"], m.get("train", True), tuple(m.get("tool_calls", ())))
-        for m in value["messages"]
-    )
-    return Trajectory(**{**value, "messages": messages, "outcome": Outcome(**value["outcome"])})
+    return from_record(json.loads(text))
 
 
 @dataclass

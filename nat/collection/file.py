@@ -22,6 +22,7 @@ from typing import Any
 from nat.collection.episodes import Episode, Facts, facts_of
 from nat.core.files import write_json, write_text
 from nat.core.rows.bad import DroppedRow
+from nat.core.trajectory_records import to_record
 from nat.trajectories.formats import native
 from nat.types import Question, RequestError, Trajectory
 
@@ -223,6 +224,6 @@ def _append(path: Path, trajectory: Trajectory) -> None:
 def _write_line(descriptor: int, path: Path, trajectory: Trajectory) -> None:
     """One call for the whole line: a kill leaves all of it, or a part that the next start cuts off."""
     # "replace": a local model or a tool may leave half of a surrogate pair, which no UTF-8 file can hold.
-    line = (json.dumps(native.record_of(trajectory), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    line = (json.dumps(to_record(trajectory), ensure_ascii=False) + "\n").encode("utf-8", "replace")
     if os.write(descriptor, line) < len(line):
         raise OSError(28, "No space left on device", str(path))

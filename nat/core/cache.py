@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nat.core.paths import PACKAGE, __version__
-from nat.types import Message, Outcome, Question, Trajectory
+from nat.core.trajectory_records import from_record, to_record
+from nat.types import Question, Trajectory
 
 Value = TypeVar("Value")
 
@@ -214,21 +215,8 @@ def decode_questions(payload: bytes) -> list[Question]:
 
 
 def encode_trajectories(trajectories: Sequence[Trajectory]) -> bytes:
-    return encode_json([asdict(trajectory) for trajectory in trajectories])
+    return encode_json([to_record(trajectory) for trajectory in trajectories])
 
 
 def decode_trajectories(payload: bytes) -> list[Trajectory]:
-    return [
-        Trajectory(
-            **{
-                **fields,
-                "messages": tuple(_message(message) for message in fields["messages"]),
-                "outcome": Outcome(**fields["outcome"]),
-            }
-        )
-        for fields in decode_json(payload)
-    ]
-
-
-def _message(fields: dict[str, Any]) -> Message:
-    return Message(fields["role"], fields["content"], fields["train"], tuple(fields["tool_calls"]))
+    return [from_record(record) for record in decode_json(payload)]

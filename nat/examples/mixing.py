@@ -8,7 +8,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -18,6 +17,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from nat.core.schema import STRICT
+from nat.core.trajectory_records import to_record
 from nat.types import RequestError, Trajectory
 
 QUOTE_REMEDY = 'write it in quotes, as positives:negatives, e.g. ratio: "1:3" (unquoted, YAML reads 1:3 as a number)'
@@ -335,10 +335,13 @@ def _take(trajectories: Sequence[Trajectory], count: int) -> tuple[Trajectory, .
 
 
 def _hash(trajectories: Sequence[Trajectory]) -> str:
-    """Of the chosen trajectories, content and order included; their prompts (the strategy) are not part of it."""
+    """Of the chosen trajectories, content and order included; what the strategy adds is not part of it."""
     digest = hashlib.sha256()
     for trajectory in trajectories:
-        digest.update(json.dumps(asdict(trajectory), sort_keys=True, ensure_ascii=False, default=str).encode())
+        record = to_record(trajectory)
+        # Figures under experiments/ were measured with hashes of messages that say these two always.
+        record["messages"] = [{"train": True, "tool_calls": [], **message} for message in record["messages"]]
+        digest.update(json.dumps(record, sort_keys=True, ensure_ascii=False, default=str).encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
 

@@ -114,7 +114,7 @@ def set_questions_apart(
     kept, held_out = [], []
     for trajectory in pool:
         if world.questions == "held_out":  # all of them, not only as many as are asked
-            apart = question_sets.is_held_out(trajectory.question, world.held_out)
+            apart = question_sets.is_held_out(trajectory, world.held_out)
             apart = apart or question_sets.normalise(trajectory.question) in asked_elsewhere
         else:
             apart = question_sets.normalise(trajectory.question) in unavailable

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from nat.core.questions import normalise, question_id
+from nat.core.questions import TASK, normalise, question_id
 from nat.core.rows.bad import BadRow, OnBad, refuse
 from nat.core.rows.json_lines import optional, readable
 from nat.core.rows.json_records import Record, read_records
@@ -346,7 +346,7 @@ class _Maker:
             outcome=ended,
             source=self.file if one.source is None else one.source,
             metadata={
-                **({"task": task} if task is not None else {}),
+                **({TASK: task} if task is not None else {}),
                 **one.metadata,  # the record's own `task` is kept
                 **({"question_from": asked.found} if asked.found else {}),
                 **metadata_of(asked.preamble + one.shown_before, ending),

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +28,7 @@ from nat.core.questions import normalise, question_id
 from nat.core.rows.bad import BadRow, OnBad, refuse
 from nat.core.rows.json_lines import optional, readable, require, require_question
 from nat.core.rows.json_records import Record, read_records
+from nat.core.trajectory_records import to_record
 from nat.trajectories.formats.episodes import UNLABELLED, holds, line_of
 from nat.types import Failure, Message, Outcome, Role, Trajectory
 
@@ -63,18 +63,7 @@ def read(
 def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for trajectory in trajectories:
-            file.write(json.dumps(record_of(trajectory), ensure_ascii=False) + "\n")
-
-
-def record_of(trajectory: Trajectory) -> dict[str, Any]:
-    """A trajectory as JSON has it. What few trajectories have is left out of all others."""
-    record = asdict(trajectory)
-    for message in (*record["messages"], *record["prompt"]):
-        if not message["reasoning"]:
-            del message["reasoning"]
-        if message["weight"] == 1 or not message["train"]:
-            del message["weight"]
-    return {key: value for key, value in record.items() if value or key not in ("prompt", "tools")}
+            file.write(json.dumps(to_record(trajectory), ensure_ascii=False) + "\n")
 
 
 def _trajectory(where: str, given: Record, label: str, source: str, needs_label: bool) -> Trajectory:

@@ -34,7 +34,7 @@ from nat.trajectories.formats.conversations import Conversation, conversation, t
 from nat.trajectories.formats.episodes import EXPLICIT_LABELS, facts, without_label
 from nat.trajectories.formats.prompts import joined, prompted, read_messages
 from nat.trajectories.formats.turns import Turns, json_in, read_turns
-from nat.types import Failure, Message
+from nat.types import Failure, Message, Role
 
 NAME = "verifiers"
 PLACE = 34
@@ -108,8 +108,16 @@ def _step(step: Any, where: str, failure: Failure | None) -> tuple[Turns, Turns]
     if step.get("completion") is None and failure == "infrastructure":
         raise BadRow(where, "infrastructure", "the run broke before the agent's first turn.")
     prompt = step.get("prompt")
-    read = Turns((), {}, ()) if prompt is None else read_messages(prompt, "user", where, "prompt")
-    return read, read_messages(step.get("completion"), "assistant", where, "completion")
+    read = Turns((), {}, ()) if prompt is None else read_messages(_with_role(prompt, "user"), "user", where, "prompt")
+    completion = _with_role(step.get("completion"), "assistant")
+    return read, read_messages(completion, "assistant", where, "completion")
+
+
+def _with_role(messages: Any, role: Role) -> Any:
+    """The messages; those of a model that completes texts, whose role is `text`, with this one."""
+    if not isinstance(messages, list):
+        return messages
+    return [{**m, "role": role} if isinstance(m, dict) and m.get("role") == "text" else m for m in messages]
 
 
 def _chains(steps: Sequence[tuple[Turns, Turns]]) -> list[tuple[Turns, Turns]]:

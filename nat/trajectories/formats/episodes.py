@@ -32,6 +32,7 @@ GRADES = ("f1", "score")
 PREDICTIONS = ("pred", "prediction", "extracted_answer")
 # `answer` comes last: where the record names its reference otherwise, that is the agent's own.
 REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
+PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
 
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
@@ -328,8 +329,15 @@ def line_of(where: str) -> str:
     return where.rpartition(":")[2].rpartition(" ")[2]
 
 
+def is_pair(record: Mapping[str, Any]) -> bool:
+    """Whether a record holds two answers of which one is preferred: each text, a message or messages."""
+    return any(all(isinstance(record.get(key), str | list | dict) for key in pair) for pair in PAIRS)
+
+
 def holds(record: Mapping[str, Any]) -> str | None:
-    """The key under which a record holds its messages, or None."""
+    """The key under which a record holds its messages, or None; beside a pair of answers they are not the whole."""
+    if is_pair(record):
+        return None
     for key in ("traj", "conversations", "messages", "conversation", "trajectory", "history"):
         given = record.get(key)
         # A mere `history` of texts, or a `trajectory` of steps, is something else.

@@ -31,8 +31,8 @@ class Told(NamedTuple):
     question: str
     success: bool | None
     agent: tuple[Any, ...]  # its turns, calls as text actions
-    seen: tuple[str, ...] = ()  # what tools said
-    calls: tuple[Any, ...] = ()  # structured ones
+    seen: Any = ()  # what tools said
+    calls: Any = ()  # structured ones
     prediction: Any = ...
     reference: Any = ...
     task: Any = ...

@@ -29,7 +29,18 @@ from fuzz import Case, Target, command, mutated, noise, plain_text, run, solutio
 from nat.agents.scoring import exact_match_score
 from nat.core.rows.bad import BadReason, BadRow
 from nat.trajectories.detection import FORMATS, detect, reader
-from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
+from nat.trajectories.formats import (
+    alpaca,
+    chat,
+    gsm8k_solutions,
+    nat_paper,
+    native,
+    preferences,
+    react,
+    sharegpt,
+    trl,
+    verifiers,
+)
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import parse_rule, relabel
 from nat.types import Failure, Question, RequestError, Role, Trajectory
@@ -126,6 +137,48 @@ def good_solutions(random: Random, id: str) -> dict[str, Any]:
     return {"question": f"{id}?", "ground_truth": "48/2 = 24\nA: 24", **models}
 
 
+def good_trl(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", random.choice(("user", "tool")))
+    completion = [{"role": role, "content": text} for role, text in turns]
+    messages = [{"role": role, "content": asked}]
+    alone = {"completion": [*messages, *completion], "label": random.random() < 0.5}
+    completion[0]["content"] += "."  # a completion that says nothing is a bad row
+    texts = {"prompt": asked, "completion": f"{turns[0][1]}."}
+    both = {"prompt": messages, "completion": completion}
+    return {"id": id, **random.choice((alone, {**texts, **label(random)}, {**both, **label(random)}))}
+
+
+def good_pair(random: Random, id: str) -> dict[str, Any]:
+    asked, answers = f"Why {plain_text(random)}?", [f"a {plain_text(random)}", f"b {solution(random)}"]
+    user = {"role": "user", "content": asked}
+    turns = [{"role": "assistant", "content": answer} for answer in answers]
+    chosen, rejected = random.choice((answers, turns, [[turn] for turn in turns]))
+    human = {"conversations": [{"from": "human", "value": asked}]}
+    prompt = random.choice(({"prompt": asked}, {"prompt": [user]}, {"question": asked}, {"instruction": asked}, human))
+    if random.random() < 0.3:
+        prompt, chosen, rejected = {}, [user, turns[0]], [user, turns[1]]
+    return {"id": id, **prompt, "chosen": chosen, "rejected": rejected, "score_chosen": random.random()}
+
+
+def good_verifiers(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", "user")
+    first = {"role": role, "content": asked}
+    following = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "1", "name": "search", "arguments": '{"q": "a"}'}
+    result = [{"role": "assistant", "content": "", "tool_calls": [json.dumps(call)]}, {"role": "tool", "content": "b"}]
+    reward = random.choice((0.0, 0.5, 1.0, 1))
+    if random.random() < 0.5:
+        told = {"example_id": id, "reward": reward, "task": "sums", "answer": "7", "metrics": {}}
+        return {"id": id, **told, "prompt": [first], "completion": [*result, *following]}
+    messages = [first, *following]
+    nodes = [
+        {"parent": i - 1 if i else None, "message": message, "sampled": message["role"] == "assistant"}
+        for i, message in enumerate(messages)
+    ]
+    trace = {"id": id, "task": {"key": id}, "rewards": {"a": {"score": reward, "weight": 1.0}}, "nodes": nodes}
+    return random.choice((trace, {"id": id, "task": {"key": id}, "traces": [trace], "errors": []}))
+
+
 @cache
 def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     path = DATA / name
@@ -168,6 +221,14 @@ def real_alpaca() -> list[dict[str, Any]]:
     ]
 
 
+def real_trl() -> list[dict[str, Any]]:
+    records = real("agents/llama_factory_kto.json")
+    return [
+        {"prompt": record["messages"][:1], "completion": record["messages"][1:], "label": record["label"]}
+        for record in records
+    ]
+
+
 QUESTIONS = {f"good-{n}": Question(f"good-{n}", "Question: who?", "yes") for n in range(3)}
 READERS: Mapping[str, Format] = {
     "jsonl": Format(native, good_native, list),
@@ -178,6 +239,9 @@ READERS: Mapping[str, Format] = {
     "sharegpt": Format(sharegpt, good_sharegpt, real_sharegpt),
     "chat": Format(chat, good_chat, real_messages),
     "alpaca": Format(alpaca, good_alpaca, real_alpaca),
+    "trl": Format(trl, good_trl, real_trl),
+    "preferences": Format(preferences, good_pair, list),
+    "verifiers": Format(verifiers, good_verifiers, list),
 }
 
 

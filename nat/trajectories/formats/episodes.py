@@ -51,6 +51,7 @@ _LABEL_REMEDY = (
     "which field or comparison it is found: trajectories.label='info.score >= 0.5'."
 )
 _TAGGED_ANSWER = re.compile(r"<(answer|final_answer)>(.*?)</\1>", re.DOTALL)
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought)>")
 _TOOL_ERROR = re.compile(
     r"\s{0,8}(?:error\b|[\w.]{0,40}(?:Error|Exception)\b|traceback \(most recent call last\)|(?:invalid|unknown) "
     r"(?:action|tool|function|input|argument|call)|(?:tool|function)(?: call)? (?:error|failed|not found))",
@@ -193,7 +194,8 @@ def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: 
     - `wrong_answer`, `abstained`: it ended with an answer. A file that names a prediction says that its own
       environment took one, whichever action of a run-on turn that was.
     - `infrastructure`: the last observation, or the last turn itself, is an error such as "rate limit exceeded".
-    - `no_answer`: the last turn is empty, or a chain of thought without an answer.
+    - `no_answer`: the last turn is empty, ends in the middle of a `<think>`, or is a chain of thought without an
+      answer.
     - `unparsed_action`: the last turn holds no action that can be read.
     - `tool_error`, `out_of_turns`: it does; the observation after it is an error, or not.
 
@@ -211,7 +213,7 @@ def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: 
         return "infrastructure"
     if _INFRASTRUCTURE.search(last[:_ERROR_LENGTH]) and _TOOL_ERROR.match(last):
         return "infrastructure"
-    if not last.strip():
+    if not last.strip() or _thinks_on(last):
         return "no_answer"
     if not _acts(last, any_tool):
         if not any_tool or _holds_actions(messages):
@@ -234,6 +236,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     action = parse_action(text, TOOLS)
     if isinstance(action, Action):
         return action.input if action.tool == FINISH else None
+    if _thinks_on(text):
+        return None
     if tagged := list(_TAGGED_ANSWER.finditer(text)):
         return tagged[-1][2].strip() or None
     if not any_tool or action.kind != "no_action" or not text.strip() or _holds_actions(messages):
@@ -257,6 +261,12 @@ def acts(message: Message) -> bool:
 def _acts(turn: str, any_tool: bool) -> bool:
     action = parse_action(turn, TOOLS)
     return isinstance(action, Action) or (any_tool and action.kind == "unknown_tool")
+
+
+def _thinks_on(turn: str) -> bool:
+    """Whether a turn ends in the middle of a thought."""
+    begun = _THOUGHT.match(turn)
+    return begun is not None and f"</{begun[1]}>" not in turn
 
 
 def _holds_actions(messages: Iterable[Message]) -> bool:

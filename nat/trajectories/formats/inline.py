@@ -128,6 +128,7 @@ def _thoughts(text: str) -> tuple[list[str], str]:
     """What the text says as thoughts, and the rest of it."""
     every = list(_MARK.finditer(text))
     marks = _unquoted(_MARK, text) if every else []
+    number = {mark.start(): i for i, mark in enumerate(every)}
     thoughts: list[str] = []
     kept: list[str] = []
     position = 0
@@ -138,7 +139,7 @@ def _thoughts(text: str) -> tuple[list[str], str]:
     for i, mark in enumerate(marks):
         if mark["closes"] or mark.start() < position:
             continue
-        closing = _closing(marks, i) or _closing(every, every.index(mark))
+        closing = _closing(marks, i) or _closing(every, number[mark.start()])
         if closing is None:  # it thinks on to the end
             break
         kept.append(text[position : mark.start()])

@@ -229,6 +229,8 @@ def test_several_calls_and_text_around_them():
         "<function=add>\n<parameter=x>2</parameter>",
         "<function=add>2</function>",
         "<tool_call>add<arg_key>x</arg_key></tool_call>",
+        "<function=add><parameter=x>2</parameter><parameter=x>3</parameter></function>",
+        f"[TOOL_CALLS] add {ADDED}",
         "<|python_tag|>print(2)",
         '<|python_tag|>{"x": 2}',
         "[TOOL_CALLS] add the numbers",

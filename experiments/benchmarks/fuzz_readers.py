@@ -41,9 +41,10 @@ from nat.trajectories.formats import (
     trl,
     verifiers,
 )
+from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import parse_rule, relabel
-from nat.types import Failure, Question, RequestError, Role, Trajectory
+from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = 40  # records taken from a real file
@@ -490,6 +491,50 @@ def draw_recognition(random: Random) -> Case:
     return Case(value, lambda: [f.name for f in FORMATS if f.recognises(value)], judge)
 
 
+MARKS = (
+    "<think>", "</think>", "<thought>", "</thought>", "<tool_call>", "</tool_call>", "<function=f>", "</function>",
+    "<parameter=p>", "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<information>",
+    "</information>", "<tool_response>", "</tool_response>", "\n```output\n", "\n```python\n", "\n```\n", "`",
+    "\n~~~\n",
+    "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", '{"name": "f", "arguments": {"a": "w"}}', "{'name': 'f'}",
+    '[{"name": "f"}]',
+    "<search>", "</search>", "</s>", "{", "}", "[", "]", "\n", " ",
+)  # fmt: skip
+WHOLE_MARKS = (  # around a word
+    "<think>%</think>", "```\n%\n```", "<tool_response>%</tool_response>", "<information>%</information>",
+    '<tool_call>{"name": "f", "arguments": {"a": "%"}}</tool_call>',
+    "<tool_call>{'name': 'f', 'args': {'a': '%'}}</tool_call>",
+    "<function=f><parameter=p>%</parameter></function>", "<parameter=p>\n%</parameter>",
+    '<function=f>{"a": "%"}</function>',
+    "<tool_call>f<arg_key>k</arg_key><arg_value>%</arg_value></tool_call>",
+    "<arg_key>k</arg_key><arg_value>%</arg_value>",
+    '[TOOL_CALLS]f[ARGS]{"a": "%"}', '[TOOL_CALLS][{"name": "f", "arguments": {"a": "%"}}]',
+    '<|python_tag|>{"name": "%"}', "<tool_call>%</tool_call>", "</think>%",
+)  # fmt: skip
+
+
+def draw_inline(random: Random) -> Case:
+    """Marks and words in any order: no word of a turn may vanish, nor be said twice."""
+    n = random.choice((3, 8, 20, 60))
+    words = [f"w{i}w" for i in range(n)]
+    text = ""
+    for word in words:
+        whole = random.choice(WHOLE_MARKS).replace("%", word)
+        text += whole if random.random() < 0.5 else random.choice(MARKS) + word
+        text += "\n" if random.random() < 0.3 else ""
+    own = ({"name": "f", "arguments": {"a": "w"}},) if random.random() < 0.2 else ()
+    message = Message("assistant", text, tool_calls=own, reasoning="r" if random.random() < 0.2 else "")
+
+    def judge(parts: list[Message]) -> str:
+        kept = "".join(f"{p.content}\n{p.reasoning}\n{json.dumps(p.tool_calls)}\n" for p in parts)
+        assert all(kept.count(word) == 1 for word in words), [word for word in words if kept.count(word) != 1]
+        assert all(part.role in ("assistant", "tool") for part in parts)
+        is_whole = len(parts) == 1 and parts[0] == message
+        return "left as it is" if is_whole else "calls" if any(p.tool_calls for p in parts) else "taken apart"
+
+    return Case(text, lambda: taken_apart([message]), judge)
+
+
 def draw_rule(random: Random) -> Case:
     """Label rules: read, or refused in a few lines."""
     path = random.choice(("score", "info.reward", "a.0.b-c", "rescore", "", "x y", "1"))
@@ -513,7 +558,13 @@ def draw_rule(random: Random) -> Case:
 
 def _targets() -> dict[str, Target]:
     targets: dict[str, Target] = {name: partial(draw, format=format) for name, format in READERS.items()}
-    return {**targets, "detection": draw_detection, "recognition": draw_recognition, "label_rules": draw_rule}
+    return {
+        **targets,
+        "detection": draw_detection,
+        "recognition": draw_recognition,
+        "label_rules": draw_rule,
+        "inline": draw_inline,
+    }
 
 
 TARGETS: Mapping[str, Target] = _targets()

@@ -190,7 +190,8 @@ def _calls(text: str) -> tuple[list[Call], str]:
             return [], text
         calls += listed
         rest = rest[: last[0].start()]
-    return calls, "".join([*kept, rest]) if calls else text
+    rest = "".join([*kept, rest])
+    return (calls, rest) if calls and not _unquoted(_UNREAD, rest) else ([], text)
 
 
 def _tagged(inside: str) -> Call | None:
@@ -218,11 +219,11 @@ def _function(text: str) -> Call | None:
 def _named(name: str, inside: str, pattern: re.Pattern[str]) -> Call | None:
     """A call whose arguments stand one after another; their values are texts, whatever they were meant as."""
     arguments: dict[str, str] = {}
-    position = 0
-    while position < len(inside) and (inside[position:].strip() or not arguments):
+    position, inside = 0, inside.strip()
+    while position < len(inside):
         argument = pattern.match(inside, position)
-        if argument is None:
-            return None if inside.strip() else {"name": name, "arguments": {}}
+        if argument is None or argument["name"] in arguments:
+            return None
         arguments[argument["name"]] = argument["value"]
         position = argument.end()
     return {"name": name, "arguments": arguments}

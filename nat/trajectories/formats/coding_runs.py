@@ -1,37 +1,58 @@
-"""What formats of coding agents share: a run whose user messages are what the agent saw, and whose answer is a patch."""
+"""What formats of coding agents share: a run's answer is a patch, and its exit status tells the kind of a failure."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats.conversations import Conversation, conversation
-from nat.trajectories.formats.exit_status import failure_of
 from nat.trajectories.formats.turns import Turns
+from nat.types import Failure
+
+ENDINGS = (".gz", ".zst", ".json", ".traj")  # of file names; what stands before them names the task
 
 
 def run(
-    where: str, record: Record, turns: Turns, used: Iterable[str], status: Any, first: int | None = None, **found: Any
+    where: str,
+    record: Record,
+    turns: Turns,
+    used: Iterable[str],
+    failure: Failure | None,
+    first: int | None = None,
+    **found: Any,
 ) -> Conversation:
-    """A coding agent's run: what user messages say after its first turn is what it saw; its answer is a patch.
+    """A coding agent's run.
 
     Args:
-        status: of its exit, which tells the kind of a failure.
+        failure: its kind, if it failed.
         first: the number of its first turn, where others stand before; by default the first turn there is.
     """
-    messages = turns.messages
-    if first is None:
-        first = next((i for i, message in enumerate(messages) if message.role == "assistant"), len(messages))
-    failure = failure_of(status)
-    if not any(message.role == "assistant" for message in messages[first:]):
+    first = first_turn(turns) if first is None else first
+    if not any(message.role == "assistant" for message in turns.messages[first:]):
         reason = "infrastructure" if failure == "infrastructure" else "no_agent_turn"
-        raise BadRow(where, reason, f"none of its {len(messages)} messages is the agent's.")
-    seen = (replace(m, role="tool") if m.role == "user" else m for m in messages[first:])
-    own = turns._replace(messages=(*messages[:first], *seen))
-    return conversation(where, record, own, used, prompt=first, failure=failure, answers=False, **found)
+        raise BadRow(where, reason, f"none of its {len(turns.messages)} messages is the agent's.")
+    return conversation(where, record, turns, used, prompt=first, failure=failure, answers=False, **found)
+
+
+def first_turn(turns: Turns) -> int:
+    return next((i for i, m in enumerate(turns.messages) if m.role == "assistant"), len(turns.messages))
+
+
+def with_observations(turns: Turns, first: int | None = None) -> Turns:
+    """The turns; what user messages say after the agent's first turn is what it saw."""
+    first = first_turn(turns) if first is None else first
+    seen = (replace(m, role="tool") if m.role == "user" else m for m in turns.messages[first:])
+    return turns._replace(messages=(*turns.messages[:first], *seen))
+
+
+def counted(turns: Turns, left_out: Mapping[str, int]) -> Turns:
+    """The turns, with more of what was left out."""
+    return turns._replace(left_out=Counter(turns.left_out) + Counter(left_out))
 
 
 def with_thoughts(message: dict[str, Any]) -> dict[str, Any]:
@@ -43,3 +64,11 @@ def with_thoughts(message: dict[str, Any]) -> dict[str, Any]:
         block["thinking"] for block in blocks if isinstance(block, Mapping) and isinstance(block.get("thinking"), str)
     ]
     return {**message, "reasoning_content": "\n".join(thoughts)} if thoughts else message
+
+
+def name_of(path: Path) -> str:
+    """A file's name without its endings: `astropy__astropy-7606` of `astropy__astropy-7606.traj.json.gz`."""
+    name = path.name
+    while (ending := Path(name).suffix) in ENDINGS:
+        name = name.removesuffix(ending)
+    return name

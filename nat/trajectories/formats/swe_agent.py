@@ -24,7 +24,6 @@ are the harness' words: they are left out, and counted.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,10 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats.coding_runs import run, with_thoughts
+from nat.trajectories.formats.coding_runs import counted, name_of, run, with_observations, with_thoughts
 from nat.trajectories.formats.conversations import Conversation, text_at
 from nat.trajectories.formats.episodes import facts, without_label
+from nat.trajectories.formats.exit_status import failure_of
 from nat.trajectories.formats.turns import decoded, json_in, read_turns
 
 NAME = "swe_agent"
@@ -45,7 +45,6 @@ IN_AGENTS_PLACE = re.compile(
     r"|repeated format|multiple consecutive|total execution time)",
     re.I,
 )
-ENDINGS = (".gz", ".zst", ".json", ".traj")
 DUPLICATES = re.compile(r"edited_files\d+")  # of the files that a patch changes, in `info`
 
 
@@ -148,14 +147,6 @@ def _task(value: Mapping[str, Any], info: Mapping[str, Any], path: Path | None) 
     return None if path is None else name_of(path)
 
 
-def name_of(path: Path) -> str:
-    """A file's name without its endings: `astropy__astropy-7606` of `astropy__astropy-7606.traj.json.gz`."""
-    name = path.name
-    while (ending := Path(name).suffix) in ENDINGS:
-        name = name.removesuffix(ending)
-    return name
-
-
 def _conversation(
     where: str,
     record: Record,
@@ -167,12 +158,9 @@ def _conversation(
 ) -> Conversation:
     kept, n_harness = _without_harness(given)
     turns = read_turns([_message(message) for message in kept], where, record.value)
-    counted = Counter(turns.left_out) + Counter(left_out or {})
-    if n_harness:
-        counted["harness_messages"] += n_harness
-    turns = turns._replace(left_out=counted)
     first = len(read_turns([_message(message) for message in kept[: _first(kept)]], where).messages)
-    return run(where, record, turns, used, status, first=first, **found)
+    turns = counted(turns, {**(left_out or {}), "harness_messages": n_harness})
+    return run(where, record, with_observations(turns, first), used, failure_of(status), first, **found)
 
 
 def _without_harness(given: Sequence[Any]) -> tuple[list[Any], int]:

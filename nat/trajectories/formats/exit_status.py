@@ -27,7 +27,7 @@ _PATTERNS: Mapping[Failure, str] = {
         r"exit_cost\b|exit_total_execution_time|limitsexceeded|timeexceeded|.{0,60}\bmax_?(?:iterations?|turns|steps)"
         r"|.{0,60}\bmaximum (?:iteration|step|turn|budget)|.{0,40}stuck ?in ?(?:a ?)?loop"
     ),
-    "no_answer": r"exit_context\b|.{0,60}context ?(?:window|length)|.{0,60}\bmax(?:imum)?[ _]tokens",
+    "no_answer": r"exit_context\b|.{0,60}context ?(?:window|length)|.{0,60}\bmax(?:imum)?[ _]tokens|.{0,60}prompt is too long",
     "unparsed_action": r"exit_format\b|(?:repeated)?formaterror",
     "tool_error": r"exit_command_timeout\b",
     "abstained": r"exit_forfeit\b|exit_command\s*$",
@@ -48,3 +48,11 @@ def failure_of(status: Any) -> Failure | None:
     inner = _BY_HARNESS.fullmatch(status.strip())
     text = (inner[1] if inner else status)[:400]
     return next((failure for failure, pattern in _KINDS.items() if pattern.match(text)), None)
+
+
+def failure_of_error(error: Any) -> Failure | None:
+    """Why a run broke off, by what its harness says of that; None where it says nothing."""
+    if not error:
+        return None
+    failure = failure_of(error)
+    return "infrastructure" if failure in (None, "wrong_answer") else failure

@@ -10,7 +10,8 @@
 Older files hold pairs of an action and an observation; files of the software agent SDK hold events with a `kind`:
 
     {"kind": "ActionEvent", "source": "agent", "thought": [{"type": "text", "text": "I look."}],
-     "tool_name": "terminal", "tool_call_id": "c1", "action": {"kind": "TerminalAction", "command": "ls"}, "llm_response_id": "r1"}
+     "tool_name": "terminal", "tool_call_id": "c1", "action": {"kind": "TerminalAction", "command": "ls"},
+     "llm_response_id": "r1"}
 
 An action is a call, with the agent's `thought` as its text; where the model's own answer stands beside it
 (`tool_call_metadata`, `tool_call`), that is the turn, with all calls of it. `instance_id` is the task; the label is
@@ -35,7 +36,7 @@ from nat.core.rows.json_records import Record
 from nat.trajectories.formats.coding_runs import counted, run, with_thoughts
 from nat.trajectories.formats.conversations import Conversation, text_at, tools_in
 from nat.trajectories.formats.episodes import facts, messages_in, without_label
-from nat.trajectories.formats.exit_status import failure_of
+from nat.trajectories.formats.exit_status import failure_of, failure_of_error
 from nat.trajectories.formats.tool_calls import read_call
 from nat.trajectories.formats.turns import read_turns
 from nat.types import Failure
@@ -123,7 +124,7 @@ def _of_row(where: str, record: Record) -> Conversation:
     label = facts(value, _results(value))
     if isinstance(value.get("target"), bool) and "resolved" not in label:
         label = {**without_label(label), "resolved": value["target"]}
-    failure = failure_of(value.get("exit_status")) or _failure(value.get("error"))
+    failure = failure_of(value.get("exit_status")) or failure_of_error(value.get("error"))
     turns = turns._replace(messages=tuple(seen))
     return run(where, record, turns, (key,), failure, facts=label)
 
@@ -131,14 +132,6 @@ def _of_row(where: str, record: Record) -> Conversation:
 def _results(value: Mapping[str, Any]) -> tuple[Any, Any]:
     result = value.get("test_result")
     return (result.get("report") if isinstance(result, Mapping) else None, result)
-
-
-def _failure(error: Any) -> Failure | None:
-    """What a run failed of that did not come to its end."""
-    if not error:
-        return None
-    failure = failure_of(error)
-    return "infrastructure" if failure in (None, "wrong_answer") else failure
 
 
 # ---- events ----
@@ -151,7 +144,7 @@ def _of_output(where: str, record: Record) -> Conversation:
     read = _Events(where)
     for event in events:
         read.take(event)
-    failure = _failure(value.get("error")) or read.failure
+    failure = failure_of_error(value.get("error")) or read.failure
     messages = read.messages
     first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
     instruction = text_at(value, "instruction")
@@ -267,7 +260,7 @@ class _Events:
         elif kind == "UserRejectObservation":
             self.messages.append({**result, "content": f"Action rejected: {event.get('rejection_reason')}"})
         elif kind == "ConversationErrorEvent":
-            self.failure = _failure(f"{event.get('code')}: {event.get('detail')}")
+            self.failure = failure_of_error(f"{event.get('code')}: {event.get('detail')}")
         elif kind not in SILENT:
             self.left_out[kind] += 1
 

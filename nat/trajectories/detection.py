@@ -14,8 +14,7 @@ Every place, packing and flaw of files is `read_records`' business, and what is 
 the others of its file (`formats/conversations.py`), so the module only says what a record means. A format whose records
 are no conversations has `read(path, label, on_bad, needs_label)` instead, which streams ("file:line", trajectory); one
 whose records may leave their question to another file (`nat_paper.py`) has `read_questions(path, on_bad)` too, and its
-`read` takes `questions`, what that returned. Where a trajectory goes over several records (`claude_code.py`), the
-module has `grouped(records)`, which makes one record of them. Modules without a `NAME` are what formats share.
+`read` takes `questions`, what that returned. Modules without a `NAME` are what formats share.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import excerpt
 from nat.core.rows.json_records import read_records
 from nat.trajectories import formats
-from nat.trajectories.formats.conversations import Conversations, Grouped, read_conversations
+from nat.trajectories.formats.conversations import Conversations, read_conversations
 from nat.types import Question, RequestError, Trajectory
 
 FIRST = 20  # records that are looked at
@@ -49,24 +48,21 @@ class Format:
     read: Callable[..., Iterator[tuple[str, Trajectory]]]  # of (path, label, on_bad, needs_label)
     read_questions: Callable[..., Mapping[str, Question]] | None  # of (path, on_bad); None: records hold their question
     conversations: Conversations | None = None  # where `read` is `read_conversations` of these
-    grouped: Grouped | None = None  # of records, where a trajectory goes over several
 
 
 def _formats() -> tuple[Format, ...]:
     """What the modules of `nat.trajectories.formats` define, by their `PLACE` and, of equals, their name."""
     modules = [import_module(f"{formats.__name__}.{module.name}") for module in iter_modules(formats.__path__)]
     of_formats = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: (m.PLACE, m.NAME))
-    optional = ("read_questions", "conversations", "grouped")
     return tuple(
-        Format(m.NAME, m.recognises, reader(m), *(getattr(m, name, None) for name in optional)) for m in of_formats
+        Format(m.NAME, m.recognises, reader(m), getattr(m, "read_questions", None), getattr(m, "conversations", None))
+        for m in of_formats
     )
 
 
 def reader(module: ModuleType) -> Callable[..., Iterator[tuple[str, Trajectory]]]:
     conversations = getattr(module, "conversations", None)
-    if conversations is None:
-        return module.read
-    return partial(read_conversations, conversations, grouped=getattr(module, "grouped", None))
+    return module.read if conversations is None else partial(read_conversations, conversations)
 
 
 FORMATS = _formats()

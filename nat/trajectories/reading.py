@@ -134,9 +134,7 @@ def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front
             continue
         read: list[Conversation] = []
         for path in several[:MOST_FILES]:
-            found = [
-                one for _, one in islice(conversations_of(format.conversations, path, format.grouped), FEW_RECORDS + 1)
-            ]
+            found = [one for _, one in islice(conversations_of(format.conversations, path), FEW_RECORDS + 1)]
             if len(found) > FEW_RECORDS:
                 break
             read += [one for one in found if isinstance(one, Conversation)]

@@ -84,8 +84,6 @@ class Conversation:
 
 
 Conversations: TypeAlias = Callable[[str, Record], Iterable[Conversation]]  # of ("file:line", record)
-# Of the records of a file, those that together hold what a record holds elsewhere, as one record.
-Grouped: TypeAlias = Callable[[Iterable[tuple[str, Record]]], Iterator[tuple[str, Record]]]
 
 
 class Fields(NamedTuple):
@@ -185,7 +183,6 @@ def read_conversations(
     needs_label: bool = True,
     fields: Fields = AS_FOUND,
     front: Front | None = None,
-    grouped: Grouped | None = None,
 ) -> Iterator[tuple[str, Trajectory]]:
     """Stream `("file:line", trajectory)`; a record that cannot be trained on goes to `on_bad`.
 
@@ -194,9 +191,8 @@ def read_conversations(
         label: stands for the file among several, in the ids.
         needs_label: see `episodes.read_label`.
         front: what the file's records share; by default found in the first SAMPLE of them.
-        grouped: where a trajectory goes over several records.
     """
-    made = conversations_of(conversations, path, grouped)
+    made = conversations_of(conversations, path)
     first = sample(made) if front is None else []
     shared = shared_front([one for _, one in first if isinstance(one, Conversation)]) if front is None else front
     make = _Maker(shared, fields, label, path.stem, needs_label)
@@ -206,11 +202,10 @@ def read_conversations(
 Read: TypeAlias = tuple[str, Conversation | BadRow]
 
 
-def conversations_of(conversations: Conversations, path: Path, grouped: Grouped | None = None) -> Iterator[Read]:
+def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]:
     """Every conversation of a file, in its turns what stands inside their texts taken apart; and each bad row there."""
     bad: list[BadRow] = []
-    records = read_records(path, bad.append)
-    for where, record in records if grouped is None else grouped(records):
+    for where, record in read_records(path, bad.append):
         yield from ((row.where, row) for row in bad)
         bad.clear()
         try:

@@ -27,6 +27,7 @@ from nat.core.rows.json_records import Record
 from nat.trajectories.formats import native, react
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import messages_in
+from nat.trajectories.formats.exit_status import failure_of
 from nat.trajectories.formats.turns import read_turns
 
 NAME = "chat"
@@ -49,4 +50,5 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     key, given = messages_in(record.value) or ("messages", require(record.value, "messages", list, where))
     if not given:
         raise BadRow(where, "empty_conversation", f"{key!r} is empty: the agent never acted.")
-    yield conversation(where, record, read_turns(given, where, record.value), (key,))
+    turns = read_turns(given, where, record.value)
+    yield conversation(where, record, turns, (key,), failure=failure_of(record.value.get("exit_status")))

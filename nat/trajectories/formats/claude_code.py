@@ -16,7 +16,7 @@ begins a trajectory of its own, `SESSION:1`, of the same task. Turns that the us
 Code wrote itself (API errors): all counted. `isMeta` marks what Claude Code says to the agent in a user's place; the
 agent saw it, so it is kept, and counted.
 
-There is no label in a session: join one by its id (`sessionId`), or say it by the file. A session that ends in an API
+There is no label in a session: join one by its id (`sessionId`), say it by the file, or write it into the object. A session that ends in an API
 error is `infrastructure`; a `result` says `out_of_turns` by `error_max_turns`.
 """
 
@@ -31,6 +31,7 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats.coding_runs import counted
 from nat.trajectories.formats.conversations import Conversation, conversation
+from nat.trajectories.formats.episodes import facts
 from nat.trajectories.formats.exit_status import failure_of_error
 from nat.trajectories.formats.turns import read_turns
 from nat.types import Failure
@@ -44,6 +45,7 @@ SILENT = {
     *("file-history-snapshot", "progress", "queue-operation", "last-prompt", "ai-title", "custom-title", "agent-name"),
     *("permission-mode", "mode", "pr-link", "worktree-state", "tag", "stream_event", "tool_progress", "result"),
 }
+OF_A_SESSION = ("records", "goes_on", *IDS)
 KEPT = ("cwd", "gitBranch", "version", "entrypoint")  # of the first record that has them
 ENDS: Mapping[str, Failure] = {
     "error_max_turns": "out_of_turns",
@@ -110,8 +112,8 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     """Those of a session: of the agent that the user spoke with, and of those that it sent out."""
     value = record.value
     records = value.get("records")
-    if not isinstance(records, list):
-        records = [value]
+    if not isinstance(records, list):  # of a file that is not read by sessions
+        records, record = [value], record._replace(value={})
     if any(not isinstance(one, Mapping) for one in records):
         raise BadRow(where, "wrong_value", "'records' must be a list of objects.")
     session = _session_of(value)
@@ -205,14 +207,15 @@ def _of_chain(
     stated = {key: next((one[key] for one in chain if one.get(key)), None) for key in KEPT}
     models = [model for one in chain if (model := _model(one)) is not None]
     fields = {**stated, "agent": agent or None, "model": models[0] if models else None, "meta_messages": n_meta or None}
-    value = {"sessionId": session, **{key: member for key, member in fields.items() if member is not None}}
+    said = {key: member for key, member in record.value.items() if key not in OF_A_SESSION}
+    value = {**said, "sessionId": session, **{key: member for key, member in fields.items() if member is not None}}
     found: list[Conversation] = []
     for number, part in enumerate(acting):
         turns = read_turns(part.messages, where)
         if part is acting[-1]:
             turns = counted(turns, left_out)
         suffix = (f":{agent}" if agent else "") + (f":{number}" if number else "")
-        given: dict[str, Any] = {"id": session, "suffix": suffix, "facts": {}}
+        given: dict[str, Any] = {"id": session, "suffix": suffix, "facts": facts(said)}
         if part is acting[-1]:
             given["failure"] = failure
         if len(acting) > 1:

@@ -27,7 +27,9 @@ _PATTERNS: Mapping[Failure, str] = {
         r"exit_cost\b|exit_total_execution_time|limitsexceeded|timeexceeded|.{0,60}\bmax_?(?:iterations?|turns|steps)"
         r"|.{0,60}\bmaximum (?:iteration|step|turn|budget)|.{0,40}stuck ?in ?(?:a ?)?loop"
     ),
-    "no_answer": r"exit_context\b|.{0,60}context ?(?:window|length)|.{0,60}\bmax(?:imum)?[ _]tokens|.{0,60}prompt is too long",
+    "no_answer": (
+        r"exit_context\b|.{0,60}context ?(?:window|length)|.{0,60}\bmax(?:imum)?[ _]tokens|.{0,60}prompt is too long"
+    ),
     "unparsed_action": r"exit_format\b|(?:repeated)?formaterror",
     "tool_error": r"exit_command_timeout\b",
     "abstained": r"exit_forfeit\b|exit_command\s*$",

@@ -223,7 +223,8 @@ class _Events:
         elif name == "message":
             self._turn({"role": "assistant", "content": text, "tool_calls": []}, None)
         else:
-            call = {"id": _call_id(event), "name": name, "arguments": _own(args)}
+            called = _call_id(event)
+            call = {**({"id": called} if called is not None else {}), "name": name, "arguments": _own(args)}
             self._turn({"role": "assistant", "content": args.get("thought"), "tool_calls": [call]}, None)
 
     def _observation(self, event: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ from nat.trajectories.formats.turns import decoded, json_in, read_turns
 
 NAME = "swe_agent"
 PLACE = 11
-OF_A_STEP = ("response", "observation", "thought", "action")
+OF_A_STEP = ("response", "observation", "thought", "action")  # `response` is SWE-agent's word
 IN_AGENTS_PLACE = re.compile(
     r"Exit(?:ing)? due to (?:cost limit|context window|(?:runtime|retry|environment|unknown|format) error|forfeit"
     r"|repeated format|multiple consecutive|total execution time)",
@@ -55,16 +55,13 @@ def recognises(value: Mapping[str, Any]) -> bool:
 
 def _is_traj(value: Mapping[str, Any]) -> bool:
     steps, history = value.get("trajectory"), value.get("history")
-    if not isinstance(steps, list) or not isinstance(history, list | None):
+    if not isinstance(steps, list) or not (isinstance(value.get("info"), Mapping) or "environment" in value):
         return False
-    if steps and not (isinstance(steps[0], Mapping) and sum(key in steps[0] for key in OF_A_STEP) >= 3):
+    step = steps[0] if steps else {}
+    if not isinstance(step, Mapping) or "role" in step:
         return False
-    has_surroundings = isinstance(value.get("info"), Mapping) or "environment" in value
-    return has_surroundings and (bool(steps) or bool(history)) and (history is None or _is_history(history))
-
-
-def _is_history(history: Sequence[Any]) -> bool:
-    return all(isinstance(message, Mapping) and "role" in message for message in history[:1])
+    message = history[0] if isinstance(history, list) and history else None
+    return (isinstance(message, Mapping) and "role" in message) or all(key in step for key in OF_A_STEP)
 
 
 def _messages_of_row(value: Mapping[str, Any]) -> tuple[str, list[Any]] | None:

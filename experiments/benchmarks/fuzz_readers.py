@@ -207,7 +207,7 @@ def good_claude_code(random: Random, id: str) -> dict[str, Any]:
         message = {"role": role, "content": [{"type": "text", "text": text}] if role == "assistant" else text}
         place = {"uuid": f"u{number}", "parentUuid": f"u{number - 1}" if number else None}
         records.append({"type": role, "sessionId": id, **place, "message": message})
-    return {"sessionId": id, "records": records, **label(random)}
+    return {"sessionId": id, **label(random), "records": records}
 
 
 @cache

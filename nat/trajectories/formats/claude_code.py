@@ -16,8 +16,8 @@ begins a trajectory of its own, `SESSION:1`, of the same task. Turns that the us
 Code wrote itself (API errors): all counted. `isMeta` marks what Claude Code says to the agent in a user's place; the
 agent saw it, so it is kept, and counted.
 
-There is no label in a session: join one by its id (`sessionId`), say it by the file, or write it into the object. A session that ends in an API
-error is `infrastructure`; a `result` says `out_of_turns` by `error_max_turns`.
+There is no label in a session: join one by its id (`sessionId`), say it by the file, or write it into the object, before
+`records`. A session that ends in an API error is `infrastructure`; a `result` says `out_of_turns` by `error_max_turns`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def grouped(records: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record
 
 
 def _session(first: Record, session: str | None, records: list[dict[str, Any]], ended: set[str]) -> Record:
-    value = {"sessionId": session, "records": records, "goes_on": session in ended}
+    value = {**first.outer, "sessionId": session, "records": records, "goes_on": session in ended}
     if session is not None:
         ended.add(session)
     return first._replace(value=value)

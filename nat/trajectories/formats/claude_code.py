@@ -16,7 +16,7 @@ begins a trajectory of its own, `SESSION:1`, of the same task. Turns that the us
 Code wrote itself (API errors): all counted. `isMeta` marks what Claude Code says to the agent in a user's place; the
 agent saw it, so it is kept, and counted.
 
-There is no label in a session: join one by its id (`sessionId`), say it by the file, or write it into the object, before
+There is no label in a session: join one by its id (`sessionId`), say it by the file, or write it into the object before
 `records`. A session that ends in an API error is `infrastructure`; a `result` says `out_of_turns` by `error_max_turns`.
 """
 

@@ -66,9 +66,10 @@ def with_thoughts(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "reasoning_content": "\n".join(thoughts)} if thoughts else message
 
 
-def name_of(path: Path) -> str:
-    """A file's name without its endings: `astropy__astropy-7606` of `astropy__astropy-7606.traj.json.gz`."""
-    name = path.name
+def name_of(path: Path | None) -> str | None:
+    """What a run's own file is named after, `a__a-7606` of `a__a-7606.traj.json.gz`; other files hold many runs."""
+    name, is_one = "" if path is None else path.name, False
     while (ending := Path(name).suffix) in ENDINGS:
         name = name.removesuffix(ending)
-    return name
+        is_one = is_one or ending == ".traj"
+    return name if is_one else None

@@ -51,8 +51,7 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     statuses = (text_at(value, "info.exit_status"), *(text_at(message, "extra.exit_status") for message in exits))
     status = next((status for status in statuses if status is not None), None)
     stated = text_at(value, "instance_id") or text_at(value, "info.instance_id")
-    task = stated or (None if record.path is None else name_of(record.path))
-    yield run(where, record, turns, ("messages",), failure_of(status), task=task)
+    yield run(where, record, turns, ("messages",), failure_of(status), task=stated or name_of(record.path))
 
 
 def _is_exit(message: Any) -> bool:

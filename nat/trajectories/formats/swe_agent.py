@@ -141,7 +141,7 @@ def _task(value: Mapping[str, Any], info: Mapping[str, Any], path: Path | None) 
     for number, name in enumerate(stated):
         if name is not None and (number < 3 or "__" in name):
             return name
-    return None if path is None else name_of(path)
+    return name_of(path)
 
 
 def _conversation(

@@ -328,6 +328,7 @@ def test_rows_of_nebius(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"history": [], "trajectory": []}, "'trajectory' and 'history' are empty"),
         ({"history": "a"}, "'history' is \"a\"; it must be a list"),
         ({"trajectory": [{**traj()["trajectory"][0]}, 7]}, "'trajectory' must be a list of steps"),
         ({"history": [*HISTORY, {"role": "narrator", "content": "a"}]}, "unknown role 'narrator'"),
@@ -604,7 +605,7 @@ class Session:
     def __init__(self, id="s1"):
         self.id, self.records = id, []
 
-    def add(self, type, content, parent="last", answer=None, **fields):
+    def add(self, type, content, parent: str | None = "last", answer=None, **fields):
         uuid = f"{self.id}-{len(self.records)}"
         before = self.records[-1].get("uuid") if self.records else None
         message = {"role": type, "content": content}

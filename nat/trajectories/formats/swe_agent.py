@@ -101,6 +101,8 @@ def _of_traj(where: str, record: Record) -> Conversation:
     if any(not isinstance(step, dict) for step in steps):
         raise BadRow(where, "wrong_value", "'trajectory' must be a list of steps, each an object.")
     history = value.get("history")
+    if not steps and not history:
+        raise BadRow(where, "empty_conversation", "'trajectory' and 'history' are empty: the agent never acted.")
     given = _messages_of_steps(steps) if not history else require(value, "history", list, where)
     noted: dict[str, Any] = {key: member for key, member in info.items() if not DUPLICATES.fullmatch(key)}
     found: dict[str, Any] = {

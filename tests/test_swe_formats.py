@@ -342,7 +342,7 @@ def test_flaws_of_a_traj_are_named(tmp_path, change, message):
 # ---- mini-swe-agent ----
 
 
-def mini(*messages, status="Submitted", **info):
+def mini(*messages, status: str | None = "Submitted", **info):
     front = ({"role": "system", "content": "One command a turn."}, {"role": "user", "content": "Fix a.py."})
     told = {"exit_status": status, "submission": "diff", **info}
     return {"info": told, "messages": [*front, *messages], "trajectory_format": "mini-swe-agent-1"}

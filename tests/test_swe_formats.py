@@ -435,6 +435,18 @@ def test_pairs_of_an_action_and_an_observation(tmp_path):
     assert as_text(one(tmp_path, output(*pairs, **RESOLVED))) == RAN
 
 
+def test_a_file_of_the_events_of_one_run(tmp_path):
+    events = [{**event, "timestamp": "2025-01-01T00:00:00"} for event in (ASKED, RUN, SAW, FINISH)]
+    listed = tmp_path / "trajectory.json"
+    listed.write_text(json.dumps(events, indent=1))
+    for path in (listed, written(tmp_path, *events), written(tmp_path, {"trajectory": events}, name="other.json")):
+        assert detect(path).name == "openhands"
+        (trajectory,) = read(path, needs_label=False)
+        assert (trajectory.question, as_text(trajectory)) == ("Fix it", RAN)
+    found = read(written(tmp_path, *events, output(ASKED, RUN, SAW, FINISH)), needs_label=False)
+    assert [as_text(trajectory) for trajectory in found] == [RAN, RAN]
+
+
 def test_events_that_are_no_turn(tmp_path):
     silent = [
         {"source": "user", "action": "recall", "args": {"query": "Fix it"}},

@@ -7,6 +7,7 @@
         {"id": 2, "source": "agent", "observation": "run", "content": "a.py", "cause": 1},
         {"id": 3, "source": "agent", "action": "finish", "args": {"final_thought": "Done."}}]}
 
+A file that lists the events of one run, as OpenHands saves a single one, is read too; it says no task and no label.
 Older files hold pairs of an action and an observation; files of the software agent SDK hold events with a `kind`:
 
     {"kind": "ActionEvent", "source": "agent", "thought": [{"type": "text", "text": "I look."}],
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,16 +81,20 @@ TEXTS = ("content", "output", "text", "message", "result")  # of an observation
 
 
 def recognises(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format: a history of events, or a row of messages."""
-    return _is_output(value) or _is_row(value)
+    """Whether a record is of this format: a history of events, one of these, or a row of messages."""
+    return _is_output(value) or _is_lone_event(value) or _is_row(value)
 
 
 def _is_output(value: Mapping[str, Any]) -> bool:
-    history = value.get("history")
-    if not history:  # the run broke before it began
-        return isinstance(history, list | None) and "history" in value and "test_result" in value
-    first = history[0] if isinstance(history, list) else None
+    if "history" in value and not value["history"]:  # the run broke before it began
+        return isinstance(value["history"], list | None) and "test_result" in value
+    history = value.get(_key(value))
+    first = history[0] if isinstance(history, list) and history else None
     return _is_event(first[0] if isinstance(first, list) and first else first)
+
+
+def _key(value: Mapping[str, Any]) -> str:
+    return "history" if "history" in value else "trajectory"
 
 
 def _is_event(value: Any) -> bool:
@@ -99,6 +104,29 @@ def _is_event(value: Any) -> bool:
         return True
     kind = value.get("kind")
     return isinstance(kind, str) and kind.endswith(("Event", "Observation", "Condensation"))
+
+
+def _is_lone_event(value: Mapping[str, Any]) -> bool:
+    """Whether a record is an event, in a file that lists those of one run."""
+    is_full = isinstance(value.get("args"), dict) or "content" in value or isinstance(value.get("kind"), str)
+    return _is_event(value) and is_full and "source" in value and "timestamp" in value
+
+
+def grouped(records: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
+    """The records of a file; events that stand in it one after another are the history of one."""
+    place: tuple[str, Record] | None = None
+    held: list[dict[str, Any]] = []
+    for where, record in records:
+        if _is_lone_event(record.value):
+            place = place or (where, record)
+            held.append(record.value)
+            continue
+        if place is not None:
+            yield place[0], place[1]._replace(value={**place[1].outer, "history": held})
+            place, held = None, []
+        yield where, record
+    if place is not None:
+        yield place[0], place[1]._replace(value={**place[1].outer, "history": held})
 
 
 def _is_row(value: Mapping[str, Any]) -> bool:
@@ -139,7 +167,8 @@ def _results(value: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _of_output(where: str, record: Record) -> Conversation:
     value = record.value
-    history = optional(value, "history", list, where) or []
+    key = _key(value)
+    history = optional(value, key, list, where) or []
     events = [event for item in history for event in (item if isinstance(item, list) else [item])]
     read = _Events(where)
     for event in events:
@@ -156,7 +185,7 @@ def _of_output(where: str, record: Record) -> Conversation:
     if isinstance(metrics, Mapping):  # those of every single call are long lists
         noted = {"metrics": {key: member for key, member in metrics.items() if not isinstance(member, list)}}
     tools = tools_in(value.get("tools")) or read.tools
-    return run(where, record, turns, ("history",), failure, places=_results(value), tools=tools, metadata=noted)
+    return run(where, record, turns, (key,), failure, places=_results(value), tools=tools, metadata=noted)
 
 
 @dataclass

@@ -74,7 +74,9 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     put_back = _Attachments(attachments if isinstance(attachments, dict) else {}, where)
     scored = _scored(value)
     failure = _failure(value) or scored.failure
-    turns, prompt = _turns(put_back.within(_messages(value, where)), failure, where)
+    error = value.get("error")
+    said = error.get("message") if isinstance(error, Mapping) else error
+    turns, prompt = _turns(put_back.within(_messages(value, where)), failure, said, where)
     target = _target(value.get("target"), value.get("choices"), scored.answer)
     own, epoch = value.get("id"), value.get("epoch")
     if isinstance(own, bool) or not isinstance(own, str | int):
@@ -82,7 +84,6 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     of = _member(record.outer, "eval")
     facts: dict[str, Any] = {"reward": scored.grade, "prediction": scored.answer, "reference": target}
     given: dict[str, Any] = {"source": of["model"]} if _is_text(of.get("model")) else {}
-    error = value.get("error")
     yield conversation(
         where,
         record._replace(key=None),
@@ -96,7 +97,7 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
         tools=_tools(value.get("events")),
         failure=failure,
         prompt=prompt,
-        metadata={"error": error.get("message") if isinstance(error, Mapping) else error} if error else {},
+        metadata={"error": said} if said else {},
         **given,
     )
 
@@ -150,14 +151,15 @@ def _messages(value: Mapping[str, Any], where: str) -> list[Any]:
     return [*(before if isinstance(before, list) else []), *([] if written is None else [written])]
 
 
-def _turns(given: Sequence[Any], failure: Failure | None, where: str) -> tuple[Turns, int]:
+def _turns(given: Sequence[Any], failure: Failure | None, error: Any, where: str) -> tuple[Turns, int]:
     """The turns, and how many are the prompt: those before the first that the model wrote."""
     begin = next((i for i, message in enumerate(given) if _is_generated(message)), None)
     if begin is None:
         begin = next((i for i, message in enumerate(given) if _is_agents(message)), None)
     if begin is None:
         if failure == "infrastructure":
-            raise BadRow(where, "infrastructure", "the run broke before the agent's first turn.")
+            problem = "the run broke before the agent's first turn"
+            raise BadRow(where, "infrastructure", f"{problem}: {error!s:.200}" if error else f"{problem}.")
         raise BadRow(where, "no_agent_turn", f"none of its {len(given)} messages was generated.")
     left_out: Counter[str] = Counter()
     front = read_messages(_as_chat(given[:begin], left_out), "user", where, "messages")
@@ -303,7 +305,7 @@ def _problem(grades: Mapping[str, float], by_scorer: Mapping[str, Mapping[str, A
 def _target(target: Any, choices: Any, answer: Any) -> str | None:
     """The reference. Of several targets, all where they are letters of choices, else the one that was answered."""
     if not isinstance(target, list):
-        return str(target) if isinstance(target, str | int | float) and str(target).strip() else None
+        return str(target).strip() or None if isinstance(target, str | int | float) else None
     texts = [text for text in target if isinstance(text, str) and text.strip()]
     if isinstance(choices, list) and choices:
         return ", ".join(texts) or None

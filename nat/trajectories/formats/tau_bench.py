@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
@@ -43,8 +43,8 @@ NAME = "tau_bench"
 PLACE = 12
 OF_TAU_BENCH = ("task_id", "reward", "info", "traj")
 OF_TAU2 = ("task_id", "termination_reason", "messages")
-# What tau2-bench says of an end that was neither the user's nor the agent's wish. `agent_error` is a message that breaks
-# its protocol (empty; text beside calls), `user_error` one of the simulated user.
+# What tau2-bench says of an end that neither side wished for. `agent_error` is a message of the agent that breaks its
+# protocol (empty; text beside calls), `user_error` one of the simulated user.
 ENDINGS: Mapping[str, Failure] = {
     "max_steps": "out_of_turns",
     "too_many_errors": "tool_error",
@@ -82,13 +82,11 @@ def _of_tau_bench(where: str, record: Record) -> Conversation:
     value = record.value
     given = require(value, "traj", list, where)
     info = _member(value, "info")
-    if info.get("error") and not given:
-        raise BadRow(where, "infrastructure", f"the run broke before the agent's first turn: {info['error']!r:.200}")
     turns = read_turns([_with_result(message) for message in given], where)
     system = turns.messages[0].content if turns.messages and turns.messages[0].role == "system" else ""
-    failure = "infrastructure" if info.get("error") else _failure_of_end(turns.messages)
-    domain = _domain(info.get("env"), system, record)
-    return _conversation(where, record, turns, ("traj",), domain, value.get("reward"), failure, 0)
+    error = info.get("error")
+    end = _End("infrastructure" if error else _failure_of_end(turns.messages), str(error or ""), value.get("reward"))
+    return _conversation(where, record, turns, ("traj",), _domain(info.get("env"), system, record), end)
 
 
 def _with_result(message: Any) -> Any:
@@ -99,7 +97,7 @@ def _with_result(message: Any) -> Any:
 
 
 def _failure_of_end(messages: Sequence[Message]) -> Failure | None:
-    """What kind of failure it is, should it be one, where the last message is a tool's: nobody ended it but TRANSFER."""
+    """What kind of failure it is, should it be one, where the last message is a tool's: only TRANSFER ends it there."""
     if not messages or messages[-1].role != "tool":
         return None
     last = next((message for message in reversed(messages) if message.role == "assistant"), None)
@@ -114,14 +112,9 @@ def _of_tau2(where: str, record: Record) -> Conversation:
     value = record.value
     reason = require(value, "termination_reason", str, where)
     failure = ENDINGS.get(reason)
-    given = value.get("messages")
-    if not given and failure == "infrastructure":
-        raise BadRow(where, "infrastructure", f"the run broke before the agent's first turn: {reason}.")
-    if given is None and value.get("ticks"):
+    if value.get("messages") is None and value.get("ticks"):
         raise BadRow(where, "wrong_value", "'messages' is null: of a conversation by voice ('ticks') nothing is read.")
-    given = require(value, "messages", list, where)
-    if not given:
-        raise BadRow(where, "empty_conversation", f"'messages' is empty: the agent never acted ({reason}).")
+    given = [] if value.get("messages") is None else require(value, "messages", list, where)
     environment = _member(_member(record.outer, "info"), "environment_info")
     task = _task(record.outer.get("tasks"), value.get("task_id"))
     written = _member(task, "initial_state").get("message_history")  # by the author of the task
@@ -138,20 +131,15 @@ def _of_tau2(where: str, record: Record) -> Conversation:
     if reward is None and failure not in (None, "infrastructure"):
         reward = 0.0  # as tau2-bench itself scores what did not come to its end
     domain = _domain(environment.get("domain_name"), policy or "", record)
-    return _conversation(
-        where, record, turns, ("messages", "policy", "ticks"), domain, reward, failure, len(front) + n_written
-    )
+    end, used = _End(failure, reason, reward), ("messages", "policy", "ticks")
+    return _conversation(where, record, turns, used, domain, end, len(front) + n_written)
 
 
 def _as_the_agent_saw(given: Sequence[Any], n_written: int) -> tuple[list[Any], Mapping[str, int], int]:
-    """The messages without the user's calls and their results, how many these are, and how many of the first are left."""
+    """The messages without the user's calls and their results; how many these are, and how many of the first stay."""
     seen: list[Any] = []
     unseen: Counter[str] = Counter()
-    flat = [
-        (part, i < n_written)
-        for i, message in enumerate(given)
-        for part in (message["tool_messages"] if _is_several(message) else [message])
-    ]
+    flat = [(part, i < n_written) for i, message in enumerate(given) for part in _results(message)]
     left = 0
     for message, is_written in flat:
         if isinstance(message, Mapping) and message.get("role") == "user" and message.get("tool_calls"):
@@ -164,8 +152,10 @@ def _as_the_agent_saw(given: Sequence[Any], n_written: int) -> tuple[list[Any], 
     return seen, unseen, left
 
 
-def _is_several(message: Any) -> bool:
-    return isinstance(message, Mapping) and isinstance(message.get("tool_messages"), list)
+def _results(message: Any) -> Sequence[Any]:
+    """The message, or those in one that holds the results of several calls."""
+    several = message.get("tool_messages") if isinstance(message, Mapping) else None
+    return several if isinstance(several, list) else [message]
 
 
 def _as_chat(message: Any) -> Any:
@@ -187,52 +177,52 @@ def _task(tasks: Any, id: Any) -> Mapping[str, Any]:
 # ---- both ----
 
 
+class _End(NamedTuple):
+    """How an episode ended, as the record says it."""
+
+    failure: Failure | None
+    said: str  # in its own word
+    reward: Any
+
+
 def _conversation(
-    where: str,
-    record: Record,
-    turns: Turns,
-    used: Sequence[str],
-    domain: str | None,
-    reward: Any,
-    failure: Failure | None,
-    n_front: int,
+    where: str, record: Record, turns: Turns, used: Sequence[str], domain: str | None, end: _End, n_front: int = 0
 ) -> Conversation:
     """A conversation whose prompt ends with the first thing that the user says, or later: after `n_front` messages."""
     asked = next((i for i, message in enumerate(turns.messages) if message.role == "user"), 0)
-    begin = max(asked, n_front)
-    prompt = next((i for i in range(begin, len(turns.messages)) if turns.messages[i].role == "assistant"), None)
+    after = range(max(asked, n_front), len(turns.messages))
+    prompt = next((i for i in after if turns.messages[i].role == "assistant"), None)
     if prompt is None:
-        if failure == "infrastructure":
-            raise BadRow(where, "infrastructure", "the run broke before the agent's first turn.")
-        raise BadRow(where, "no_agent_turn", f"after what the user says first, none of {len(turns.messages)} messages "
-                     "is the agent's.")  # fmt: skip
+        said = f" ({end.said:.200})" if end.said else ""
+        if end.failure == "infrastructure":
+            raise BadRow(where, "infrastructure", f"the run broke before the agent's first turn{said}.")
+        raise BadRow(where, "no_agent_turn", f"in {len(turns.messages)} messages the agent answers no user{said}.")
     id, trial = record.value.get("task_id"), record.value.get("trial")
     if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
         raise BadRow(where, "wrong_value", f"'task_id' is {id!r:.80}; it must be text or a whole number.")
     name = f"{domain}/{id}" if domain else str(id)
-    found: dict[str, Any] = {} if "id" in record.value or record.key is not None else {"id": f"{name}:{trial}"}
+    has_id = record.value.get("id") is not None or record.key is not None
     return conversation(
         where,
         record,
         turns,
         used,
-        facts={} if reward is None else {"reward": reward},
+        facts={} if end.reward is None else {"reward": end.reward},
         question=None,
         task=name,
-        failure=failure,
+        failure=end.failure,
         prompt=prompt,
         answers=False,
-        **found,
+        **({} if has_id or not isinstance(trial, int) else {"id": f"{name}:{trial}"}),
     )
 
 
 def _domain(given: Any, policy: str, record: Record) -> str | None:
-    """The domain of a task, which has a number of its own in each: as a field names it, the policy's heading, the file."""
+    """Of a task, whose number counts within it: as a field names it, else the policy's heading, else the file's name."""
     if isinstance(given, str) and given.strip():
         return given.strip()
-    heading = _POLICY.match(policy)
-    named = heading or (_DOMAIN.search(record.path.name) if record.path is not None else None)
-    return named[1].lower() if named else None
+    named = _POLICY.match(policy) or (None if record.path is None else _DOMAIN.search(record.path.name))
+    return named[1].lower() if named is not None else None
 
 
 def _member(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ from nat.types import Failure
 NAME = "inspect"
 PLACE = 11
 OF_A_SAMPLE = ("id", "epoch", "input", "target")
+OF_OTHERS = ("question", "instruction", "prompt", "traj", "conversations", "doc_id", "termination_reason")
 # What became messages, says them again, or belongs to the harness; the rest is kept, and a label rule may name it.
 USED = (
     *("messages", "input", "events", "events_data", "timelines", "attachments", "store", "output"),
@@ -64,7 +65,8 @@ class Scored(NamedTuple):
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a sample of an epoch, with messages, an output or scores."""
     is_sample = all(key in value for key in OF_A_SAMPLE) and isinstance(value["epoch"], int)
-    return is_sample and (isinstance(value.get("messages"), list) or any(key in value for key in ("output", "scores")))
+    has_turns = isinstance(value.get("messages"), list) or any(key in value for key in ("output", "scores"))
+    return is_sample and has_turns and not any(key in value for key in OF_OTHERS)
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

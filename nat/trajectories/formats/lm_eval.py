@@ -26,13 +26,14 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record, read_records
 from nat.trajectories.formats.conversations import QUESTIONS, QUESTIONS_IF_TEXT, Conversation, conversation
-from nat.trajectories.formats.prompts import prompted, read_messages
+from nat.trajectories.formats.prompts import joined, read_messages
 from nat.trajectories.formats.turns import Turns
 from nat.types import Message
 
 NAME = "lm_eval"
 PLACE = 13
 OF_A_SAMPLE = ("doc_id", "arguments", "resps", "filtered_resps")
+OF_OTHERS = ("question", "instruction", "prompt", "traj", "messages", "conversations")  # in `doc`, but not beside it
 METRICS = (
     *("exact_match", "acc", "pass@1", "pass_at_1", "em", "accuracy", "correct", "math_verify", "extractive_match"),
     *("prompt_level_strict_acc", "acc_norm"),
@@ -46,7 +47,8 @@ def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a document with the arguments and responses of its requests."""
     arguments = value.get("arguments")
     has_arguments = isinstance(arguments, list) or (isinstance(arguments, Mapping) and "gen_args_0" in arguments)
-    return has_arguments and isinstance(value.get("resps"), list) and all(key in value for key in OF_A_SAMPLE)
+    is_sample = isinstance(value.get("resps"), list) and all(key in value for key in OF_A_SAMPLE)
+    return has_arguments and is_sample and not any(key in value for key in OF_OTHERS)
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:
@@ -59,7 +61,6 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     if filters and value["filter"] != next(iter(filters)) and value["filter"] in filters:
         return []
     prompt, response = _prompt(value, where), _response(value, where)
-    turns, length = prompted(prompt, response, where, "resps")
     doc = value.get("doc")
     label = _label(value)
     prediction = _prediction(value.get("filtered_resps"))
@@ -74,14 +75,14 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     found = conversation(
         where,
         record._replace(key=None),
-        turns,
+        joined((prompt, response)),
         USED,
         id=str(doc_id),
         facts=facts,
         no_label=_problem(value),
         question=_question(doc, prompt.messages),
         task=f"{task['task']}/{doc_id}" if task else hash if isinstance(hash, str) and hash else None,
-        prompt=length,
+        prompt=len(prompt.messages),
         metadata={"filters": filters} if len(filters) > 1 else {},
     )
     return [found]
@@ -117,8 +118,10 @@ def _filters(path: Path, size: int, modified: int) -> Mapping[str, Mapping[str, 
 
 def _request(value: Mapping[str, Any], where: str) -> list[Any]:
     """The arguments of the one request that a row of generation makes."""
-    arguments = value["arguments"]
-    requests = list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)
+    arguments = value.get("arguments")
+    if not isinstance(arguments, Mapping | list):
+        raise BadRow(where, "wrong_value", f"'arguments' is {arguments!r:.80}; it must hold those of the requests.")
+    requests = list(arguments.values()) if isinstance(arguments, Mapping) else arguments
     given = [list(request.values()) if isinstance(request, Mapping) else request for request in requests]
     resps = require(value, "resps", list, where)
     is_generated = len(given) == 1 and isinstance(given[0], list) and len(given[0]) > 1

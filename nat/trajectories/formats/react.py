@@ -32,7 +32,7 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import native, tau_bench
+from nat.trajectories.formats import inspect_logs, native, tau_bench
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds, is_observation
 from nat.trajectories.formats.turns import Turns, read_turns
@@ -54,7 +54,7 @@ def recognises(value: Mapping[str, Any]) -> bool:
     if isinstance(value.get("traj"), str):
         return True
     key = holds(value)
-    if tau_bench.recognises(value):
+    if tau_bench.recognises(value) or inspect_logs.recognises(value):
         return False
     if key == "traj":
         return not any(isinstance(message, Mapping) and "tool_calls" in message for message in value["traj"])

@@ -42,6 +42,7 @@ from nat.types import Failure, Message
 NAME = "tau_bench"
 PLACE = 12
 OF_TAU_BENCH = ("task_id", "reward", "info", "traj")
+OF_OTHERS = ("question", "instruction", "prompt", "conversations", "completion", "doc_id", "trajectory")
 OF_TAU2 = ("task_id", "termination_reason", "messages")
 # What tau2-bench says of an end that neither side wished for. `agent_error` is a message of the agent that breaks its
 # protocol (empty; text beside calls), `user_error` one of the simulated user.
@@ -60,14 +61,21 @@ _DOMAIN = re.compile(r"(?<![a-z])(airline|retail|telecom)(?![a-z])", re.I)
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a result of tau-bench, or a simulation of tau2-bench."""
+    if any(key in value for key in OF_OTHERS):
+        return False
     of_tau_bench = isinstance(value.get("traj"), list) and isinstance(value.get("info"), Mapping)
     return (of_tau_bench and all(key in value for key in OF_TAU_BENCH)) or is_simulation(value)
 
 
 def is_simulation(value: Mapping[str, Any]) -> bool:
     """Whether a record is one of tau2-bench; a conversation by voice has `ticks` and may have no messages."""
-    is_list = isinstance(value.get("messages"), list) or (isinstance(value.get("ticks"), list) and "traj" not in value)
-    return is_list and isinstance(value.get("termination_reason"), str) and all(key in value for key in OF_TAU2)
+    is_list = isinstance(value.get("messages"), list) or isinstance(value.get("ticks"), list)
+    return (
+        is_list
+        and "traj" not in value
+        and isinstance(value.get("termination_reason"), str)
+        and all(key in value for key in OF_TAU2)
+    )
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:
@@ -91,9 +99,10 @@ def _of_tau_bench(where: str, record: Record) -> Conversation:
 
 def _with_result(message: Any) -> Any:
     """The message; what an agent that writes actions as text got for one is a tool's."""
-    content = message.get("content") if isinstance(message, Mapping) else None
-    is_result = isinstance(content, str) and message.get("role") == "user" and content.startswith(OF_API)
-    return {**message, "role": "tool", "content": content[len(OF_API) :]} if is_result else message
+    content = message.get("content") if isinstance(message, Mapping) and message.get("role") == "user" else None
+    if not isinstance(content, str) or not content.startswith(OF_API):
+        return message
+    return {**message, "role": "tool", "content": content[len(OF_API) :]}
 
 
 def _failure_of_end(messages: Sequence[Message]) -> Failure | None:
@@ -218,7 +227,7 @@ def _conversation(
 
 
 def _domain(given: Any, policy: str, record: Record) -> str | None:
-    """Of a task, whose number counts within it: as a field names it, else the policy's heading, else the file's name."""
+    """What a task's number counts within: as a field names it, else the policy's heading, else the file's name."""
     if isinstance(given, str) and given.strip():
         return given.strip()
     named = _POLICY.match(policy) or (None if record.path is None else _DOMAIN.search(record.path.name))

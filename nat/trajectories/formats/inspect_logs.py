@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from nat.core.questions import normalise
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
+from nat.trajectories.formats import sharegpt
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.prompts import joined, read_messages
 from nat.trajectories.formats.turns import Turns, read_turns
@@ -66,7 +67,8 @@ def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a sample of an epoch, with messages, an output or scores."""
     is_sample = all(key in value for key in OF_A_SAMPLE) and isinstance(value["epoch"], int)
     has_turns = isinstance(value.get("messages"), list) or any(key in value for key in ("output", "scores"))
-    return is_sample and has_turns and not any(key in value for key in OF_OTHERS)
+    is_other = any(key in value for key in OF_OTHERS) or sharegpt.recognises(value)
+    return is_sample and has_turns and not is_other
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
+from nat.trajectories.formats import sharegpt
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.prompts import joined
 from nat.trajectories.formats.turns import REASONING_KEYS, Turns, read_turns
@@ -61,7 +62,7 @@ _DOMAIN = re.compile(r"(?<![a-z])(airline|retail|telecom)(?![a-z])", re.I)
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a result of tau-bench, or a simulation of tau2-bench."""
-    if any(key in value for key in OF_OTHERS):
+    if any(key in value for key in OF_OTHERS) or sharegpt.recognises(value):
         return False
     of_tau_bench = isinstance(value.get("traj"), list) and isinstance(value.get("info"), Mapping)
     return (of_tau_bench and all(key in value for key in OF_TAU_BENCH)) or is_simulation(value)

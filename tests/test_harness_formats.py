@@ -742,7 +742,8 @@ def test_an_agent_that_works_alone_is_asked_by_the_ticket(tmp_path):
     ("fields", "reason", "problem"),
     [
         ({"messages": None, "ticks": [{"tick_id": 0}]}, "wrong_value", "a conversation by voice ('ticks')"),
-        ({"messages": [GREETING]}, "no_agent_turn", "in 1 messages the agent answers no user (user_stop)"),
+        ({"messages": [GREETING]}, "missing_value", "no user message with the question"),
+        ({"messages": [GREETING, ASKED]}, "no_agent_turn", "in 2 messages the agent answers no user (user_stop)"),
         ({"task_id": None}, "wrong_value", "'task_id' is None"),
         ({"reward_info": {"reward": 7}}, "wrong_value", "'reward' is 7"),
     ],
@@ -846,7 +847,8 @@ def test_the_task_of_a_document(tmp_path, name, task):
 
 def filtered(filter, value, doc_id=4):
     found = "5" if value else "[invalid]"
-    return {**ROW, "doc_id": doc_id, "filter": filter, "exact_match": value, "filtered_resps": [found]}
+    response = {"resps": [["So it is 5."]], "filtered_resps": [found]}
+    return {**ROW, "doc_id": doc_id, "filter": filter, "exact_match": value, **response}
 
 
 def test_of_several_filters_the_first_counts_and_the_others_are_kept(tmp_path):
@@ -858,7 +860,8 @@ def test_of_several_filters_the_first_counts_and_the_others_are_kept(tmp_path):
     ]
     read, bad = rows_of(write(tmp_path / SAMPLES, rows))
     assert bad == []
-    assert [(t.id, t.outcome.success, t.outcome.prediction) for t in read] == [("4", False, None), ("5", True, "5")]
+    assert [(t.id, t.outcome.success) for t in read] == [("4", False), ("5", True)]
+    assert [t.outcome.prediction for t in read] == ["So it is 5.", "5"]  # of the first the filter found none
     assert read[0].metadata["filters"] == {
         "strict-match": {"exact_match": 0.0, "filtered_resps": ["[invalid]"]},
         "flexible-extract": {"exact_match": 1.0, "filtered_resps": ["5"]},

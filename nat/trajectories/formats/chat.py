@@ -24,7 +24,7 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import inspect_logs, native, react, tau_bench
+from nat.trajectories.formats import inspect_logs, native, react, sharegpt, tau_bench
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds
 from nat.trajectories.formats.turns import read_turns
@@ -36,7 +36,7 @@ PLACE = 60
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: messages with roles, and neither `react`'s nor `nat`'s own."""
     key = holds(value)
-    if key is None or any(format.recognises(value) for format in (native, react, inspect_logs, tau_bench)):
+    if key is None or any(format.recognises(value) for format in (native, react, sharegpt, inspect_logs, tau_bench)):
         return False
     first = value[key][0] if value[key] else None
     return key == "messages" or (key != "conversations" and isinstance(first, Mapping) and "role" in first)

@@ -32,7 +32,7 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import inspect_logs, native, tau_bench
+from nat.trajectories.formats import inspect_logs, native, sharegpt, tau_bench
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds, is_observation
 from nat.trajectories.formats.turns import Turns, read_turns
@@ -51,10 +51,10 @@ _STEP = re.compile(r"^(?:Thought|Action|Observation)(?: ?\d+)?:", re.MULTILINE)
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `traj` without structured calls, or `messages` with user observations."""
-    if isinstance(value.get("traj"), str):
-        return True
     key = holds(value)
-    if tau_bench.recognises(value) or inspect_logs.recognises(value):
+    if isinstance(value.get("traj"), str):
+        return key is None
+    if any(format.recognises(value) for format in (sharegpt, tau_bench, inspect_logs)):
         return False
     if key == "traj":
         return not any(isinstance(message, Mapping) and "tool_calls" in message for message in value["traj"])

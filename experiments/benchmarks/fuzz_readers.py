@@ -34,6 +34,8 @@ from nat.trajectories.formats import (
     chat,
     claude_code,
     gsm8k_solutions,
+    inspect_logs,
+    lm_eval,
     mini_swe_agent,
     nat_paper,
     native,
@@ -41,6 +43,7 @@ from nat.trajectories.formats import (
     react,
     sharegpt,
     swe_agent,
+    tau_bench,
 )
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import parse_rule, relabel
@@ -210,6 +213,53 @@ def good_claude_code(random: Random, id: str) -> dict[str, Any]:
     return {"sessionId": id, **label(random), "records": records}
 
 
+def good_inspect(random: Random, id: str) -> dict[str, Any]:
+    call = {"id": "c1", "function": "search", "arguments": random.choice(({"q": plain_text(random)}, {}))}
+    score = random.choice(({"value": random.choice("CIPN"), "answer": "7"}, {"value": random.choice((0, 0.5, 1))}))
+    answer = random.choice((solution(random), [{"type": "reasoning", "reasoning": "a"}, {"type": "text", "text": "b"}]))
+    messages = [
+        {"role": "user", "content": "attachment://" + "0" * 32, "source": "input"},
+        {"role": "assistant", "content": "", "source": "generate", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": plain_text(random)},
+        {"role": "assistant", "content": answer, "source": "generate"},
+    ]
+    return {
+        "id": id,
+        "epoch": 1,
+        "input": f"Why {plain_text(random)}?",
+        "target": random.choice(("7", ["7", "8"])),
+        "messages": messages,
+        "scores": {"match": score},
+        "attachments": {"0" * 32: f"Why {plain_text(random)}?"},
+    }
+
+
+def good_tau_bench(random: Random, id: str) -> dict[str, Any]:
+    reward = random.choice((0.0, 1.0))
+    turns = [("user", f"Cancel {plain_text(random)}."), ("assistant", solution(random)), ("user", "###STOP###")]
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "c1", "name": "cancel", "arguments": {"q": plain_text(random)}}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    messages[1:1] = [calling, {"role": "tool", "id": "c1", "tool_call_id": "c1", "content": "done"}]
+    if random.random() < 0.5:
+        of_task = {"task": {"user_id": "ann"}}
+        return {"id": id, "task_id": 7, "trial": 0, "reward": reward, "info": of_task, "traj": messages}
+    messages.insert(0, {"role": "assistant", "content": "Hi!"})
+    messages.insert(3, {"role": "user", "content": None, "tool_calls": [{**call, "requestor": "user"}]})
+    end = {"termination_reason": random.choice(("user_stop", "max_steps")), "reward_info": {"reward": reward}}
+    return {"id": id, "task_id": "7", "trial": 0, **end, "messages": messages}
+
+
+def good_lm_eval(random: Random, id: str) -> dict[str, Any]:
+    prompt = f"Why {plain_text(random)}?"
+    given = random.choice((prompt, json.dumps([{"role": "user", "content": prompt}])))
+    request = random.choice(([[given, {"until": []}]], {"gen_args_0": {"arg_0": given, "arg_1": {}}}))
+    answer = solution(random)
+    scored = {"filter": "none", "metrics": ["exact_match"], "exact_match": random.choice((0.0, 1.0))}
+    resps = {"resps": [[answer]], "filtered_resps": [answer]}
+    return {"doc_id": id, "doc": {"question": prompt}, "target": "7", "arguments": request, **resps, **scored}
+
+
 @cache
 def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     path = DATA / name
@@ -279,6 +329,9 @@ READERS: Mapping[str, Format] = {
     ),
     "openhands": Format(openhands, good_openhands, list),
     "claude_code": Format(claude_code, good_claude_code, list),
+    "inspect": Format(inspect_logs, good_inspect, list),
+    "tau_bench": Format(tau_bench, good_tau_bench, lambda: real("agents/tau_bench_airline.json")),
+    "lm_eval": Format(lm_eval, good_lm_eval, list),
 }
 
 

@@ -40,14 +40,18 @@ from nat.trajectories.formats import (
     nat_paper,
     native,
     openhands,
+    preferences,
     react,
     sharegpt,
     swe_agent,
     tau_bench,
+    trl,
+    verifiers,
 )
+from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import parse_rule, relabel
-from nat.types import Failure, Question, RequestError, Role, Trajectory
+from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = 40  # records taken from a real file
@@ -260,6 +264,48 @@ def good_lm_eval(random: Random, id: str) -> dict[str, Any]:
     return {"doc_id": id, "doc": {"question": prompt}, "target": "7", "arguments": request, **resps, **scored}
 
 
+def good_trl(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", random.choice(("user", "tool")))
+    completion = [{"role": role, "content": text} for role, text in turns]
+    messages = [{"role": role, "content": asked}]
+    alone = {"completion": [*messages, *completion], "label": random.random() < 0.5}
+    completion[0]["content"] += "."  # a completion that says nothing is a bad row
+    texts = {"prompt": asked, "completion": f"{turns[0][1]}."}
+    both = {"prompt": messages, "completion": completion}
+    return {"id": id, **random.choice((alone, {**texts, **label(random)}, {**both, **label(random)}))}
+
+
+def good_pair(random: Random, id: str) -> dict[str, Any]:
+    asked, answers = f"Why {plain_text(random)}?", [f"a {plain_text(random)}", f"b {solution(random)}"]
+    user = {"role": "user", "content": asked}
+    turns = [{"role": "assistant", "content": answer} for answer in answers]
+    chosen, rejected = random.choice((answers, turns, [[turn] for turn in turns]))
+    human = {"conversations": [{"from": "human", "value": asked}]}
+    prompt = random.choice(({"prompt": asked}, {"prompt": [user]}, {"question": asked}, {"instruction": asked}, human))
+    if random.random() < 0.3:
+        prompt, chosen, rejected = {}, [user, turns[0]], [user, turns[1]]
+    return {"id": id, **prompt, "chosen": chosen, "rejected": rejected, "score_chosen": random.random()}
+
+
+def good_verifiers(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", "user")
+    first = {"role": role, "content": asked}
+    following = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "1", "name": "search", "arguments": '{"q": "a"}'}
+    result = [{"role": "assistant", "content": "", "tool_calls": [json.dumps(call)]}, {"role": "tool", "content": "b"}]
+    reward = random.choice((0.0, 0.5, 1.0, 1))
+    if random.random() < 0.5:
+        told = {"example_id": id, "reward": reward, "task": "sums", "answer": "7", "metrics": {}}
+        return {"id": id, **told, "prompt": [first], "completion": [*result, *following]}
+    messages = [first, *following]
+    nodes = [
+        {"parent": i - 1 if i else None, "message": message, "sampled": message["role"] == "assistant"}
+        for i, message in enumerate(messages)
+    ]
+    trace = {"id": id, "task": {"key": id}, "rewards": {"a": {"score": reward, "weight": 1.0}}, "nodes": nodes}
+    return random.choice((trace, {"id": id, "task": {"key": id}, "traces": [trace], "errors": []}))
+
+
 @cache
 def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     path = DATA / name
@@ -313,6 +359,14 @@ def real_alpaca() -> list[dict[str, Any]]:
     ]
 
 
+def real_trl() -> list[dict[str, Any]]:
+    records = real("agents/llama_factory_kto.json")
+    return [
+        {"prompt": record["messages"][:1], "completion": record["messages"][1:], "label": record["label"]}
+        for record in records
+    ]
+
+
 QUESTIONS = {f"good-{n}": Question(f"good-{n}", "Question: who?", "yes") for n in range(3)}
 READERS: Mapping[str, Format] = {
     "jsonl": Format(native, good_native, list),
@@ -332,6 +386,9 @@ READERS: Mapping[str, Format] = {
     "inspect": Format(inspect_logs, good_inspect, list),
     "tau_bench": Format(tau_bench, good_tau_bench, lambda: real("agents/tau_bench_airline.json")),
     "lm_eval": Format(lm_eval, good_lm_eval, list),
+    "trl": Format(trl, good_trl, real_trl),
+    "preferences": Format(preferences, good_pair, list),
+    "verifiers": Format(verifiers, good_verifiers, list),
 }
 
 
@@ -580,6 +637,50 @@ def draw_recognition(random: Random) -> Case:
     return Case(value, lambda: [f.name for f in FORMATS if f.recognises(value)], judge)
 
 
+MARKS = (
+    "<think>", "</think>", "<thought>", "</thought>", "<tool_call>", "</tool_call>", "<function=f>", "</function>",
+    "<parameter=p>", "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<information>",
+    "</information>", "<tool_response>", "</tool_response>", "\n```output\n", "\n```python\n", "\n```\n", "`",
+    "\n~~~\n",
+    "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", '{"name": "f", "arguments": {"a": "w"}}', "{'name': 'f'}",
+    '[{"name": "f"}]',
+    "<search>", "</search>", "</s>", "{", "}", "[", "]", "\n", " ",
+)  # fmt: skip
+WHOLE_MARKS = (  # around a word
+    "<think>%</think>", "```\n%\n```", "<tool_response>%</tool_response>", "<information>%</information>",
+    '<tool_call>{"name": "f", "arguments": {"a": "%"}}</tool_call>',
+    "<tool_call>{'name': 'f', 'args': {'a': '%'}}</tool_call>",
+    "<function=f><parameter=p>%</parameter></function>", "<parameter=p>\n%</parameter>",
+    '<function=f>{"a": "%"}</function>',
+    "<tool_call>f<arg_key>k</arg_key><arg_value>%</arg_value></tool_call>",
+    "<arg_key>k</arg_key><arg_value>%</arg_value>",
+    '[TOOL_CALLS]f[ARGS]{"a": "%"}', '[TOOL_CALLS][{"name": "f", "arguments": {"a": "%"}}]',
+    '<|python_tag|>{"name": "%"}', "<tool_call>%</tool_call>", "</think>%",
+)  # fmt: skip
+
+
+def draw_inline(random: Random) -> Case:
+    """Marks and words in any order: no word of a turn may vanish, nor be said twice."""
+    n = random.choice((3, 8, 20, 60))
+    words = [f"w{i}w" for i in range(n)]
+    text = ""
+    for word in words:
+        whole = random.choice(WHOLE_MARKS).replace("%", word)
+        text += whole if random.random() < 0.5 else random.choice(MARKS) + word
+        text += "\n" if random.random() < 0.3 else ""
+    own = ({"name": "f", "arguments": {"a": "w"}},) if random.random() < 0.2 else ()
+    message = Message("assistant", text, tool_calls=own, reasoning="r" if random.random() < 0.2 else "")
+
+    def judge(parts: list[Message]) -> str:
+        kept = "".join(f"{p.content}\n{p.reasoning}\n{json.dumps(p.tool_calls)}\n" for p in parts)
+        assert all(kept.count(word) == 1 for word in words), [word for word in words if kept.count(word) != 1]
+        assert all(part.role in ("assistant", "tool") for part in parts)
+        is_whole = len(parts) == 1 and parts[0] == message
+        return "left as it is" if is_whole else "calls" if any(p.tool_calls for p in parts) else "taken apart"
+
+    return Case(text, lambda: taken_apart([message]), judge)
+
+
 def draw_rule(random: Random) -> Case:
     """Label rules: read, or refused in a few lines."""
     path = random.choice(("score", "info.reward", "a.0.b-c", "rescore", "", "x y", "1"))
@@ -603,7 +704,13 @@ def draw_rule(random: Random) -> Case:
 
 def _targets() -> dict[str, Target]:
     targets: dict[str, Target] = {name: partial(draw, format=format) for name, format in READERS.items()}
-    return {**targets, "detection": draw_detection, "recognition": draw_recognition, "label_rules": draw_rule}
+    return {
+        **targets,
+        "detection": draw_detection,
+        "recognition": draw_recognition,
+        "label_rules": draw_rule,
+        "inline": draw_inline,
+    }
 
 
 TARGETS: Mapping[str, Target] = _targets()

@@ -37,7 +37,7 @@ from nat.trajectories.formats.episodes import (
     outcome,
     read_label,
 )
-from nat.trajectories.formats.inline import taken_apart
+from nat.trajectories.formats.inline import left_as_text, taken_apart
 from nat.trajectories.formats.native import preamble_length
 from nat.trajectories.formats.turns import Turns, json_in, text_of
 from nat.types import Failure, Message, Trajectory
@@ -224,10 +224,16 @@ def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]
 
 
 def _taken_apart(one: Conversation) -> Conversation:
-    if one.prompt is None:
-        return replace(one, messages=tuple(taken_apart(one.messages)))
-    prompt, rest = taken_apart(one.messages[: one.prompt]), taken_apart(one.messages[one.prompt :])
-    return replace(one, messages=(*prompt, *rest), prompt=len(prompt))
+    length = one.prompt or 0
+    prompt, rest = taken_apart(one.messages[:length]), taken_apart(one.messages[length:])
+    unread = left_as_text(rest)
+    metadata = {**one.metadata, **({"calls_left_as_text": unread} if unread else {})}  # turns of the agent
+    return replace(
+        one,
+        messages=(*prompt, *rest),
+        prompt=None if one.prompt is None else len(prompt),
+        metadata=metadata,
+    )
 
 
 def sample(made: Iterator[Read]) -> list[Read]:

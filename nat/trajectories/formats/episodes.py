@@ -33,6 +33,7 @@ GRADES = ("f1", "score")
 PREDICTIONS = ("pred", "prediction", "extracted_answer")
 # `answer` comes last: where the record names its reference otherwise, that is the agent's own.
 REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
+PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
 
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
@@ -51,6 +52,7 @@ _LABEL_REMEDY = (
     "which field or comparison it is found: trajectories.label='info.score >= 0.5'."
 )
 _TAGGED_ANSWER = re.compile(r"<(answer|final_answer)>(.*?)</\1>", re.DOTALL)
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought)>")
 _TOOL_ERROR = re.compile(
     r"\s{0,8}(?:error\b|[\w.]{0,40}(?:Error|Exception)\b|traceback \(most recent call last\)|(?:invalid|unknown) "
     r"(?:action|tool|function|input|argument|call)|(?:tool|function)(?: call)? (?:error|failed|not found))",
@@ -193,7 +195,8 @@ def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: 
     - `wrong_answer`, `abstained`: it ended with an answer. A file that names a prediction says that its own
       environment took one, whichever action of a run-on turn that was.
     - `infrastructure`: the last observation, or the last turn itself, is an error such as "rate limit exceeded".
-    - `no_answer`: the last turn is empty, or a chain of thought without an answer.
+    - `no_answer`: the last turn is empty, ends in the middle of a `<think>`, or is a chain of thought without an
+      answer.
     - `unparsed_action`: the last turn holds no action that can be read.
     - `tool_error`, `out_of_turns`: it does; the observation after it is an error, or not.
 
@@ -211,7 +214,7 @@ def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: 
         return "infrastructure"
     if _INFRASTRUCTURE.search(last[:_ERROR_LENGTH]) and _TOOL_ERROR.match(last):
         return "infrastructure"
-    if not last.strip():
+    if not last.strip() or _thinks_on(last):
         return "no_answer"
     if not _acts(last, any_tool):
         if not any_tool or _holds_actions(messages):
@@ -234,6 +237,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     action = parse_action(text, TOOLS)
     if isinstance(action, Action):
         return action.input if action.tool == FINISH else None
+    if _thinks_on(text):
+        return None
     if tagged := list(_TAGGED_ANSWER.finditer(text)):
         return tagged[-1][2].strip() or None
     if not any_tool or action.kind != "no_action" or not text.strip() or _holds_actions(messages):
@@ -257,6 +262,12 @@ def acts(message: Message) -> bool:
 def _acts(turn: str, any_tool: bool) -> bool:
     action = parse_action(turn, TOOLS)
     return isinstance(action, Action) or (any_tool and action.kind == "unknown_tool")
+
+
+def _thinks_on(turn: str) -> bool:
+    """Whether a turn ends in the middle of a thought."""
+    begun = _THOUGHT.match(turn)
+    return begun is not None and f"</{begun[1]}>" not in turn
 
 
 def _holds_actions(messages: Iterable[Message]) -> bool:
@@ -329,6 +340,11 @@ def line_of(where: str) -> str:
     return where.rpartition(":")[2].rpartition(" ")[2]
 
 
+def is_pair(record: Mapping[str, Any]) -> bool:
+    """Whether a record holds two answers of which one is preferred: each text, a message or messages."""
+    return any(all(isinstance(record.get(key), str | list | dict) for key in pair) for pair in PAIRS)
+
+
 def holds(record: Mapping[str, Any]) -> str | None:
     """The key under which a record holds its messages, or None."""
     held = messages_in(record)
@@ -336,7 +352,12 @@ def holds(record: Mapping[str, Any]) -> str | None:
 
 
 def messages_in(record: Mapping[str, Any]) -> tuple[str, list[Any]] | None:
-    """The key under which a record holds its messages, and those, also where they are written as JSON text."""
+    """The key under which a record holds its messages, and those, also where they are written as JSON text.
+
+    None where there are none, and beside a pair of answers, where they are not the whole.
+    """
+    if is_pair(record):
+        return None
     for key in ("traj", "conversations", "messages", "conversation", "trajectory", "history"):
         given = decoded(record.get(key))
         # A mere `history` of texts, or a `trajectory` of steps, is something else.

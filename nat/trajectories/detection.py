@@ -4,6 +4,8 @@ A format is a module in `nat/trajectories/formats/` (`alpaca.py` is an example) 
 
     recognises(value) -> bool                  whether a record, as JSON has it, is of this format
     conversations(where, record)               what the record holds, one `Conversation` or several, by `conversation`
+    grouped(records)                           where several records hold one conversation: ("file:line", record) of
+                                               the file, those made one (left out by most)
 
 and two values:
 

@@ -82,6 +82,7 @@ class Conversation:
     prompt: int | None = None  # messages in front that the record itself sets apart as the prompt; None: found
     shown_before: int = 0  # messages of a prompt that the record tells of beside these
     suffix: str = ""  # of its id, where a record holds several
+    unlabelled: str = ""  # why it says nothing of success, where the format knows: which file is missing, say
 
 
 Conversations: TypeAlias = Callable[[str, Record], Iterable[Conversation]]  # of ("file:line", record)
@@ -330,7 +331,12 @@ class _Maker:
             raise BadRow(
                 where, "infrastructure", f"the run broke before the agent's first turn: {row.problem}"
             ) from None
-        said = read_label(one.facts, ending, where, self.needs_label and not broke)
+        try:
+            said = read_label(one.facts, ending, where, self.needs_label and not broke)
+        except BadRow as row:
+            if row.reason != "no_label" or not one.unlabelled:
+                raise
+            raise BadRow(where, "no_label", f"{one.unlabelled}\n{row.problem}") from None
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)

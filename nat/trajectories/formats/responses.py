@@ -8,9 +8,9 @@
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "5"}]}]},
      "reward": 1.0, "expected_answer": "5", "_ng_task_index": 7, "_ng_rollout_index": 0}
 
-Other records are `{"input": ..., "output": [...]}`, a response object with its `input`, and `{"request": {"input": ...},
-"response": {"output": [...]}}`. `input` is a text, or items or messages; `instructions` is the system message. Items of
-one turn (reasoning, a message, calls) are one message of the agent: `formats/items.py`.
+Other records are `{"input": ..., "output": [...]}`, a response object with its `input`, and `{"request":
+{"input": ...}, "response": {"output": [...]}}`. `input` is a text, or items or messages; `instructions` is the system
+message. Items of one turn (reasoning, a message, calls) are one message of the agent: `formats/items.py`.
 
 The label is `reward`, or what says success itself (`is_correct`); the reference `expected_answer` or the like. The task
 is `_ng_task_index` of the agent that `agent_ref` names, unless the row, or its `verifier_metadata`, names one. What
@@ -106,7 +106,9 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
 def _named(one: Conversation, value: Mapping[str, Any], metadata: Any) -> Conversation:
     """With the task and the id that NeMo Gym's numbers make: what it calls `id` is the task's, shared by its trials."""
     index, rollout = value.get(TASK_INDEX), value.get(ROLLOUT_INDEX)
-    named = any(place.get(key) is not None for place in (value, metadata) if isinstance(place, Mapping) for key in TASKS)
+    named = any(
+        place.get(key) is not None for place in (value, metadata) if isinstance(place, Mapping) for key in TASKS
+    )
     if isinstance(index, int) and (one.task is None or not named):
         agent = value.get("agent_ref")
         name = agent.get("name") if isinstance(agent, Mapping) else None

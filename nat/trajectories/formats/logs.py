@@ -205,6 +205,16 @@ def facts_of(scores: Mapping[str, Graded]) -> dict[str, Any]:
     return found
 
 
+def unlabelled(what: str, scores: Mapping[str, Graded]) -> str:
+    """Why scores, kept as metadata under the name `what`, say nothing of success."""
+    if not scores:
+        return f"Its trace has no {what}."
+    first = next(iter(scores))
+    key = "score" if scores[first].score is not None else "label"
+    value = ">= 0.5" if key == "score" else '== "..."'
+    return f"Its {what} are {', '.join(scores):.200}; name one: trajectories.label='{what}.{first}.{key} {value}'."
+
+
 def ended(reason: Any) -> Failure | None:
     """The failure that the reason for which a model stopped stands for, if any."""
     return "no_answer" if isinstance(reason, str) and reason in FULL else None

@@ -29,7 +29,6 @@ from nat.core.questions import question_id
 from nat.core.rows.bad import BadRow, OnBad, refuse
 from nat.core.rows.json_lines import optional, readable, require, require_question
 from nat.core.rows.json_records import Record, read_records
-from nat.trajectories.formats import harbor
 from nat.trajectories.formats.conversations import (
     AS_FOUND,
     Conversation,
@@ -61,7 +60,7 @@ ID_KEYS = ("id", "qid", "_id")  # what question files call it
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `conversations` whose first message has `role`, or none and `info`."""
-    if holds(value) != "conversations" or harbor.recognises(value):
+    if holds(value) != "conversations":
         return False
     messages = value["conversations"]
     if not messages:

@@ -117,7 +117,6 @@ def _of_trace(where: str, record: Record) -> list[Conversation]:
     said = facts({key: given for key, given in value.items() if key != "output"}, (about,))
     kept = {key: given for key, given in said.items() if not label or key in (*PREDICTIONS, *REFERENCES)}
     tools = next((listed for one in calls if (listed := tools_in(tools_sent(one.get("input"))))), ())
-    used = ("observations", "scores", "input", "output")
     made = []
     for number, one in enumerate(found):
         turns, prompt = prompted(one.prompt, one.completion, where, "output")

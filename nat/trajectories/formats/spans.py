@@ -165,7 +165,10 @@ def _span(value: Any, where: str) -> Span:
     trace = next((name for place in places if (name := _name(place, TRACES))), None)
     if trace is None:
         raise BadRow(where, "missing_value", f"a span has none of {', '.join(TRACES)}, which say of which trace it is.")
-    attributes = _attributes(value.get("attributes", value.get("tags")))
+    given = value.get("attributes", value.get("tags"))
+    attributes = _attributes(given)
+    if given is not None and not isinstance(given, Mapping | list) and not attributes:
+        raise BadRow(where, "wrong_value", f"'attributes' is {given!r:.80}; it must be an object, or a list of keys.")
     for key, given in value.items():
         if key.startswith("attributes.") and given is not None:
             attributes |= _flat(given, key.removeprefix("attributes."))
@@ -301,9 +304,8 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
     """The conversations of a trace."""
     spans = record.value.get(SPANS)
     if not isinstance(spans, list) or not all(isinstance(span, Span) for span in spans):
+        list(_spans(record.value, where))  # raises what is wrong with one of them
         for _, one in grouped(iter([(where, record)])):
-            if one.value is record.value:
-                raise BadRow(where, "wrong_value", "it holds no span.")
             yield from conversations(where, one)
         return
     spans = sorted(spans, key=lambda span: span.start)

@@ -25,6 +25,7 @@ call failed, the trace is `infrastructure`.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections import Counter
@@ -56,6 +57,7 @@ MESSAGE_EVENTS = {
     "gen_ai.assistant.message": "assistant",
     "gen_ai.tool.message": "tool",
 }
+BASE64 = 24  # characters of the 16 bytes of a trace's id
 EVALUATION = "gen_ai.evaluation"
 CONVERSATION = "gen_ai.conversation.id"
 
@@ -179,13 +181,23 @@ def _span(value: Any, where: str) -> Span:
     start = next((value[key] for key in STARTS if value.get(key) is not None), 0)
     return Span(
         where,
-        trace,
+        _as_hex(trace),
         parent,
         _moment(start),
         attributes,
         tuple(_event(one) for one in (listed if isinstance(listed, list) else ()) if _is_map(one)),
         _failed(value, attributes),
     )
+
+
+def _as_hex(trace: str) -> str:
+    """A trace's id as other files have it; Python's SDK writes 0x before it, protobuf's JSON writes Base64."""
+    if len(trace) == BASE64 and trace.endswith("=="):
+        try:
+            return base64.b64decode(trace, validate=True).hex()
+        except ValueError:
+            return trace
+    return trace.removeprefix("0x")
 
 
 def _moment(start: Any) -> tuple[int, float | str]:

@@ -128,8 +128,8 @@ def test_tools_of_openai_are_calls_with_what_they_show(tmp_path):
         ("local_shell", {"type": "exec", "command": ["ls"]}),
     ]
     assert said(trajectory) == [
-        *(("assistant", ""), ("tool", "5"), ("assistant", "A."), ("assistant", ""), ("assistant", "B.")),
-        *(("assistant", ""), ("tool", "ok"), ("assistant", ""), ("tool", "a.py"), ("assistant", "C.")),
+        *(("assistant", ""), ("tool", "5"), ("assistant", "A."), ("assistant", "B."), ("tool", "ok")),
+        *(("assistant", ""), ("tool", "a.py"), ("assistant", "C.")),
     ]
     assert trajectory.metadata["left_out_parts"] == {"mcp_list_tools": 1, "result_of_web_search_call": 1}
 
@@ -279,6 +279,10 @@ def trial(tmp_path, name="a__X1", trajectory=TRAJECTORY, file="trajectory.json",
     return folder / "agent" / file
 
 
+def raised(name):
+    return {"exception_info": {"exception_type": name, "exception_message": "..."}}
+
+
 def rewards(**given):
     return {"verifier_result": {"rewards": given}}
 
@@ -302,15 +306,15 @@ def test_a_trial_with_its_result(tmp_path):
         (rewards(reward=0.0), (False, "wrong_answer")),
         (rewards(tests=1), (True, None)),  # the only one there is
         (rewards(reward=1.0, style=0.2), (True, None)),
-        ({**rewards(reward=0.0), "exception_info": {"exception_type": "AgentTimeoutError"}}, (False, "out_of_turns")),
-        ({**rewards(reward=1.0), "exception_info": {"exception_type": "AgentTimeoutError"}}, (True, None)),
-        ({"verifier_result": None, "exception_info": {"exception_type": "AgentTimeoutError"}}, (False, "out_of_turns")),
+        ({**rewards(reward=0.0), **raised("AgentTimeoutError")}, (False, "out_of_turns")),
+        ({**rewards(reward=1.0), **raised("AgentTimeoutError")}, (True, None)),
+        ({"verifier_result": None, **raised("AgentTimeoutError")}, (False, "out_of_turns")),
         (
-            {"verifier_result": None, "exception_info": {"exception_type": "ContextLengthExceededError"}},
+            {"verifier_result": None, **raised("ContextLengthExceededError")},
             (False, "no_answer"),
         ),
-        ({**rewards(reward=1.0), "exception_info": {"exception_type": "RuntimeError"}}, (False, "infrastructure")),
-        ({"exception_info": {"exception_type": "VerifierTimeoutError"}}, (False, "infrastructure")),
+        ({**rewards(reward=1.0), **raised("RuntimeError")}, (False, "infrastructure")),
+        (raised("VerifierTimeoutError"), (False, "infrastructure")),
     ],
 )
 def test_results_of_trials(result, expected, tmp_path):
@@ -321,7 +325,7 @@ def test_results_of_trials(result, expected, tmp_path):
 def test_without_a_label_the_file_that_is_missing_is_named(tmp_path):
     path = trial(tmp_path)
     (tmp_path / "job" / "result.json").write_text('{"n_total_trials": 1, "stats": {}}')  # the job's, no trial's
-    with pytest.raises(BadRow, match="no .*job/a__X1/result.json, in which Harbor says the reward") as error:
+    with pytest.raises(BadRow, match=r"no .*job/a__X1/result.json, in which Harbor says the reward") as error:
         read_all(atif, path)
     assert error.value.reason == "no_label"
     path = trial(tmp_path, **rewards(tests=1, style=0))
@@ -348,7 +352,7 @@ def test_a_job_as_a_folder_and_as_an_archive(tmp_path):
 def test_a_result_that_cannot_be_read_is_named(tmp_path):
     path = trial(tmp_path, **rewards(reward=1.0))
     (path.parent.parent / "result.json").write_text('{"verifier_result": ')
-    with pytest.raises(BadRow, match="result.json, with the trial's reward, is no JSON object"):
+    with pytest.raises(BadRow, match=r"result\.json, with the trial's reward, is no JSON object"):
         read_all(atif, path)
 
 
@@ -905,8 +909,7 @@ class Model(BaseHTTPRequestHandler):
         first = {"role": "assistant", "content": "I add.", "tool_calls": [call]}
         message = {"role": "assistant", "content": "5"} if sent[-1]["role"] == "tool" else first
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        answer = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+        answer = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()

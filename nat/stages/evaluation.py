@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -148,7 +147,7 @@ def class_losses(
         model,
         prepared.format,
         strategy,
-        partial(prepared.prompt, prepared.environment),
+        prepared.trajectory_prompt,
         prepared.unseen,
         max_length=max_length,
     )

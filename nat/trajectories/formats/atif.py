@@ -59,7 +59,9 @@ def recognises(value: Mapping[str, Any]) -> bool:
     if isinstance(version, str) and version.upper().startswith("ATIF"):
         return True
     first = steps[0] if steps else None
-    return isinstance(first, Mapping) and first.get("source") in ROLES and isinstance(value.get("agent"), Mapping)
+    return (
+        isinstance(first, Mapping) and first.get("source") in tuple(ROLES) and isinstance(value.get("agent"), Mapping)
+    )
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

@@ -1,4 +1,4 @@
-"""The loss of unseen trajectories under each text, by arm: whether the model reads the mark, where nothing is played."""
+"""The loss of unseen trajectories under each text, by arm: whether the model reads the mark."""
 
 from __future__ import annotations
 

@@ -153,6 +153,10 @@ def class_losses(
     )
     for outcome, losses in found.items():
         shown = [f"{name!r} {each.loss:.4f}" for name, each in losses.by_class.items() if each.loss is not None]
+        if not shown:
+            why = ", ".join(f"{n} {reason}" for reason, n in losses.left_out.items()) or "none is held out"
+            say(f"loss of unseen {outcome}: not measured ({why})")
+            continue
         say(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
     return found
 

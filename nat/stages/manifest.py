@@ -15,7 +15,10 @@ from nat.examples.tokenization import ChatFormat, class_token_counts
 from nat.quality.rules import Controlled
 from nat.stages.examples import Examples
 from nat.stages.questions import Elsewhere, SetApart
+from nat.trajectories.foreign import foreign
 from nat.types import Environment, Example, Trajectory
+
+LOOKED_AT = 200  # trajectories whose tools are compared with the environment's
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,19 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
         yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
     if prepared.environment.protocol != "react" and any("Action" in class_.text for class_ in config.strategy.classes):
-        whose = (
-            "your agent may take none"
-            if prepared.environment.protocol == "own"
-            else f"agent={config.agent.name} takes none"
-        )
-        yield f"warning: strategy={config.strategy.name} tells of Action steps; {whose}."
+        is_own = prepared.environment.protocol == "own"
+        who = "your agent may take none" if is_own else f"agent={config.agent.name} takes none"
+        yield f"warning: strategy={config.strategy.name} tells of Action steps; {who}."
         yield "         strategy=prefix_correct marks the classes without a word about them"
     if prepared.made is None:
         return
+    if prepared.environment.protocol == "react" and not config.generates:
+        tools = [tool.name for tool in prepared.environment.tools]
+        found = foreign(prepared.made.mixed.selected[:LOOKED_AT], tools)
+        if found.with_tools:
+            shown = ", ".join(found.tools[:5]) + (", ..." if len(found.tools) > 5 else "")
+            yield f"warning: {found.with_tools} of the first {found.sampled} trajectories use tools that environment="
+            yield f"         {name} has not ({shown}); environment=own keeps their own prompts and tools"
     selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
     yield f"selected      {_counts_text(selected)}; unused {_counts_text(unused)}"
     if any(held_out.values()):

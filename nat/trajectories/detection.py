@@ -10,8 +10,7 @@ A format is a module in `nat/trajectories/formats/` (`alpaca.py` is an example) 
 and two values:
 
     NAME      of the format: `trajectories=NAME` exists because the module does
-    PLACE     among the formats: of those that recognise a record, it is of the one whose place is lower; so is a file
-              of which several have as many records
+    PLACE     among the formats, which are listed in this order; a record that several recognise is of the first
 
 Every place, packing and flaw of files is `read_records`' business, and what is asked in a conversation is found beside
 the others of its file (`formats/conversations.py`), so the module only says what a record means. A format whose records
@@ -22,7 +21,7 @@ whose records may leave their question to another file (`nat_paper.py`) has `rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -72,9 +71,9 @@ def _formats() -> tuple[Format, ...]:
 Recognises: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 
-def _is_first(recognises: Recognises, before: Sequence[Recognises], value: Mapping[str, Any]) -> bool:
-    """Whether a format recognises a record that none before it does."""
-    return recognises(value) and not any(other(value) for other in before)
+def _is_first(recognises: Recognises, others: tuple[Recognises, ...], value: Mapping[str, Any]) -> bool:
+    """Whether a record is of this format, and of none whose `PLACE` is lower."""
+    return recognises(value) and not any(other(value) for other in others)
 
 
 def reader(module: ModuleType) -> Callable[..., Iterator[tuple[str, Trajectory]]]:

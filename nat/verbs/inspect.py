@@ -90,18 +90,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def inspect(config: Config) -> Inspection:
-    """`config.examples` examples of each class of the mix that `nat train` would train on, or of all that there is where
-    there is too little to fill it. Raises RequestError."""
+    """`config.examples` examples of each class of the mix that `nat train` would train on. Raises RequestError.
+
+    Of all trajectories where there are too few for the mix.
+    """
     not_filled: list[str] = []
     try:
         prepared = prepare(config)
     except NotFilled as error:
         if isinstance(config.mixing, AllMixing):
             raise
-        not_filled = [
-            f"warning: {line}" if i == 0 else f"         {line}" for i, line in enumerate(str(error).splitlines())
-        ]
-        not_filled.append("         Shown is what there is, as mixing=all takes it:")
+        said = [*str(error).splitlines(), "Shown is what there is, as mixing=all takes it:"]
+        not_filled = [f"warning: {said[0]}", *(f"         {line}" for line in said[1:])]
         config = replace(config, mixing=AllMixing(kind="all", questions="any"))
         prepared = prepare(config)
     mixing = config.mixing

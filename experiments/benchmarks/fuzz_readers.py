@@ -31,10 +31,14 @@ from nat.core.rows.bad import BadReason, BadRow
 from nat.trajectories.detection import FORMATS, detect, reader
 from nat.trajectories.formats import (
     alpaca,
+    api_log,
+    atif,
     chat,
     claude_code,
     gsm8k_solutions,
+    harbor,
     inspect_logs,
+    langfuse,
     lm_eval,
     mini_swe_agent,
     nat_paper,
@@ -42,7 +46,9 @@ from nat.trajectories.formats import (
     openhands,
     preferences,
     react,
+    responses,
     sharegpt,
+    spans,
     swe_agent,
     tau_bench,
     trl,
@@ -143,6 +149,94 @@ def good_solutions(random: Random, id: str) -> dict[str, Any]:
     text = f"{plain_text(random)} 48/2 = <<48/2=24>>24 {plain_text(random)}\nA: 24"
     models = {name: {"is_correct": random.random() < 0.5, "solution": text} for name in ("small", "large")}
     return {"question": f"{id}?", "ground_truth": "48/2 = 24\nA: 24", **models}
+
+
+def good_responses(random: Random, id: str) -> dict[str, Any]:
+    asked = f"Why {plain_text(random)}?"
+    items: list[dict[str, Any]] = [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}]
+    for n in range(random.randint(0, 2)):
+        call = random.choice(("function_call", "custom_tool_call"))
+        given = {"arguments" if call == "function_call" else "input": plain_text(random)}
+        items += [
+            {"type": call, "call_id": str(n), "name": "search", **given},
+            {"type": f"{call}_output", "call_id": str(n), "output": plain_text(random)},
+        ]
+    said = {"type": "output_text", "text": f"I. {solution(random)}"}
+    items.append({"type": "message", "role": "assistant", "content": [said]})
+    given = random.choice((asked, [{"role": "user", "content": asked}]))
+    if random.random() < 0.7:
+        params = {"responses_create_params": {"input": given, "instructions": "Be good."}}
+        return {**params, "response": {"object": "response", "output": items}, "reward": 1.0, "id": id}
+    return {"id": id, "object": "response", "input": given, "output": items, **label(random)}
+
+
+def good_atif(random: Random, id: str) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"step_id": 1, "source": "user", "message": f"Why {plain_text(random)}?"}]
+    for n in range(random.randint(0, 2)):
+        call = {"tool_call_id": str(n), "function_name": "search", "arguments": {"q": plain_text(random)}}
+        seen = {"results": [{"source_call_id": str(n), "content": plain_text(random)}]}
+        said = {"message": turn(random), "reasoning_content": "a", "tool_calls": [call], "observation": seen}
+        steps.append({"step_id": n + 2, "source": "agent", **said})
+    steps.append({"step_id": 9, "source": "agent", "message": solution(random), "is_copied_context": None})
+    agent = {"name": "a", "version": "1", "tool_definitions": [{"type": "function", "function": {"name": "search"}}]}
+    return {"schema_version": "ATIF-v1.6", "session_id": id, "agent": agent, "steps": steps, **label(random)}
+
+
+def good_harbor(random: Random, id: str) -> dict[str, Any]:
+    row = good_messages(random, id, "conversations")
+    trial = {"trial_name": id, "run_id": "r", "episode": "episode-0", "task": "a", "agent": "b"}
+    return {
+        "conversations": row["conversations"],
+        **trial,
+        "result": random.choice(("1.0", "0.0", "AgentTimeoutError")),
+    }
+
+
+def good_api_log(random: Random, id: str) -> dict[str, Any]:
+    request: dict[str, Any] = {"messages": [{"role": "user", "content": f"Why {plain_text(random)}?"}], "tools": []}
+    blocks = [
+        {"type": "text", "text": turn(random)},
+        {"type": "tool_use", "id": "1", "name": "a", "input": {"q": plain_text(random)}},
+    ]
+    message = {"role": "assistant", "content": f"I. {solution(random)}"}
+    came = random.choice(({"content": blocks, "stop_reason": "tool_use"}, {"choices": [{"message": message}]}))
+    return {"id": id, "request": request, "response": came, **label(random)}
+
+
+def good_spans(random: Random, id: str) -> dict[str, Any]:
+    asked, said = f"Why {plain_text(random)}?", f"I. {solution(random)}"
+    of_parts = [
+        [{"role": role, "parts": [{"type": "text", "content": text}]}]
+        for role, text in (("user", asked), ("assistant", said))
+    ]
+    of_parts[1][0]["parts"].append({"type": "tool_call", "id": "1", "name": "a", "arguments": {"q": "b"}})
+    ways: tuple[dict[str, Any], ...] = (
+        {f"gen_ai.{side}.messages": json.dumps(m) for side, m in zip(("input", "output"), of_parts, strict=True)},
+        {"gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": asked, "gen_ai.completion.0.content": said},
+        {"llm": {f"{side}_messages": [{"message.content": t}] for side, t in (("input", asked), ("output", said))}},
+    )
+    attributes = {**random.choice(ways), **random.choice(({"success": True}, {"gen_ai.evaluation.score.value": 0.5}))}
+    span = {"trace_id": id, "span_id": "1", "parent_id": None, "name": "chat", "start_time": 1}
+    if "llm" in attributes or random.random() < 0.5:
+        return {**span, "attributes": attributes}
+    listed = [
+        {"key": key, "value": {"doubleValue" if isinstance(value, float) else "boolValue" if value is True else
+            "stringValue": value}} for key, value in attributes.items()
+    ]  # fmt: skip
+    spans = [{"traceId": id, "spanId": "1", "startTimeUnixNano": "12", "attributes": listed}]
+    return {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+
+
+def good_langfuse(random: Random, id: str) -> dict[str, Any]:
+    sent = [{"role": "user", "content": f"Why {plain_text(random)}?"}]
+    sent = random.choice((sent, {"messages": sent, "tools": []}, json.dumps(sent)))
+    said = f"I. {solution(random)}"
+    came = random.choice((said, {"role": "assistant", "content": said}))
+    call = {"id": "1", "type": "GENERATION", "startTime": "2025", "input": sent, "output": came}
+    if random.random() < 0.3:
+        return {**call, "traceId": id, "metadata": {"reward": random.choice((0, 1))}}
+    scores = [{"name": "correct", "value": random.choice((0, 1)), "dataType": "BOOLEAN"}]
+    return {"id": id, "input": "a", "output": "b", "observations": [call], "scores": scores}
 
 
 def coding_turns(random: Random, agent: str, text: str) -> list[dict[str, Any]]:
@@ -367,6 +461,11 @@ def real_trl() -> list[dict[str, Any]]:
     ]
 
 
+def real_atif() -> list[dict[str, Any]]:
+    files = [DATA / "agents" / f"atif_{name}.trajectory.json" for name in ("summarization", "timeout")]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
 QUESTIONS = {f"good-{n}": Question(f"good-{n}", "Question: who?", "yes") for n in range(3)}
 READERS: Mapping[str, Format] = {
     "jsonl": Format(native, good_native, list),
@@ -377,6 +476,12 @@ READERS: Mapping[str, Format] = {
     "sharegpt": Format(sharegpt, good_sharegpt, real_sharegpt),
     "chat": Format(chat, good_chat, real_messages),
     "alpaca": Format(alpaca, good_alpaca, real_alpaca),
+    "responses": Format(responses, good_responses, lambda: real("agents/nemo_gym_tau2.jsonl")),
+    "atif": Format(atif, good_atif, real_atif),
+    "harbor": Format(harbor, good_harbor, list),
+    "api_log": Format(api_log, good_api_log, list),
+    "spans": Format(spans, good_spans, list),
+    "langfuse": Format(langfuse, good_langfuse, list),
     "swe_agent": Format(swe_agent, good_swe_agent, lambda: real_object("agents/swe_agent_pydicom-1458.traj")),
     "mini_swe_agent": Format(
         mini_swe_agent, good_mini_swe_agent, lambda: real_object("agents/mini_swe_agent_astropy-7606.traj.json")

@@ -69,6 +69,11 @@ _INFRASTRUCTURE = re.compile(
 _ERROR_LENGTH = 400  # characters at the start of a text that are searched for what an error says
 
 
+def word(text: str) -> float | None:
+    """What a word says of success: 1 or 0, or None where it is no such word."""
+    return _WORDS.get(text.strip().lower())
+
+
 class Label(NamedTuple):
     """What a record says of its episode: `score` in [0, 1] grades it."""
 

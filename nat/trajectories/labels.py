@@ -1,14 +1,18 @@
 """Which trajectories are successes: as their files say, by a field or a comparison, or by scoring their answers again.
 
-    null                    as the file says
-    info.reward             the field's own value: true or false, 1 or 0 (numbers between are failures, graded by it)
-    score >= 0.5            a comparison: >= > <= < == != with a number, true, false or "text"
-    info.reward == true
-    rescore                 the environment's scorer on prediction and reference
+    null                          as the file says
+    info.reward                   the field's own value: true or false, 1 or 0 (numbers between are failures, graded)
+    score >= 0.5                  a comparison: >= > <= < == (or =) != with a number, true, false or text
+    scores.match.value == C       text of one word may go without quotes; others are "in these" or 'in these'
+    rewards[0] > 0                a place in a list; rewards.0 and rewards[-1] are others
+    folder == "failed"            the trajectory's file or the folder it lies in
+    rescore                       the environment's scorer on prediction and reference
 
-A field is named by its path in the record (`info.reward`), as readers keep it in the trajectory's `metadata`; fields
-of the native format as they stand there (`outcome.score`, `metadata.temperature`). `success`, `score`, `prediction`,
-`reference`, `failure` and `source` without a path are the trajectory's, unless the record has such a field.
+A field is named by its path in the record (`info.reward`), as readers keep it in the trajectory's `metadata`; a key
+with dots in it is found as it stands. Fields of the native format are named as they stand there (`outcome.score`,
+`metadata.temperature`). `success`, `score`, `prediction`, `reference`, `failure`, `source`, `file` and `folder` without
+a path are the trajectory's, unless the record has such a field. Where `trajectories.labels` joins a row, its fields
+come before those of the record.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import refuse_constant, shorten
+from nat.trajectories.fields import MISSING, PATH, at, keys_of, named, offered
 from nat.trajectories.formats.episodes import UNLABELLED, failure_kind, final_answer
 from nat.types import RequestError, Score, Trajectory
 
@@ -38,13 +44,15 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 Scorer: TypeAlias = Callable[[str, str], Score]  # of (prediction, reference)
 
-_PATH = r"[\w-]+(?:\.[\w-]+)*"
-_RULE = re.compile(rf"(?P<path>{_PATH})\s*(?:(?P<operator>>=|<=|==|!=|>|<)\s*(?P<value>\S.*))?", re.S)
-_MISSING = object()
+_RULE = re.compile(rf"(?P<path>{PATH})\s*(?:(?P<operator>>=|<=|==|!=|>|<|=)\s*(?P<value>\S.*))?", re.S)
+_WORD = re.compile(r"[^\W\d][\w./@-]*")
+_NO_WORDS = ("null", "none", "nan", "inf", "infinity", "and", "or", "not")
+_WHERE = re.compile(r"(?P<path>.+?)(?::\d+|: record \d+)", re.S)
 _GRAMMAR = (
-    'It must be a field (info.reward), a comparison of a field with a number, true, false or "text" '
-    "(score >= 0.5), rescore, or null."
+    "It must be a field (info.reward), a comparison of a field with a number, true, false or text (score >= 0.5, "
+    'verdict == "all right"), rescore, or null.'
 )
+JOINED = "labels_row"  # the key in `metadata` under which the joined row of another file waits for a rule
 
 
 @dataclass(frozen=True)
@@ -83,22 +91,34 @@ def parse_rule(text: str | None) -> Rule:
         raise RequestError(f"trajectories.label={text:.80}: no rule.\n{_GRAMMAR}")
     if read["operator"] is None:
         return RESCORE if read["path"] == RESCORE else Field(read["path"])
-    try:
-        value = json.loads(read["value"], parse_constant=refuse_constant)
-    except (ValueError, RecursionError):
-        value = None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not isinstance(value, bool | int | float | str) or value in (math.inf, -math.inf):
+    value = _value(read["value"].rstrip())
+    if value is None:
+        several = " The rules of a sweep are quoted each: \"trajectories.label='a >= 1','b >= 2'\"."
         raise RequestError(
-            f"trajectories.label={text:.80}: {read['value']:.40} is neither a number nor true, false or text in double "
-            f"quotes.\n{_GRAMMAR}"
+            f"trajectories.label={text:.80}: {read['value']:.40} is neither a number nor true, false or text; text of "
+            f"several words needs quotes.\n{_GRAMMAR}{several if ',' in read['value'] else ''}"
         )
-    if read["operator"] not in ("==", "!=") and not is_number:
+    if read["operator"] not in ("==", "=", "!=") and (isinstance(value, bool | str)):
         raise RequestError(
             f"trajectories.label={text:.80}: {read['operator']} compares numbers, and {read['value']:.40} is none.\n"
             "Use == or !=."
         )
-    return Comparison(read["path"], read["operator"], value)
+    return Comparison(read["path"], "==" if read["operator"] == "=" else read["operator"], value)
+
+
+def _value(text: str) -> bool | int | float | str | None:
+    """What a rule compares with; None where it is nothing of the kind."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if _WORD.fullmatch(text):
+        return None if text.lower() in _NO_WORDS else text
+    if len(text) > 1 and text[0] == text[-1] == "'" and "'" not in text[1:-1] and "\\" not in text:
+        return text[1:-1]
+    try:
+        value = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, int | float | str) and value not in (math.inf, -math.inf) else None
 
 
 def relabel(trajectory: Trajectory, rule: str | None, score: Scorer | None, where: str = "") -> Labelled:
@@ -144,27 +164,36 @@ def relabel(trajectory: Trajectory, rule: str | None, score: Scorer | None, wher
     return Labelled(relabelled, _disagreement(trajectory, label.success, scored, f"trajectories.label={rule}"))
 
 
-def field(trajectory: Trajectory, path: str) -> Any:
-    """The value at a path, or `KeyError` where there is none."""
+def field(trajectory: Trajectory, path: str, where: str = "") -> Any:
+    """The value at a path, or `KeyError` where there is none. `where` is "file:line" of the trajectory."""
     outcome = trajectory.outcome
     own: dict[str, Any] = {
         key: getattr(outcome, key) for key in ("success", "score", "failure", "prediction", "reference")
     }
     if UNLABELLED in trajectory.metadata:
         own = {key: value for key, value in own.items() if key not in ("success", "score", "failure")}
-    views = (trajectory.metadata, {**own, "source": trajectory.source, "outcome": own, "metadata": trajectory.metadata})
-    for view in views:
-        value: Any = view
-        for key in path.split("."):
-            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
-        if value is not _MISSING:
+    keys = keys_of(path)
+    place = _place(where) if keys[0] in ("file", "folder") else {}
+    further = {**own, "source": trajectory.source, **place, "outcome": own, "metadata": trajectory.metadata}
+    for view in (trajectory.metadata.get(JOINED, {}), trajectory.metadata, further):
+        value = at(view, keys)
+        if value is not MISSING:
             return value
     raise KeyError(path)
 
 
+def _place(where: str) -> dict[str, str]:
+    """The file of a trajectory, and the folder in which it lies."""
+    match = _WHERE.fullmatch(where)
+    if match is None:
+        return {}
+    path = Path(match["path"])
+    return {"file": path.name, "folder": path.absolute().parent.name}
+
+
 def _by_field(trajectory: Trajectory, rule: Field | Comparison, is_labelled: bool, where: str) -> Score:
     try:
-        value = field(trajectory, rule.path)
+        value = field(trajectory, rule.path, where)
     except KeyError:
         raise BadRow(where, "no_label", f"there is no field {rule.path!r}.\n{_fields(trajectory)}") from None
     if value is None:
@@ -176,15 +205,16 @@ def _by_field(trajectory: Trajectory, rule: Field | Comparison, is_labelled: boo
         if isinstance(value, str) and value.strip().lower() in ("true", "false"):
             value = value.strip().lower() == "true"
         if not isinstance(value, bool) and graded is None:
-            problem = f"{rule.path!r} is {shown}; it must be true, false or a number from 0 to 1.\n"
-            remedy = f"Compare it, e.g. trajectories.label='{rule.path} >= 5' or '{rule.path} == \"yes\"'."
-            raise BadRow(where, "wrong_value", problem + remedy)
+            problem = f"{rule.path!r} is {shown}; it must be true, false or a number from 0 to 1."
+            raise BadRow(where, "wrong_value", f"{problem}\n{_compared(trajectory, rule.path, value)}")
         success = value == 1
     else:
+        if isinstance(rule.value, bool) and isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            value = value.strip().lower() == "true"
         is_text = isinstance(rule.value, str)
         if isinstance(value, str) != is_text or not isinstance(value, str | bool | int | float):
             problem = f"{rule.path!r} is {shown}; it cannot be compared with {json.dumps(rule.value)}."
-            raise BadRow(where, "wrong_value", problem)
+            raise BadRow(where, "wrong_value", f"{problem}\n{_compared(trajectory, rule.path, value)}")
         success = OPERATORS[rule.operator](value, rule.value)
         graded = graded if rule.operator in (">=", ">", "==") else None
     if graded is not None:
@@ -194,13 +224,29 @@ def _by_field(trajectory: Trajectory, rule: Field | Comparison, is_labelled: boo
     return Score(success, float(success))
 
 
+def _compared(trajectory: Trajectory, path: str, value: Any) -> str:
+    """How a value that is no label by itself can be compared, for an error."""
+    if isinstance(value, str):
+        return f"Compare it with text: trajectories.label='{path} == {_text(value)}'."
+    if isinstance(value, bool):
+        return f"It is a label as it stands: trajectories.label={path}."
+    if isinstance(value, int | float):
+        return f"Compare it with a number, e.g. trajectories.label='{path} >= {json.dumps(value)}'."
+    return _fields(trajectory)
+
+
+def _text(value: str) -> str:
+    """Text in a rule, as short as it may be shown."""
+    return json.dumps(value if len(value) <= 40 else "...", ensure_ascii=False)
+
+
 def _with(trajectory: Trajectory, label: Score) -> Trajectory:
     """The trajectory with this label; the kind of a failure stays what it was."""
     outcome = trajectory.outcome
     failure = None
     if not label.success:
         failure = outcome.failure or failure_kind(trajectory.messages, outcome.prediction, any_tool=True)
-    metadata = {key: value for key, value in trajectory.metadata.items() if key != UNLABELLED}
+    metadata = {key: value for key, value in trajectory.metadata.items() if key not in (UNLABELLED, JOINED)}
     labelled = replace(outcome, success=label.success, score=float(label.score), failure=failure)
     return replace(trajectory, outcome=labelled, metadata=metadata)
 
@@ -237,11 +283,10 @@ def _nothing_to_score(trajectory: Trajectory, score: Scorer | None) -> str:
 
 def _fields(trajectory: Trajectory) -> str:
     """The fields that a rule could name, for an error."""
-    names: list[str] = []
-    for key, value in trajectory.metadata.items():
-        if key == UNLABELLED:
-            continue
-        inner = [f"{key}.{member}" for member in value] if isinstance(value, Mapping) else []
-        names += inner or [key]
-    shown = ", ".join(name[:60] for name in names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"Name one that is there in trajectories.label: {shown}." if names else "Its record has no further fields."
+    joined = trajectory.metadata.get(JOINED, {})
+    there = {**{key: value for key, value in trajectory.metadata.items() if key != JOINED}, **joined}
+    shown, rule = named(there), offered(there)
+    if not shown:
+        return "Its record has no further fields."
+    such = f"trajectories.label='{rule}'" if rule is not None else "trajectories.label"
+    return f"Name one that is there, as {such}: {shown}."

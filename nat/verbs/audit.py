@@ -84,7 +84,7 @@ HELP = (
     "writes audit.html, audit.json, clean.jsonl (train on it: trajectories=jsonl) and dropped.jsonl\n"
     "  nat audit 'runs/*.jsonl' environment=hotpotqa audit.evaluation=dev.json\n"
     "  nat audit good.json bad.json trajectories.questions=questions.jsonl\n"
-    "  nat audit mine.jsonl \"trajectories.label='score >= 0.5'\" quality=strict audit.fail_on=error\n"
+    "  nat audit mine.jsonl trajectories.label='score >= 0.5' quality=strict audit.fail_on=error\n"
     "trajectories=FORMAT overrides the detection, audit.output=DIR says where to write;\n"
     "conf/audit/ and conf/quality/ have all keys"
 )

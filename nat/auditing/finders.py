@@ -57,6 +57,9 @@ def bad_rows(collection: Collection) -> Finding | None:
         for row in spread(facts.first_bad_rows, collection.config.examples)
     ]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts.bad_rows.most_common())
+    # Where labels are missing, one key may be all that is: the row's own message says which.
+    unlabelled = facts.first_bad_rows.get("no_label", [])
+    advice = unlabelled[0].detail.partition("\n")[2] if unlabelled else ""
     is_error = bad >= MANY_BAD_ROWS * rows or "broken_file" in facts.bad_rows
     return Finding(
         "bad_rows",
@@ -65,8 +68,8 @@ def bad_rows(collection: Collection) -> Finding | None:
         rows,
         "rows",
         f"{bad:,} rows cannot be used ({reasons}).",
-        "They are left out and listed in dropped.jsonl, each with its place and the reason: mend the source, or go on "
-        "without them.",
+        f"{advice}{' ' if advice else ''}They are left out and listed in dropped.jsonl, each with its place and the "
+        "reason: mend the source, or go on without them.",
         tuple(sightings),
         dict(facts.bad_rows.most_common()),
     )

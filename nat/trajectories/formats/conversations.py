@@ -35,6 +35,7 @@ from nat.trajectories.formats.episodes import (
     metadata_of,
     outcome,
     read_label,
+    rule_of_file,
 )
 from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.native import preamble_length
@@ -324,7 +325,9 @@ class _Maker:
             raise BadRow(
                 where, "infrastructure", f"the run broke before the agent's first turn: {row.problem}"
             ) from None
-        said = read_label(one.facts, ending, where, self.needs_label and not broke)
+        needs_label = self.needs_label and not broke
+        of_file = rule_of_file(self.file if one.source is None else None, where, self.label) if needs_label else None
+        said = read_label(one.facts, ending, where, needs_label, one.metadata, of_file)
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)

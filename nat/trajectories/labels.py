@@ -52,6 +52,7 @@ _GRAMMAR = (
     "It must be a field (info.reward), a comparison of a field with a number, true, false or text (score >= 0.5, "
     'verdict == "all right"), rescore, or null.'
 )
+LABEL_FROM = "label_from"  # the key in `metadata` that says where in another file a label was found
 JOINED = "labels_row"  # the key in `metadata` under which the joined row of another file waits for a rule
 
 

@@ -25,8 +25,9 @@ tokens          {limit, sampled}: `sampled` is null where all were counted, `lim
 findings        [{name, severity, count, of, unit, says, remedy, sightings, details}], errors first; a sighting is
                 {where, id, excerpt, message, span}. Names: those of nat.quality.checks.CHECKS, and bad_rows,
                 exact_duplicates, near_duplicates, same_id_other_text, same_text_other_id, same_question_other_id,
-                repeated_questions, conflicting_labels, label_disagreement, evaluation_overlap,
-                evaluation_near_overlap, label_leak, skew, too_long, one_class, infrastructure, no_agent_turn
+                repeated_questions, conflicting_labels, label_disagreement, label_sources_disagree, graded_labels,
+                right_failures, evaluation_overlap, evaluation_near_overlap, label_leak, skew, too_long, one_class,
+                infrastructure, no_agent_turn
 bad_rows        {by_reason: {reason: rows}, first: [{where, reason, detail}]}
 dropped         {quality rule: trajectories}
 not_checked     [what these settings left out]

@@ -9,7 +9,7 @@ An agent's turn and what it sees (the second shows the label, so it is set aside
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -34,6 +34,9 @@ GRADES = ("f1", "score")
 PREDICTIONS = ("pred", "prediction", "extracted_answer")
 # `answer` comes last: where the record names its reference otherwise, that is the agent's own.
 REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
+_SAYING = frozenset(LABELS)
+_SAYING_BY_MEMBERS = frozenset((*LABELS, *GRADES))
+_HOLDING = tuple(dict.fromkeys((*PLACES, *LABELS, *GRADES)))
 UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
 
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
@@ -132,6 +135,49 @@ def facts(record: Mapping[str, Any], places: Sequence[Any] = ()) -> dict[str, An
 def without_label(found: Mapping[str, Any], *kept: str) -> dict[str, Any]:
     """Of `facts`, prediction and reference, for formats that say themselves where the label stands; and `kept` keys."""
     return {key: value for key, value in found.items() if key in (*PREDICTIONS, *REFERENCES, *kept)}
+
+
+class Said(NamedTuple):
+    """What one field of a record says of success: `score` is 1 where it says so, below that where it does not."""
+
+    path: str
+    value: Any
+    score: float
+
+
+def labels_said(record: Mapping[str, Any]) -> list[Said]:
+    """All that a record says of success: the field that `read_label` takes, then the others.
+
+    Looked at are the places of `facts`, and objects under a label's key (`score.passed`).
+    """
+    found: list[tuple[int, Said]] = []
+    for prefix, place in _places(record):
+        for key in place.keys() & _SAYING:
+            score = _said(key, place[key])
+            if score is not None:
+                found.append((LABELS.index(key), Said(f"{prefix}{key}", place[key], score)))
+    return [said for _, said in sorted(found, key=lambda one: one[0])]
+
+
+def _places(record: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The record itself, and what `_HOLDING` keys hold in it and in one another, each with its path."""
+    yield "", record
+    for key in (key for key in _HOLDING if key in record):
+        if isinstance(place := record[key], Mapping):
+            yield f"{key}.", place
+            for inner in sorted(place.keys() & _SAYING_BY_MEMBERS):
+                if isinstance(place[inner], Mapping):
+                    yield f"{key}.{inner}.", place[inner]
+
+
+def _said(key: str, value: Any) -> float | None:
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if key in NUMBER_LABELS or (key in WORD_LABELS and word[:1].isdigit()):
+            return None  # "1" may be the label of a class
+        return _WORDS.get(word)
+    is_number = isinstance(value, bool | int | float) and (isinstance(value, bool) or key not in WORD_LABELS)
+    return float(value) if is_number and -1 <= value <= 1 else None
 
 
 def read_label(

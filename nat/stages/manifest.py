@@ -14,6 +14,7 @@ from nat.examples.tokenization import ChatFormat, class_token_counts
 from nat.quality.rules import Controlled
 from nat.stages.examples import Examples, Prompt
 from nat.stages.questions import Elsewhere, SetApart
+from nat.trajectories.label_files import in_words
 from nat.types import Environment, Example, Trajectory
 
 
@@ -96,6 +97,8 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
             yield f"              {number} rows of the files are no {what}: {reason} (listed in manifest.json)"
     for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
         yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
+    if "labels" in manifest:
+        yield f"labels        {in_words(manifest['labels'])}"
     if config.agent.style == "cot" and any("Action" in class_.text for class_ in config.strategy.classes):
         yield f"warning: strategy={config.strategy.name} tells of Action steps; agent={config.agent.name} takes none."
         yield "         strategy=prefix_correct marks the classes without a word about them"

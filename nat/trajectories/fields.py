@@ -23,17 +23,19 @@ _MOST_OF_LIST = 2  # places of a list that are looked at
 # What holds the conversation, or what readers say of it.
 _NO_FIELDS = {
     *("messages", "conversations", "conversation", "traj", "trajectory", "history", "steps", "turns", "tools"),
-    *("prompt", "completion", "unlabelled", "labels_row", "left_out_parts", "unread_loss_keys", "preamble_messages"),
-    *("question_from", "final_observation", "tests_status"),
+    *("prompt", "completion", "unlabelled", "left_out_parts", "unread_loss_keys", "preamble_messages"),
+    *("label_from", "question_from", "final_observation", "tests_status"),
 }
 _SAYS_SUCCESS = re.compile(
     r"succe|correct|solved|pass|reward|score|^acc|accura|^em$|exact_match|^win|^won$|label|verdict|grade|judg|outcome|"
     r"fail|result|value",
     re.I,
 )
+_SAYS_FAILURE = re.compile(r"fail|error|wrong|incorrect|unsolved|unresolved|reject|timeout|timed_out", re.I)
 _SAYS_ELSE = re.compile(
     r"(?:^|_)(?:id|idx|index|seed|step|turn|token|time|duration|latency|second|cost|price|temperature|top_p|weight|"
-    r"format|length|len|count|num|n|split|version|year|level|difficulty|stream|truncated|penalty)s?(?:_|$)",
+    r"format|length|len|count|num|n|split|version|year|level|difficulty|stream|truncated|penalty|"
+    r"answer|target|gold|pred|prediction|reference|truth)s?(?:_|$)",
     re.I,
 )
 _GOOD = {"success", "succeeded", "correct", "positive", "passed", "pass", "good", "right", "solved", "resolved"}
@@ -96,6 +98,20 @@ def could_be_labels(record: Mapping[str, Any]) -> list[FieldFound]:
     return sorted(found)
 
 
+def says_success(found: FieldFound) -> bool:
+    """Whether a field is a label by its value and its name, as it stands."""
+    name = keys_of(found.path)[-1]
+    return _kind(found.value) < 3 and _SAYS_SUCCESS.search(name) is not None and _SAYS_FAILURE.search(name) is None
+
+
+def as_label(value: Any) -> float | None:
+    """What a value says as a label: 1 success, below that failure; None where it says nothing."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return 1.0 if word in _GOOD else 0.0 if word in _BAD else None
+    return float(value) if isinstance(value, bool | int | float) and -1 <= value <= 1 else None
+
+
 def named(record: Mapping[str, Any]) -> str:
     """Fields with their values, for a message; nothing where there is none."""
     found = could_be_labels(record)
@@ -136,8 +152,8 @@ def _judged(path: str, value: bool | int | float | str, number: int) -> FieldFou
     if _SAYS_ELSE.search(names[-1]):
         speaks = 3
     rule = None
-    if kind < 3 and (speaks < 2 or (speaks == 2 and kind < 2)):
-        rule = _rule(path, value)
+    if kind < 3 and (speaks < 2 or (speaks == 2 and kind < 2 and not isinstance(value, str))):
+        rule = _rule(path, value, is_reversed=_SAYS_FAILURE.search(names[-1]) is not None)
     return FieldFound((int(kind == 3), speaks, kind, number), path, value, rule)
 
 
@@ -150,15 +166,16 @@ def _kind(value: bool | int | float | str) -> int:
     return 1 if value in (0, 1) else 2 if -1 <= value <= 1 else 3
 
 
-def _rule(path: str, value: bool | int | float | str) -> str:
+def _rule(path: str, value: bool | int | float | str, is_reversed: bool) -> str:
+    """`is_reversed`: the field's name says the opposite of success."""
     if isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false")):
-        return path
+        return f"{path} == false" if is_reversed else path
     if isinstance(value, str):
         if value.strip().lower() in _GOOD:
             return f"{path} == {_json(value)}"
         opposite = _OPPOSITE.get(value)
         return f"{path} != {_json(value)}" if opposite is None else f"{path} == {_json(opposite)}"
-    return f"{path} >= 1"
+    return f"{path} <= 0" if is_reversed else f"{path} >= 1"
 
 
 def _json(value: Any) -> str:

@@ -11,8 +11,8 @@
 A field is named by its path in the record (`info.reward`), as readers keep it in the trajectory's `metadata`; a key
 with dots in it is found as it stands. Fields of the native format are named as they stand there (`outcome.score`,
 `metadata.temperature`). `success`, `score`, `prediction`, `reference`, `failure`, `source`, `file` and `folder` without
-a path are the trajectory's, unless the record has such a field. Where `trajectories.labels` joins a row, its fields
-come before those of the record.
+a path are the trajectory's, unless the record has such a field. Where `trajectories.labels` names another file, a rule
+reads the fields of its rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ _GRAMMAR = (
     'verdict == "all right"), rescore, or null.'
 )
 LABEL_FROM = "label_from"  # the key in `metadata` that says where in another file a label was found
-JOINED = "labels_row"  # the key in `metadata` under which the joined row of another file waits for a rule
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def relabel(trajectory: Trajectory, rule: str | None, score: Scorer | None, wher
         return Labelled(trajectory, None)
     if parsed is None:
         if not is_labelled:
-            raise BadRow(where, "no_label", f"success is nowhere said.\n{_fields(trajectory)}")
+            raise BadRow(where, "no_label", f"success is nowhere said.\n{fields_of(trajectory.metadata)}")
         return Labelled(trajectory, _disagreement(trajectory, trajectory.outcome.success, scored, "the file"))
     label = _by_field(trajectory, parsed, is_labelled, where)
     relabelled = _with(trajectory, label)
@@ -176,7 +175,7 @@ def field(trajectory: Trajectory, path: str, where: str = "") -> Any:
     keys = keys_of(path)
     place = _place(where) if keys[0] in ("file", "folder") else {}
     further = {**own, "source": trajectory.source, **place, "outcome": own, "metadata": trajectory.metadata}
-    for view in (trajectory.metadata.get(JOINED, {}), trajectory.metadata, further):
+    for view in (trajectory.metadata, further):
         value = at(view, keys)
         if value is not MISSING:
             return value
@@ -196,9 +195,24 @@ def _by_field(trajectory: Trajectory, rule: Field | Comparison, is_labelled: boo
     try:
         value = field(trajectory, rule.path, where)
     except KeyError:
-        raise BadRow(where, "no_label", f"there is no field {rule.path!r}.\n{_fields(trajectory)}") from None
+        value = MISSING
+    success, graded = judged(value, rule, where, trajectory.metadata)
+    if graded is not None:
+        return Score(success, graded)
+    if is_labelled and trajectory.outcome.success == success:
+        return Score(success, trajectory.outcome.score)
+    return Score(success, float(success))
+
+
+def judged(value: Any, rule: Field | Comparison, where: str, record: Mapping[str, Any]) -> tuple[bool, float | None]:
+    """Whether a rule takes a value for a success, and its grade where it is one.
+
+    Raises BadRow as `relabel` does; `record` is where the value was looked for.
+    """
+    if value is MISSING:
+        raise BadRow(where, "no_label", f"there is no field {rule.path!r}.\n{fields_of(record)}")
     if value is None:
-        raise BadRow(where, "no_label", f"{rule.path!r} is null.\n{_fields(trajectory)}")
+        raise BadRow(where, "no_label", f"{rule.path!r} is null.\n{fields_of(record)}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     shown = shorten(json.dumps(value, ensure_ascii=False))
     graded = float(value) if is_number and 0 <= value <= 1 else None
@@ -207,25 +221,30 @@ def _by_field(trajectory: Trajectory, rule: Field | Comparison, is_labelled: boo
             value = value.strip().lower() == "true"
         if not isinstance(value, bool) and graded is None:
             problem = f"{rule.path!r} is {shown}; it must be true, false or a number from 0 to 1."
-            raise BadRow(where, "wrong_value", f"{problem}\n{_compared(trajectory, rule.path, value)}")
-        success = value == 1
-    else:
-        if isinstance(rule.value, bool) and isinstance(value, str) and value.strip().lower() in ("true", "false"):
-            value = value.strip().lower() == "true"
-        is_text = isinstance(rule.value, str)
-        if isinstance(value, str) != is_text or not isinstance(value, str | bool | int | float):
-            problem = f"{rule.path!r} is {shown}; it cannot be compared with {json.dumps(rule.value)}."
-            raise BadRow(where, "wrong_value", f"{problem}\n{_compared(trajectory, rule.path, value)}")
-        success = OPERATORS[rule.operator](value, rule.value)
-        graded = graded if rule.operator in (">=", ">", "==") else None
-    if graded is not None:
-        return Score(success, graded)
-    if is_labelled and trajectory.outcome.success == success:
-        return Score(success, trajectory.outcome.score)
-    return Score(success, float(success))
+            raise BadRow(where, "wrong_value", f"{problem}\n{_compared(record, rule.path, value)}")
+        return value == 1, graded
+    if isinstance(rule.value, bool) and isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        value = value.strip().lower() == "true"
+    is_text = isinstance(rule.value, str)
+    if isinstance(value, str) != is_text or not isinstance(value, str | bool | int | float):
+        problem = f"{rule.path!r} is {shown}; it cannot be compared with {json.dumps(rule.value)}."
+        raise BadRow(where, "wrong_value", f"{problem}\n{_compared(record, rule.path, value)}")
+    return OPERATORS[rule.operator](value, rule.value), graded if rule.operator in (">=", ">", "==") else None
 
 
-def _compared(trajectory: Trajectory, path: str, value: Any) -> str:
+def labelled(trajectory: Trajectory, label: Score, found: str, broke: bool) -> Trajectory:
+    """The trajectory with a label that was found elsewhere (`found`). `broke`: the episode is no fault of the policy.
+
+    An episode of which the record itself says that it broke stays so.
+    """
+    if broke or trajectory.outcome.failure == "infrastructure":
+        label = Score(False, 0.0)
+        trajectory = replace(trajectory, outcome=replace(trajectory.outcome, failure="infrastructure"))
+    made = _with(trajectory, label)
+    return replace(made, metadata={**made.metadata, LABEL_FROM: found})
+
+
+def _compared(record: Mapping[str, Any], path: str, value: Any) -> str:
     """How a value that is no label by itself can be compared, for an error."""
     if isinstance(value, str):
         return f"Compare it with text: trajectories.label='{path} == {_text(value)}'."
@@ -233,7 +252,7 @@ def _compared(trajectory: Trajectory, path: str, value: Any) -> str:
         return f"It is a label as it stands: trajectories.label={path}."
     if isinstance(value, int | float):
         return f"Compare it with a number, e.g. trajectories.label='{path} >= {json.dumps(value)}'."
-    return _fields(trajectory)
+    return fields_of(record)
 
 
 def _text(value: str) -> str:
@@ -247,7 +266,7 @@ def _with(trajectory: Trajectory, label: Score) -> Trajectory:
     failure = None
     if not label.success:
         failure = outcome.failure or failure_kind(trajectory.messages, outcome.prediction, any_tool=True)
-    metadata = {key: value for key, value in trajectory.metadata.items() if key not in (UNLABELLED, JOINED)}
+    metadata = {key: value for key, value in trajectory.metadata.items() if key != UNLABELLED}
     labelled = replace(outcome, success=label.success, score=float(label.score), failure=failure)
     return replace(trajectory, outcome=labelled, metadata=metadata)
 
@@ -279,14 +298,12 @@ def _disagreement(trajectory: Trajectory, given: bool | None, scored: Score | No
 def _nothing_to_score(trajectory: Trajectory, score: Scorer | None) -> str:
     if score is None:
         return "this environment has no scorer; name a field in trajectories.label."
-    return f"there is no reference answer to score by, and no label.\n{_fields(trajectory)}"
+    return f"there is no reference answer to score by, and no label.\n{fields_of(trajectory.metadata)}"
 
 
-def _fields(trajectory: Trajectory) -> str:
-    """The fields that a rule could name, for an error."""
-    joined = trajectory.metadata.get(JOINED, {})
-    there = {**{key: value for key, value in trajectory.metadata.items() if key != JOINED}, **joined}
-    shown, rule = named(there), offered(there)
+def fields_of(record: Mapping[str, Any]) -> str:
+    """The fields of a record that a rule could name, for an error."""
+    shown, rule = named(record), offered(record)
     if not shown:
         return "Its record has no further fields."
     such = f"trajectories.label='{rule}'" if rule is not None else "trajectories.label"

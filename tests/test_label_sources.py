@@ -24,7 +24,7 @@ def write(path: Path, *rows: Any) -> Path:
     return path
 
 
-def chat(asked: str, answer: str, **fields: Any) -> dict[str, Any]:
+def chat(asked: str, answer: str, /, **fields: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": f"Answer: {answer}"}]
     return {"messages": messages, **fields}
 
@@ -267,8 +267,8 @@ def test_a_result_of_a_harbor_job_and_of_its_trials(tmp_path):
                    '"a__a-2", "is_resolved": false}, {"task_id": "a__a-3", "is_resolved": true}], "resolved_ids": []}'),
         ("a.yaml", "- {id: run-1, success: true}\n- {id: run-2, success: false}\n- {id: run-3, success: true}\n"),
         ("a.yaml", "run-1: C\nrun-2: I\nrun-3: 1\n"),
-        ("a.json", '{"data": [{"id": "s", "traceId": "run-1", "name": "ok", "value": 1}, {"id": "s2", "traceId": "run-2", '
-                   '"name": "ok", "value": 0}, {"id": "s3", "traceId": "run-3", "name": "ok", "value": 1}], "meta": {}}'),
+        ("a.json", '{"data": [{"id": "s", "traceId": "run-1", "name": "ok", "value": 1}, {"id": "t", "traceId": '
+                   '"run-2", "name": "ok", "value": 0}, {"id": "u", "traceId": "run-3", "name": "ok", "value": 1}]}'),
     ],
 )  # fmt: skip
 def test_rows_of_ids_and_labels(tmp_path, runs, name, text):
@@ -364,10 +364,10 @@ def test_a_file_of_which_no_id_matches_is_the_wrong_one(tmp_path, runs):
          r"a.jsonl:2: 't' has two scores 'a': 1 at \S*a.jsonl:1, 0 at \S*a.jsonl:2"),
         ("a.jsonl", '{"id": "run-1", "success": "maybe"}\n', r"a.jsonl:1: 'success' is \"maybe\"; a label is"),
         ("a.jsonl", '{"id": "run-1", "reward": 7}\n', r"a.jsonl:1: 'reward' is 7; .*\n.*label='reward >= 0.5'"),
-        ("a.jsonl", '{"id": "run-1", "length": 7}\n', r"a.jsonl:1: no field says success; there are length = 7"),
+        ("a.jsonl", '{"id": "run-1", "length": 7, "n": 3}\n', r"a.jsonl:1: no field says success; there are l"),
         ("a.jsonl", '{"id": "run-1"}\n', r"a.jsonl:1: no field says success; there is no other"),
         ("a.jsonl", '{"success": true}\n', r"a.jsonl:1: no field says whose label it holds .*\nIts fields: success"),
-        ("a.jsonl", '{"id": "run-1", \n', r"a.jsonl:1: not valid JSON"),
+        ("a.jsonl", '{"id": "run-1"}\n{"id": \n', r"a.jsonl:2: not valid JSON"),
         ("a.csv", 'id,ok\nrun-1,1,2\n', r"a.csv:2: has more cells than the header"),
         ("a.csv", 'id,ok\n"run-1,1\n', r"a.csv:\d: not valid CSV"),
         ("a.yaml", "a: [1\n", r"a.yaml: not valid YAML"),

@@ -107,6 +107,7 @@ class Labels:
     by_ids: dict[tuple[tuple[Kind, str], ...], int] = field(default_factory=dict)  # all names of one row together
     names: list[str] = field(default_factory=list)  # of the entries, as the file has it
     others: str | None = None  # the report in which an instance that is not listed failed
+    has_met: bool = False  # whether any id was that of a trajectory
     joined: int = 0  # trajectories that found their label
     missing: int = 0  # trajectories that did not
     unlisted: int = 0  # trajectories that a report does not list, which makes them failures
@@ -138,6 +139,7 @@ class Labels:
         """
         names = _names_of(trajectory, where, path, label)
         place = self._place(names, path)
+        self.has_met |= place is not None
         if isinstance(place, Clash):
             raise BadRow(where, "contradictory_label", f"it has two labels: {_clash(*place)}")
         if place is None and self.others is not None:
@@ -160,11 +162,6 @@ class Labels:
             raise BadRow(where, "no_label", f"{entry.where} says nothing of success: {entry.shown}.")
         looked_for = ", ".join(map(excerpt, dict.fromkeys(name for kind, name in names if kind != "any")))
         raise BadRow(where, "no_label", f"trajectories.labels={','.join(self.files)} has no label for {looked_for}.")
-
-    @property
-    def has_met(self) -> bool:
-        """Whether any id was that of a trajectory."""
-        return bool(self.used)
 
     def nothing_joined(self) -> RequestError:
         """What is said where no id of a labels file is one of any trajectory."""
@@ -303,9 +300,9 @@ def _names_of(trajectory: Trajectory, where: str, path: str, label: str) -> list
     kinds: tuple[tuple[Kind, tuple[str, ...]], ...] = (("trial", ROW_IDS["trial"]), ("task", (TASK, *ROW_IDS["task"])))
     for kind, keys in kinds:
         for key in keys:
-            names += [(kind, str(place[key])) for place in places if isinstance(place.get(key), str | int)]
+            names.extend((kind, str(place[key])) for place in places if isinstance(place.get(key), str | int))
     names.append(("any", trajectory.question_id))
-    return list({name: None for name in names})
+    return list(dict.fromkeys(names))
 
 
 @lru_cache(maxsize=1024)
@@ -599,7 +596,8 @@ class _Judge:
             self._choose(one)
         value = None if self._field is None else at(one.row, self._field)
         if self._field is None or not isinstance(value, bool | int | float | str):
-            return Entry(one.where, None, named(one.row) or "it has no further fields", False)
+            shown = named({key: value for key, value in one.row.items() if key not in _IDS})
+            return Entry(one.where, None, shown or "it has no further fields", False)
         label = as_label(value)
         if label is None:
             problem = (
@@ -613,7 +611,7 @@ class _Judge:
     def check(self) -> None:
         """Raises RequestError where no row said success."""
         if self.rule is None and self._field is None and self._unread is not None:
-            shown = named(self._unread.row)
+            shown = named({key: value for key, value in self._unread.row.items() if key not in _IDS})
             raise RequestError(
                 f"{self._unread.where}: no field says success; there {f'are {shown}' if shown else 'is no other'}.\n"
                 "Say which is the label, e.g. trajectories.label='score >= 0.5'."

@@ -225,10 +225,10 @@ def rule_of_file(source: str | None, where: str, label: str) -> str | None:
     path = Path(where.rpartition(":")[0])
     if not label:
         return None
-    if source is not None:
-        name, field = source, "source"
-    elif "/" in label:  # files of the same name
+    if "/" in label:  # files of the same name
         name, field = path.absolute().parent.name, "folder"
+    elif source is not None:
+        name, field = source, "source"
     else:
         name, field = path.name, "file"
     return f'{field} {"!=" if _BAD_NAME.search(name) else "=="} "{name}"'

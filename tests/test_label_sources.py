@@ -260,8 +260,8 @@ def test_a_result_of_a_harbor_job_and_of_its_trials(tmp_path):
         ("a.csv", "\ufeffwhat;ok\r\na__a-1;1\r\na__a-2;0.0\r\na__a-3;1\r\n"),
         ("a.tsv", "id\tpassed\nrun-1\tyes\nrun-2\tno\nrun-3\tyes\n"),
         ("a.jsonl", '{"id": "run-1", "ok": 1}\n{"id": "run-2", "ok": 0}\n{"id": "run-3", "ok": 1}\n'),
-        ("a.json", '[{"id": 0, "task_id": "a__a-1", "score": {"passed": true}}, {"id": 1, "task_id": "a__a-2", "score": '
-                   '{"passed": false}}, {"id": 2, "task_id": "a__a-3", "score": {"passed": true}}]'),
+        ("a.json", '[{"id": 0, "task_id": "a__a-1", "score": {"passed": true}}, {"id": 1, "task_id": "a__a-2", '
+                   '"score": {"passed": false}}, {"id": 2, "task_id": "a__a-3", "score": {"passed": true}}]'),
         ("a.json", '{"run-1": true, "run-2": false, "a__a-3": "passed"}'),
         ("a.json", '{"results": [{"task_id": "a__a-1", "is_resolved": true, "failure_mode": "unset"}, {"task_id": '
                    '"a__a-2", "is_resolved": false}, {"task_id": "a__a-3", "is_resolved": true}], "resolved_ids": []}'),

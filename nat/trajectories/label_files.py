@@ -373,13 +373,14 @@ def _yaml(path: Path) -> Any:
     try:
         with sources.opened(path) as file:
             value = yaml.safe_load(file.read().decode("utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        value = json.loads(json.dumps(value, default=str))  # dates and the like as text
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise RequestError(f"{path}: not valid YAML in UTF-8: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(value, dict | list):
         raise RequestError(
             f"{path}: holds {type(value).__name__}; it must be a list of rows, or names and their labels."
         )
-    return {str(key): member for key, member in value.items()} if isinstance(value, dict) else value
+    return value
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, str | None, dict[str, Any]]]:

@@ -27,7 +27,7 @@ _NO_FIELDS = {
     *("label_from", "question_from", "final_observation", "tests_status"),
 }
 _SAYS_SUCCESS = re.compile(
-    r"succe|correct|solved|pass|reward|score|^acc|accura|^em$|exact_match|^win|^won$|label|verdict|grade|judg|outcome|"
+    r"(?:^|_)ok$|succe|correct|solved|pass|reward|score|^acc|accura|^em$|exact_match|^win|^won$|label|verdict|grade|judg|outcome|"
     r"fail|result|value",
     re.I,
 )

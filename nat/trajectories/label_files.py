@@ -34,7 +34,7 @@ from nat.core.rows import sources
 from nat.core.rows.bad import BadRow, refuse
 from nat.core.rows.json_lines import excerpt, shorten
 from nat.core.rows.json_records import read_records
-from nat.trajectories.fields import as_label, at, could_be_labels, keys_of, named, says_success
+from nat.trajectories.fields import as_label, at, could_be_labels, keys_of, named, offered, says_success
 from nat.trajectories.formats.episodes import LABELS, PLACES, labels_said, line_of
 from nat.trajectories.labels import Comparison, Field, Rule, judged, labelled
 from nat.types import RequestError, Score, Trajectory
@@ -612,10 +612,11 @@ class _Judge:
     def check(self) -> None:
         """Raises RequestError where no row said success."""
         if self.rule is None and self._field is None and self._unread is not None:
-            shown = named({key: value for key, value in self._unread.row.items() if key not in _IDS})
+            row = {key: value for key, value in self._unread.row.items() if key not in _IDS}
+            shown, rule = named(row), offered(row)
             raise RequestError(
                 f"{self._unread.where}: no field says success; there {f'are {shown}' if shown else 'is no other'}.\n"
-                "Say which is the label, e.g. trajectories.label='score >= 0.5'."
+                f"Say which is the label, e.g. trajectories.label='{rule or 'score >= 0.5'}'."
             )
 
     def _choose(self, one: Named) -> None:

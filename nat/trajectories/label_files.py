@@ -33,7 +33,7 @@ from nat.core.questions import TASK
 from nat.core.rows import sources
 from nat.core.rows.bad import BadRow, refuse
 from nat.core.rows.json_lines import excerpt, shorten
-from nat.core.rows.json_records import read_records
+from nat.core.rows.json_records import CONTAINERS, read_records
 from nat.trajectories.fields import as_label, at, could_be_labels, keys_of, named, offered, says_success
 from nat.trajectories.formats.episodes import LABELS, PLACES, labels_said, line_of
 from nat.trajectories.labels import Comparison, Field, Rule, judged, labelled
@@ -333,6 +333,9 @@ def _named(path: Path) -> Iterator[Named]:
         yield from _of_rows(path, _csv_rows(path), is_table=True)
         return
     whole = _yaml(path) if suffix in (".yaml", ".yml") else _whole(path)
+    if isinstance(whole, dict) and suffix in (".yaml", ".yml") and not _is_special(whole):
+        # As `read_records` takes the rows of a JSON object.
+        whole = next((whole[key] for key in CONTAINERS if isinstance(whole.get(key), list)), whole)
     if isinstance(whole, list):
         yield from _of_rows(path, ((f"{path}: row {n}", None, row) for n, row in enumerate(whole, 1)))
     elif whole is None or (suffix not in (".yaml", ".yml") and not _is_special(whole)):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,7 @@ from nat.trajectories.formats import (
 )
 from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.tool_calls import as_react_text
+from nat.trajectories.label_files import in_words, read_labels
 from nat.trajectories.labels import parse_rule, relabel
 from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
@@ -604,6 +606,10 @@ def check(format: Format, found: Read, needs_label: bool) -> None:
     for bad in found.bad:
         assert bad.reason in get_args(BadReason), bad.reason
         assert bad.where and bad.problem and len(str(bad)) < 3000, str(bad)[:100]
+        if bad.reason == "no_label" and (
+            offered := re.search(r"Say where, e\.g\. trajectories\.label='(.*?)'\.", str(bad))
+        ):
+            parse_rule(offered[1])
     if found.refused is not None:
         assert not isinstance(found.refused, BadRow), f"a bad row stopped the file: {found.refused}"
         assert len(str(found.refused)) < 3000
@@ -807,6 +813,60 @@ def draw_rule(random: Random) -> Case:
     return Case(text, call, judge)
 
 
+LABEL_ROWS: tuple[Callable[[bool], Any], ...] = (
+    lambda success: {"resolved_ids": ["a"] * success, "unresolved_ids": ["a"] * (not success), "error_ids": ["b"]},
+    lambda success: {"resolved": ["a"] * success, "no_logs": ["b"]},
+    lambda success: {"a": {"resolved": success, "tests_status": {}}, "b": {"resolved": False}},
+    lambda success: {"stats": {"evals": {"e": {"reward_stats": {"reward": {str(float(success)): ["a"]}}}}}},
+    lambda success: [{"id": "a", "score": {"passed": success}}, {"id": "b", "score": {"passed": False}}],
+    lambda success: {"data": [{"id": "1", "traceId": "a", "name": "judge", "value": int(success)}]},
+    lambda success: {"a": success, "b": "failed"},
+    lambda success: [{"trial_name": "a", "verifier_result": {"rewards": {"reward": float(success)}}}],
+)
+
+
+def draw_labels(random: Random) -> Case:
+    """Files of labels: whole ones are read exactly, damaged ones are read or refused in a few lines."""
+    success, suffix = random.random() < 0.5, random.choice((".json", ".jsonl", ".yaml", ".csv"))
+    value = random.choice(LABEL_ROWS)(success)
+    rule = parse_rule(random.choice((None, None, "reward >= 1", "score.passed", 'judge == "C"')))
+    is_whole = random.random() < 0.3 and suffix != ".csv"
+    if suffix == ".csv":
+        content = f"id,what,ok\na,{plain_text(random)},{success}\nb,x,0\n".encode()
+        is_whole = b"," not in content.split(b"\n")[1][2:].rsplit(b",", 1)[0] and random.random() < 0.3
+    elif suffix == ".jsonl" and isinstance(value, list):
+        content = b"\n".join(json.dumps(row).encode() for row in value)
+    else:
+        content = json.dumps(value, indent=random.choice((None, 1))).encode()
+    if is_whole:
+        rule = None
+    else:
+        content = mutated(random, content.decode()).encode("utf-8", "surrogatepass")
+    path = folder() / f"labels-{os.getpid()}{suffix}"
+    path.write_bytes(content)
+
+    def call() -> Any:
+        try:
+            return read_labels(str(path), rule)
+        except RequestError as refused:
+            return refused
+
+    def judge(found: Any) -> str:
+        if isinstance(found, RequestError):
+            assert not is_whole, f"a whole file was refused: {found}"
+            assert len(str(found)) < 3000
+            return "refused"
+        in_words(found.counts())
+        places = [table["a"] for table in found.by_name.values() if "a" in table]
+        if is_whole and places:
+            entry = found.entries[places[0]]
+            assert entry.score is not None and entry.score.success == success, "read, it is another label"
+        assert places or found.others is not None or not is_whole, "a label was lost"
+        return "whole" if is_whole else "read"
+
+    return Case(content, call, judge)
+
+
 def _targets() -> dict[str, Target]:
     targets: dict[str, Target] = {name: partial(draw, format=format) for name, format in READERS.items()}
     return {
@@ -814,6 +874,7 @@ def _targets() -> dict[str, Target]:
         "detection": draw_detection,
         "recognition": draw_recognition,
         "label_rules": draw_rule,
+        "label_files": draw_labels,
         "inline": draw_inline,
     }
 

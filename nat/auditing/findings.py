@@ -95,4 +95,5 @@ class Audit:
     settings: Mapping[str, Any]  # of quality, labels and audit, as configured
     seconds: float
     not_checked: tuple[str, ...] = ()  # what these settings left out, and the key that would ask for it
+    labels: Mapping[str, Any] | None = None  # what was joined with `trajectories.labels`: `Labels.counts`
     is_partial: bool = False  # interrupted: everything counts what was read until then

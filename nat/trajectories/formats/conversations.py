@@ -36,6 +36,7 @@ from nat.trajectories.formats.episodes import (
     metadata_of,
     outcome,
     read_label,
+    rule_of_file,
 )
 from nat.trajectories.formats.inline import left_as_text, taken_apart
 from nat.trajectories.formats.native import preamble_length
@@ -337,8 +338,10 @@ class _Maker:
             raise BadRow(
                 where, "infrastructure", f"the run broke before the agent's first turn: {row.problem}"
             ) from None
+        needs_label = self.needs_label and not broke
+        of_file = rule_of_file(self.file if one.source is None else None, where, self.label) if needs_label else None
         try:
-            said = read_label(one.facts, ending, where, self.needs_label and not broke)
+            said = read_label(one.facts, ending, where, needs_label, one.metadata, of_file)
         except BadRow as row:
             if row.reason != "no_label" or not one.no_label:
                 raise

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nat.trajectories.formats.tool_calls import read_call
+from nat.agents.calls import read_call
 from nat.types import Message
 
 _OBSERVATION = re.compile(

@@ -10,7 +10,7 @@
 
 A message has a role (`role`, or `from`), a content (`content`, `value` or `text`: text, parts, or null where a turn is
 empty), what the agent thought (`reasoning_content`, `reasoning`, `thinking`, `thought`, thinking parts) and its calls
-(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `tool_calls.read_call`). Results of several
+(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `calls.read_call`). Results of several
 calls at once that stand in another order are put in the order of their calls, by their ids.
 
 Whether a turn carries loss is said by any of LOSS_KEYS: true or false, or a number, 0 for none. Numbers other than 0
@@ -27,9 +27,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import check_value, optional, refuse_constant, require
-from nat.trajectories.formats.tool_calls import read_call
 from nat.types import Message, Role
 
 ROLES: Mapping[str, Role] = {

@@ -269,9 +269,14 @@ def tool(content):
         ([agent("Action: open_door[1]"), tool("ok"), agent("Thought: hm")], "unparsed_action"),
         ([agent("Action: open_door(1")], "unparsed_action"),
         ([agent("2 + 3 = 6.\nAnswer: 6")], "wrong_answer"),
-        ([agent("2 + 3 is\nwell, hard to")], "no_answer"),
+        ([agent("2 + 3 is\nwell, hard to")], "wrong_answer"),  # a plain chat: nothing names an answer
     ],
 )  # fmt: skip
 def test_the_kind_of_a_failure(tmp_path, messages, failure):
     (trajectory,) = read(tmp_path, ask(*messages))
     assert trajectory.outcome.failure == failure
+
+
+def test_an_answer_is_due_where_there_is_one_to_compare_with(tmp_path):
+    (trajectory,) = read(tmp_path, ask(agent("2 + 3 is\nwell, hard to"), answer="5"))
+    assert trajectory.outcome.failure == "no_answer"

@@ -26,10 +26,12 @@ from nat.core.rows.json_lines import optional, readable
 from nat.core.rows.json_records import Record, read_records
 from nat.trajectories.formats.episodes import (
     PLACES,
+    PREDICTIONS,
     UNLABELLED,
     acts,
     episode,
     facts,
+    is_user_stop,
     leftover,
     line_of,
     metadata_of,
@@ -328,7 +330,8 @@ class _Maker:
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)
-        if not one.answers:  # what it says last is a farewell
+        takes_leave = is_user_stop(ending) and not any(key in one.facts for key in PREDICTIONS)
+        if not one.answers or takes_leave:  # what it says last is a farewell
             is_farewell = one.failure is None and ended.failure in ("no_answer", "unparsed_action", "abstained")
             ended = replace(ended, failure="wrong_answer" if is_farewell else ended.failure, prediction=None)
         if broke:

@@ -26,6 +26,7 @@ import keyword
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import NamedTuple
 
 import nat.quality
 from nat.agents.kinds import Agent, answer_is_due_in, read_agent, tool_names
@@ -56,8 +57,20 @@ CHECKS = in_order(check for name in _MODULES for check in import_module(f"nat.qu
 _PASSES = tuple(dict.fromkeys(check.find for check in CHECKS.values()))  # functions: each once
 
 
+class Checked(NamedTuple):
+    """What the checks find in a trajectory, and what kind of agent it is of."""
+
+    marks: list[Mark]
+    agent: Agent
+
+
 def check(trajectory: Trajectory, settings: CheckSettings) -> list[Mark]:
     """Everything that the checks find, in the order of `CHECKS`, then of the messages (the question first)."""
+    return checked(trajectory, settings).marks
+
+
+def checked(trajectory: Trajectory, settings: CheckSettings) -> Checked:
+    """What `check` finds, and the kind of agent."""
     messages = trajectory.messages
     joined = "\n".join([trajectory.question, *[message.content for message in messages]])
     errors = observation_errors(messages)
@@ -66,7 +79,7 @@ def check(trajectory: Trajectory, settings: CheckSettings) -> list[Mark]:
     marks: list[Mark] = []
     for find in _PASSES:
         marks += find(view)
-    return marks
+    return Checked(marks, agent)
 
 
 def agent_of(trajectory: Trajectory, settings: CheckSettings, errors: Sequence[Mark]) -> Agent:

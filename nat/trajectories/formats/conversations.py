@@ -60,6 +60,7 @@ _PRIMING = re.compile(
     r".{0,150}",
     re.I | re.DOTALL,
 )
+_ASKS_FOR_TASK = re.compile(r"\b(?:questions?|tasks?|problems?|ready|next)\b", re.I)
 PICTURES = ("images", "videos", "audios")  # lists of what trainers show a model beside the text
 _NUMBER = re.compile(r"\d{1,9}")
 
@@ -423,7 +424,7 @@ class _Maker:
         return len(front) if same and len(messages) > len(front) else 0
 
 
-_QUESTION = re.compile(r"\s*Question:[ \t]*")
+_QUESTION = re.compile(r"\A\s*Question:[ \t]*")
 
 
 def _priming_length(messages: Sequence[Message]) -> int:
@@ -442,7 +443,9 @@ def _priming_length(messages: Sequence[Message]) -> int:
             return length
         asked = any(m.role == "user" for m in messages[length:turn])
         greets = not asked and length == 0
-        primes = _PRIMING.fullmatch(message.content)
+        # "Sure. Could you give me your user id?" asks the user for something: it is a turn of a conversation.
+        asks = "?" in message.content and not _ASKS_FOR_TASK.search(message.content)
+        primes = _PRIMING.fullmatch(message.content) and not asks
         if not (greets or (asked and primes)):
             return length
         length = turn + 1

@@ -65,6 +65,7 @@ class Agent(NamedTuple):
     carried_out: frozenset[int]  # turns that an observation without an error answers
     commands: frozenset[int]  # turns that hold a command in a code block, of an agent that acts so
     is_foreign: bool  # its text actions are in a syntax that `nat` does not read
+    names_answer: bool  # the last turn names an answer, of an agent none of whose text actions can be read
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -94,19 +95,22 @@ def read_agent(
     carried_out = frozenset(i for i in turns if i + 1 in seen and i + 1 not in refused)
     actions = _actions(messages, turns, tools, carried_out)
     attempts = any(_is_attempt(action) for action in actions.values())
-    is_foreign = False
+    is_readable = any(isinstance(action, Action) for action in actions.values())
+    named = bool(turns) and not has_calls and not is_readable and _names_answer(messages[turns[-1]].content)
     if has_calls:
         writes = "native_calls"
     elif commands or attempts or seen or _opens_as_react(messages, turns):
         writes = "text_actions"
-        is_readable = any(isinstance(action, Action) for action in actions.values())
-        is_foreign = not is_readable and bool(commands or carried_out)
     else:
-        named = bool(turns) and isinstance(parse_answer(messages[turns[-1]].content), Action)
         writes = "chain_of_thought" if named or answer_is_due else "plain_chat"
+    is_foreign = writes == "text_actions" and not is_readable and bool(commands or carried_out)
     stopped = isinstance(ending, str) and USER_STOP.search(ending) is not None
     has_user = stopped or (not commands and _takes_turns(messages, turns, seen, actions))
-    return Agent(writes, has_user, actions, seen, carried_out, commands, is_foreign)
+    return Agent(writes, has_user, actions, seen, carried_out, commands, is_foreign, named)
+
+
+def _names_answer(turn: str) -> bool:
+    return isinstance(parse_answer(turn), Action)
 
 
 def answer_is_due_in(outcome: Outcome) -> bool:
@@ -231,7 +235,7 @@ def _opens_as_react(messages: Sequence[Message], turns: Sequence[int]) -> bool:
         return True
     if not any(_THOUGHT.match(messages[i].content) for i in turns):
         return False
-    return not any(isinstance(parse_answer(messages[i].content), Action) for i in turns)
+    return not any(_names_answer(messages[i].content) for i in turns)
 
 
 def _takes_turns(

@@ -55,7 +55,7 @@ def _is_finished(view: View) -> bool:
     if ends_episode(message, action, last in agent.commands):
         return True
     if agent.writes == "text_actions":
-        return agent.is_foreign or _calls_others(view, agent)
+        return agent.is_foreign or agent.names_answer or _calls_others(view, agent)
     if agent.writes == "native_calls":
         if message.tool_calls:
             return _calls_others(view, agent)
@@ -94,7 +94,7 @@ def _is_understood(view: View, turn: int, action: UnparsedAction) -> bool:
     if turn in agent.carried_out:
         return action.kind in ("no_action", "no_call", "wrong_brackets")
     if turn == max(agent.actions):
-        return agent.is_foreign or agent.has_user
+        return agent.is_foreign or agent.names_answer or agent.has_user
     return agent.has_user and messages[turn + 1].role == "user" and turn + 1 not in agent.seen
 
 

@@ -220,7 +220,7 @@ def failure_kind(
     if not last.strip():
         return "no_answer"
     agent = _agent(messages, reference)
-    if _ends_it(messages, agent):
+    if agent.names_answer or _ends_it(messages, agent):
         return "wrong_answer"
     if not (_acts(last, any_tool) or _acted_otherwise(messages, agent)):
         if agent.has_user or agent.writes in ("native_calls", "plain_chat"):

@@ -173,7 +173,8 @@ def infrastructure(collection: Collection) -> Finding | None:
             collection,
             "infrastructure",
             broken,
-            "Nothing is to be learned from them: quality.infrastructure=true drops them, and nat train leaves them out.",
+            "Nothing is to be learned from them: quality.infrastructure=true drops them, and nat train leaves them "
+            "out.",
             "did all of these break? nat train leaves them out.",
         ),
     )

@@ -25,6 +25,7 @@ Kind: TypeAlias = Literal["text_actions", "native_calls", "chain_of_thought", "p
 
 KINDS: tuple[Kind, ...] = ("text_actions", "native_calls", "chain_of_thought", "plain_chat", "simulated_user")
 COMMAND = "command"  # what a command in a code block calls
+UNREAD = "action in another syntax"
 
 OBSERVATION = re.compile(r"\s{0,8}Observation(?: ?[0-9]{1,3})?:[ \t]{0,8}")
 # What simulated users of tau-bench and tau2-bench end with.
@@ -130,6 +131,16 @@ def takes_turns_with_user(messages: Sequence[Message]) -> bool:
 def is_observation(message: Message) -> bool:
     """A tool message, or a user message that says that it is one."""
     return message.role == "tool" or (message.role == "user" and OBSERVATION.match(message.content) is not None)
+
+
+def calls_of(messages: Sequence[Message], agent: Agent, turn: int) -> list[str]:
+    """The names of what a turn calls, in order; UNREAD for an action of an agent that writes them otherwise."""
+    message, action = messages[turn], agent.actions[turn]
+    if names := called(message, action, turn in agent.commands):
+        return names
+    is_last = turn == max(agent.actions)
+    acts = turn in agent.carried_out or (_acts_in_text(message) and not (is_last and agent.names_answer))
+    return [UNREAD] if agent.is_foreign and acts else []
 
 
 def called(message: Message, action: Action | UnparsedAction | None, is_command: bool = False) -> list[str]:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from nat.agents.actions import Action, parse_action
-from nat.agents.kinds import Agent, Kind, called
+from nat.agents.kinds import Agent, Kind, calls_of
 from nat.auditing.findings import Sighting
 from nat.auditing.signatures import WIDTH, signature
 from nat.auditing.words import words_of
-from nat.core.questions import TASK, asked, normalise, question_id
+from nat.core.questions import TASK, normalise, question_id
 from nat.core.rows.bad import BadRow, DroppedRow
 from nat.core.trajectory_records import from_record, to_record
 from nat.quality.check_labels import tells_label
@@ -67,7 +67,8 @@ def layout() -> Any:
         ("characters", "<u4"), ("turns", "<u2"), ("observations", "<u2"), ("source", "<u2"), ("file", "<u2"),
         ("failure", "u1"),  # place in FAILURES, plus 1; 0: none
         ("finishes", "u1"),  # the last turn is `finish[...]`
-        ("has_task", "u1"), ("task", "<u8"),  # whether the file names the task; a hash of it, else of the question
+        # 2: the file names the task, 1: its own id of the question, 0: neither; a hash of it, else of the question
+        ("has_task", "u1"), ("task", "<u8"),
         ("numbers", "<f4", (MOST_NUMBERS,)),
         ("signature", "<u2", (WIDTH,)), ("question_signature", "<u2", (WIDTH,)),
     ])  # fmt: skip
@@ -278,10 +279,10 @@ def add(facts: Facts, where: str, format: str, path: str, trajectory: Trajectory
     _note_prompt(facts, trajectory)
     _note_reading(facts, trajectory, number, where)
 
-    turns, observations = agent_turns(trajectory), 0
+    turns, observations = agent_turns(trajectory), len(agent.seen)
+    facts.units["observations"] += observations
     for message in trajectory.messages:
-        facts.units["turns" if message.role == "assistant" else "observations"] += 1
-        observations += message.role != "assistant"
+        facts.units["turns"] += message.role == "assistant"
     facts.units["messages"] += len(trajectory.messages)
     numbers = [float("nan")] * MOST_NUMBERS
     for key, value in trajectory.metadata.items():
@@ -315,8 +316,8 @@ def add(facts: Facts, where: str, format: str, path: str, trajectory: Trajectory
 
 def _note_agent(facts: Facts, agent: Agent, trajectory: Trajectory) -> None:
     facts.agents.update(agent.kinds)
-    for i, action in agent.actions.items():
-        for name in called(trajectory.messages[i], action, i in agent.commands):
+    for i in agent.actions:
+        for name in calls_of(trajectory.messages, agent, i):
             _count(facts.calls, name)
 
 
@@ -387,11 +388,11 @@ def _note_reading(facts: Facts, trajectory: Trajectory, number: int, where: str)
         note(facts, facts.weighted, number, Sighting(where, trajectory.id, _short(says)), success)
 
 
-def _task(trajectory: Trajectory) -> tuple[bool, int]:
-    """Whether the file says of which task it is a trial, and the hash of that, else of the question."""
-    given = trajectory.question_id != _id_of(trajectory.question)
-    name = f"task {trajectory.question_id}" if given and TASK not in trajectory.metadata else asked(trajectory)
-    return given or TASK in trajectory.metadata, digest(name)
+def _task(trajectory: Trajectory) -> tuple[int, int]:
+    """The columns `has_task` and `task`."""
+    if trajectory.question_id == _id_of(trajectory.question):  # made of the question's text
+        return 0, digest(normalise(trajectory.question))
+    return 2 if trajectory.metadata.get(TASK) is not None else 1, digest(f"task {trajectory.question_id}")
 
 
 @lru_cache(maxsize=4096)

@@ -231,8 +231,8 @@ def one_question(collection: Collection) -> Finding | None:
     if not len(rows):
         return None
     # Trials of a task count once; without tasks, each trajectory counts.
-    own = np.where(rows["has_task"] == 1, rows["task"], np.arange(len(rows), dtype=np.uint64))
-    pairs = grouped(rows["has_task"].astype(np.uint64), own)
+    own = np.where(rows["has_task"] > 0, rows["task"], np.arange(len(rows), dtype=np.uint64))
+    pairs = grouped((rows["has_task"] > 0).astype(np.uint64), own)
     firsts = pairs.order[pairs.starts]
     questions = grouped(rows["question"][firsts])
     largest = int(questions.sizes.argmax())
@@ -537,13 +537,22 @@ def same_question_other_id(collection: Collection) -> Finding | None:
         return None
     found = np.sort(firsts[_all_of(texts, several)])
     count = int(several.sum())
+    # nat holds out the tasks that a file names, and questions by their text elsewhere.
+    of_tasks = bool((rows["has_task"][found] == 2).all())
+    said = "several tasks are asked by the same text" if of_tasks else "a split by id would put them on both sides"
+    remedy = "Split by the text of the question (nat does); do not trust ids to tell questions apart."
+    if of_tasks:
+        remedy = (
+            "nat holds out whole tasks, so that such a text can stand on both sides: if these are trials of one task, "
+            "name the field that says so (trajectories.task=FIELD)."
+        )
     return _of_rows(
         collection,
         "same_question_other_id",
         "warning",
         found,
-        f"{count:,} questions stand under several question ids: a split by id would put them on both sides.",
-        "Split by the text of the question (nat does); do not trust ids to tell questions apart.",
+        f"{count:,} questions stand under several question ids: {said}.",
+        remedy,
         {"ids": int(texts.sizes[several].sum())},
         lambda row: (
             f"question id {collection.facts.row(row).trajectory.question_id}: "

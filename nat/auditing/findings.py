@@ -124,6 +124,7 @@ class Audit:
     n_tools: int = 0  # that are called
     n_with_task: int = 0  # trajectories whose file says of which task they are a trial
     tasks: Mapping[str, int] = field(default_factory=dict)  # "distinct", "both", "successes_only", "failures_only"
+    tasks_are_questions: bool = True  # each task is asked by one text, and each text asks for one task
     n_system_prompts: int = 0  # different ones
     system_prompts: tuple[SystemPrompt, ...] = ()  # the most frequent ones
     questions_found: tuple[QuestionFound, ...] = ()  # of trajectories that have their prompt, the most frequent first

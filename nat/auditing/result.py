@@ -86,7 +86,8 @@ def make(
         n_calls=facts.calls.total(),
         by_tool=dict(facts.calls.most_common(TOOLS_SHOWN)),
         n_tools=len(facts.calls),
-        n_with_task=int((rows["has_task"] == 1).sum()),
+        n_with_task=int((rows["has_task"] == 2).sum()),
+        tasks_are_questions=len(grouped(rows["task"], rows["question"]).sizes) == n_tasks == len(questions.sizes),
         tasks={
             "distinct": n_tasks,
             "successes_only": all_right,

@@ -228,7 +228,7 @@ def _agents(audit: Audit, width: int) -> list[Line]:
     if audit.agents:
         lines += _said("agents", agents_said(audit), width, 2)
         lines += _said("turns", calls_said(audit), width, 3)
-    if audit.n_with_task and dict(audit.tasks) != {"distinct": audit.n_questions, **audit.questions_with}:
+    if audit.n_with_task and not audit.tasks_are_questions:
         lines += _said("tasks", tasks_said(audit), width, 2)
     if audit.questions_found:
         lines += _said("question", "; ".join(map(found_said, audit.questions_found[:2])), width, 2)

@@ -58,8 +58,10 @@ def is_held_out(trajectory: Trajectory, share: float) -> bool:
 
 def asked(trajectory: Trajectory) -> str:
     """What is the same for all trajectories on one question."""
-    task = trajectory.metadata.get(TASK)
-    return normalise(trajectory.question) if task is None else f"task {task}"
+    # The name itself is the question's id: a record may have a field `task` that says something else.
+    if trajectory.metadata.get(TASK) is None:
+        return normalise(trajectory.question)
+    return f"task {trajectory.question_id}"
 
 
 def _place(trajectory: Trajectory) -> float:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from nat.config.tree import Config
 from nat.core.rows.bad import DroppedRow
+from nat.examples.prompts import prompter, trajectory_prompter
 from nat.examples.strategy import StrategyClass
 from nat.examples.tokenization import chat_format
 from nat.model import load_tokenizer
@@ -25,9 +25,16 @@ from nat.runs.clock import Clock
 from nat.runs.results import Results
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import class_losses, evaluate, passes_of, rollout_rows
-from nat.stages.examples import find_leaks, make_examples, prompter
+from nat.stages.examples import find_leaks, make_examples
 from nat.stages.manifest import Prepared, counts, describe, listed, make_manifest
-from nat.stages.pool import check_settings, classified, read_trajectories, training_pool, unseen_trajectories
+from nat.stages.pool import (
+    check_settings,
+    check_weights,
+    classified,
+    read_trajectories,
+    training_pool,
+    unseen_trajectories,
+)
 from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
 from nat.stages.saving import begin_directory, coordinates, save_trained
 from nat.stages.training import tracked, train_model
@@ -67,7 +74,9 @@ def gather(config: Config) -> Gathered:
     pool = trajectories_of(config, bad_rows)
     apart = set_questions_apart(world, environment, config.evaluation, elsewhere, pool)
     rules = None if config.generates else (config.quality, check_settings(world, environment, config.strategy))
-    controlled = training_pool(apart.kept if config.trains else [], agent, rules)
+    if config.trains:
+        check_weights(apart.kept)
+    controlled = training_pool(apart.kept if config.trains else [], environment, rules)
     questions = [*apart.left_out, *(row for other in elsewhere.values() for row in other.left_out)]
     left_out = {"bad_rows": bad_rows, "questions_left_out": questions, "documents_left_out": documents}
     return Gathered(environment, elsewhere, apart, controlled, left_out)
@@ -88,9 +97,10 @@ def prepare(config: Config) -> Prepared:
     classes = classes_of(config, gathered) if config.trains else []
     format = chat_format(load_tokenizer(config.model))
     prompt = prompter(config.agent, config.strategy)
+    own_prompt = trajectory_prompter(environment, prompt, config.strategy)
     if config.trains:
-        prompted, max_length = partial(prompt, environment), config.model.max_length
-        made = make_examples(pool, classes, prompted, config.mixing, format, max_length, config.seed)
+        max_length = config.model.max_length
+        made = make_examples(pool, classes, own_prompt, config.mixing, format, max_length, config.seed)
         manifest = make_manifest(made, gathered.pool, apart.held_out, config.source)
     for what, rows in gathered.left_out.items():
         manifest |= listed(what, rows)
@@ -98,9 +108,9 @@ def prepare(config: Config) -> Prepared:
     if config.trains and (found := find_leaks(pool, list(chain.from_iterable(asked)))):
         manifest["leaks"] = found
     unseen = unseen_trajectories(
-        apart.held_out, config.evaluation.n_class_losses, config.mixing, config.agent, config.generating_world
+        apart.held_out, config.evaluation.n_class_losses, config.mixing, environment, config.generating_world
     )
-    return Prepared(environment, gathered.elsewhere, apart, prompt, format, made, manifest, unseen)
+    return Prepared(environment, gathered.elsewhere, apart, prompt, own_prompt, format, made, manifest, unseen)
 
 
 def run(

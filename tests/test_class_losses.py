@@ -8,7 +8,8 @@ import torch
 from pydantic import TypeAdapter
 
 from nat.evaluation.class_losses import losses, losses_under_marks
-from nat.examples.strategy import StrategyConfig, prompt_messages
+from nat.examples.prompts import prompt_messages
+from nat.examples.strategy import StrategyConfig
 from nat.examples.tokenization import MASKED, chat_format
 from nat.runs.results import ClassLoss, GroupLosses
 from nat.types import Example

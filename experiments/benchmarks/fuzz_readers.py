@@ -29,7 +29,19 @@ from fuzz import Case, Target, command, mutated, noise, plain_text, run, solutio
 from nat.agents.scoring import exact_match_score
 from nat.core.rows.bad import BadReason, BadRow
 from nat.trajectories.detection import FORMATS, detect, reader
-from nat.trajectories.formats import alpaca, chat, gsm8k_solutions, nat_paper, native, react, sharegpt
+from nat.trajectories.formats import (
+    alpaca,
+    chat,
+    claude_code,
+    gsm8k_solutions,
+    mini_swe_agent,
+    nat_paper,
+    native,
+    openhands,
+    react,
+    sharegpt,
+    swe_agent,
+)
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import parse_rule, relabel
 from nat.types import Failure, Question, RequestError, Role, Trajectory
@@ -126,6 +138,78 @@ def good_solutions(random: Random, id: str) -> dict[str, Any]:
     return {"question": f"{id}?", "ground_truth": "48/2 = 24\nA: 24", **models}
 
 
+def coding_turns(random: Random, agent: str, text: str) -> list[dict[str, Any]]:
+    """A question, and an agent's turns that write commands."""
+    turns = episode(random, "user", agent, "user")
+    return [{"role": role, text: said} for role, said in turns]
+
+
+def good_swe_agent(random: Random, id: str) -> dict[str, Any]:
+    status = random.choice(("submitted", "exit_cost", "submitted (exit_context)", "exit_format"))
+    row = {"id": id, "instance_id": f"a__{id}", "exit_status": status}
+    kind = random.randrange(3)
+    if kind == 0:
+        messages = json.dumps(coding_turns(random, "assistant", "content"))
+        return {**row, "traj_id": f"{id}.x", "resolved": random.random() < 0.5, "messages": messages}
+    if kind == 1:
+        system = {"role": "system", "system_prompt": "S", "text": None, "mask": False}
+        trajectory = [system, *coding_turns(random, "ai", "text")]
+        return {**row, "target": random.random() < 0.5, "generated_patch": "d", "trajectory": trajectory}
+    demo = {"role": "user", "content": "A demonstration.", "is_demo": True}
+    steps = [{"action": "ls", "observation": "a.py", "response": "ls", "thought": "", "state": "{}"}]
+    history = [demo, *coding_turns(random, "assistant", "content")]
+    info = {"exit_status": status, "resolved": random.random() < 0.5}
+    return {"id": id, "environment": "main", "trajectory": steps, "history": history, "info": info}
+
+
+def good_mini_swe_agent(random: Random, id: str) -> dict[str, Any]:
+    messages = coding_turns(random, "assistant", "content")
+    function = {"name": "bash", "arguments": '{"command": "ls"}'}
+    calling = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]}
+    item = {"type": "function_call", "call_id": "1", **function}
+    answer = {"object": "response", "output": [item], "extra": {}}
+    seen = {"type": "function_call_output", "call_id": "1", "output": "a.py"}
+    result = {"role": "tool", "tool_call_id": "1", "content": "a.py"}
+    messages += random.choice(([], [calling, result], [answer, seen]))
+    info = {"exit_status": "Submitted", "submission": "d", "resolved": random.random() < 0.5}
+    messages += random.choice(([], [{"role": "exit", "content": "d", "extra": {"exit_status": "Submitted"}}]))
+    return {"id": id, "info": info, "messages": messages, "trajectory_format": "mini-swe-agent-1"}
+
+
+def good_openhands(random: Random, id: str) -> dict[str, Any]:
+    (_, asked), *turns = episode(random, "user", "assistant", "tool")
+    row = {"id": id, "instance_id": f"a__{id}", "report": {"resolved": random.random() < 0.5}, "error": None}
+    kind = random.randrange(3)
+    if kind == 0:
+        messages = [{"role": "user", "content": asked}, *({"role": role, "content": text} for role, text in turns)]
+        return {**row, "trajectory_id": id, "trajectory": random.choice((messages, json.dumps(messages)))}
+    told: list[dict[str, Any]] = []
+    for number, (role, text) in enumerate(turns):
+        if kind == 1 and role == "assistant":
+            told.append({"source": "agent", "action": "run", "args": {"command": text, "thought": "a"}})
+        elif kind == 1:
+            told.append({"source": "agent", "observation": "run", "content": text, "cause": number})
+        elif role == "assistant":
+            call = {"id": f"c{number}", "name": "terminal", "arguments": json.dumps({"command": text})}
+            thought = [{"type": "text", "text": "a"}]
+            told.append({"kind": "ActionEvent", "source": "agent", "thought": thought, "tool_call": call})
+        else:
+            told.append({"kind": "ObservationEvent", "source": "environment", "observation": {"content": text}})
+    question = {"source": "user", "action": "message", "args": {"content": asked}}
+    said = {"kind": "MessageEvent", "source": "user", "llm_message": {"role": "user", "content": asked}}
+    return {**row, "instruction": asked, "test_result": {}, "history": [question if kind == 1 else said, *told]}
+
+
+def good_claude_code(random: Random, id: str) -> dict[str, Any]:
+    turns = episode(random, "user", "assistant", "user")
+    records: list[dict[str, Any]] = [{"type": "summary", "summary": "a", "leafUuid": "u0"}]
+    for number, (role, text) in enumerate(turns):
+        message = {"role": role, "content": [{"type": "text", "text": text}] if role == "assistant" else text}
+        place = {"uuid": f"u{number}", "parentUuid": f"u{number - 1}" if number else None}
+        records.append({"type": role, "sessionId": id, **place, "message": message})
+    return {"sessionId": id, **label(random), "records": records}
+
+
 @cache
 def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     path = DATA / name
@@ -136,6 +220,17 @@ def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
             return [json.loads(line) for line, _ in zip(file, range(limit), strict=False)]
     value = json.loads(path.read_text(encoding="utf-8"))
     return list(value.values() if isinstance(value, dict) else value)[:limit]
+
+
+@cache
+def real_object(name: str) -> list[dict[str, Any]]:
+    """The one record of a file, cut: a long one takes most of the time."""
+    path = DATA / name
+    if not path.is_file():
+        return []
+    value = json.loads(path.read_text(encoding="utf-8"))
+    cut = {key: member[:6] if isinstance(member, list) else member for key, member in value.items()}
+    return [cut]
 
 
 def real_react() -> list[dict[str, Any]]:
@@ -178,6 +273,12 @@ READERS: Mapping[str, Format] = {
     "sharegpt": Format(sharegpt, good_sharegpt, real_sharegpt),
     "chat": Format(chat, good_chat, real_messages),
     "alpaca": Format(alpaca, good_alpaca, real_alpaca),
+    "swe_agent": Format(swe_agent, good_swe_agent, lambda: real_object("agents/swe_agent_pydicom-1458.traj")),
+    "mini_swe_agent": Format(
+        mini_swe_agent, good_mini_swe_agent, lambda: real_object("agents/mini_swe_agent_astropy-7606.traj.json")
+    ),
+    "openhands": Format(openhands, good_openhands, list),
+    "claude_code": Format(claude_code, good_claude_code, list),
 }
 
 

@@ -206,6 +206,12 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
         return _plan(list(overrides), multirun, config_dir)
 
 
+def fixed(overrides: Sequence[str]) -> list[str]:
+    """The overrides that hold for every cell: without those that give several values."""
+    with composition_errors():
+        return [o.input_line or "" for o in _parse(overrides) if not o.is_sweep_override()]
+
+
 def check_shown(overrides: Sequence[str], config_dir: str | None = None) -> None:
     """Refuse wrong values of a configuration that is only shown: its files need not be here, nor the keys it names."""
     with composition_errors():

@@ -73,7 +73,7 @@ from nat.environments.worlds import worlds
 from nat.evaluation.config import EvaluationConfig
 from nat.quality.copies import collection_verdicts
 from nat.quality.marks import SEVERITIES
-from nat.stages.environment import make_environment
+from nat.stages.environment import make_environment, scorer_of
 from nat.stages.pool import check_settings
 from nat.stages.questions import questions_to_evaluate
 from nat.sweeps import composition
@@ -156,11 +156,11 @@ def audit(config: Config, say: Callable[[str], None]) -> Audit:
     asked = evaluation_questions(config.audit.evaluation, world, environment, config.evaluation)
     how = None
     if config.audit.token_sample:
-        how = prompting(config.model, config.agent, config.strategy, environment.instructions)
+        how = prompting(config.model, config.agent, config.strategy, environment)
     # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
     scores = parse_rule(files.label) == RESCORE or not worlds.is_world(world)
     checks = check_settings(world, environment, config.strategy)
-    reading = Reading(files.label, environment.score if scores else None, checks, config.quality)
+    reading = Reading(files.label, scorer_of(environment) if scores else None, checks, config.quality)
     rows = Rows(folder / f".rows.{os.getpid()}.tmp")
     left_out = folder / f".dropped.{os.getpid()}.tmp"
     try:

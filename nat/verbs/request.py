@@ -13,6 +13,7 @@ from nat.config.options import store
 from nat.config.tree import Config
 from nat.core.paths import CONF_DIR
 from nat.sweeps import composition
+from nat.sweeps.suited import suited
 from nat.types import RequestError
 
 VALUED = ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p", "--info", "-i")  # Hydra's flags that take a value
@@ -89,6 +90,7 @@ def named(overrides: Sequence[str]) -> set[str]:
 
 def configured(overrides: Sequence[str], config_dir: str | None, *, inputs: bool = True) -> Config:
     """Composed and checked. `inputs`: what is searched must be at hand."""
+    overrides = [*overrides, *suited(overrides, config_dir)]
     return composition.checked(composition.compose(overrides, config_dir), overrides, inputs=inputs)
 
 

@@ -13,6 +13,7 @@ examples, a greeting. The question is the last user message between that and the
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -206,9 +207,14 @@ Read: TypeAlias = tuple[str, Conversation | BadRow]
 
 
 def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]:
-    """Every conversation of a file, in its turns what stands inside their texts taken apart; and each bad row there."""
+    """Every conversation of a file, in its turns what stands inside their texts taken apart; and each bad row there.
+
+    Where several records hold one conversation, its format's module has `grouped`, which makes one of them.
+    """
     bad: list[BadRow] = []
-    for where, record in read_records(path, bad.append):
+    records = read_records(path, bad.append)
+    grouped = getattr(sys.modules[conversations.__module__], "grouped", None)
+    for where, record in records if grouped is None else grouped(records):
         yield from ((row.where, row) for row in bad)
         bad.clear()
         try:

@@ -18,6 +18,7 @@ from nat.agents.kinds import USER_STOP, Agent, ends_episode, is_short_answer, re
 from nat.agents.scoring import is_abstention
 from nat.core.rows.bad import BadRow
 from nat.trajectories.formats.tool_calls import as_react_text
+from nat.trajectories.formats.turns import decoded
 from nat.types import Failure, Message, Outcome
 
 # The tools of the published episodes. Another one was no tool there either: its action could not be carried out.
@@ -362,11 +363,17 @@ def line_of(where: str) -> str:
 
 def holds(record: Mapping[str, Any]) -> str | None:
     """The key under which a record holds its messages, or None."""
+    held = messages_in(record)
+    return None if held is None else held[0]
+
+
+def messages_in(record: Mapping[str, Any]) -> tuple[str, list[Any]] | None:
+    """The key under which a record holds its messages, and those, also where they are written as JSON text."""
     for key in ("traj", "conversations", "messages", "conversation", "trajectory", "history"):
-        given = record.get(key)
+        given = decoded(record.get(key))
         # A mere `history` of texts, or a `trajectory` of steps, is something else.
         if isinstance(given, list) and (key in ("traj", "conversations", "messages") or _are_messages(given)):
-            return key
+            return key, given
     return None
 
 

@@ -60,9 +60,9 @@ ID_KEYS = ("id", "qid", "_id")  # what question files call it
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `conversations` whose first message has `role`, or none and `info`."""
-    if holds(value) != "conversations":
+    messages = value.get("conversations")
+    if holds(value) != "conversations" or not isinstance(messages, list):
         return False
-    messages = value["conversations"]
     if not messages:
         return isinstance(value.get("info"), Mapping)
     return isinstance(messages[0], Mapping) and "role" in messages[0] and "from" not in messages[0]

@@ -25,6 +25,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from nat.agents.calls import read_call
@@ -218,6 +219,21 @@ def json_in(text: str) -> Any:
     except (ValueError, RecursionError, BadRow):
         return None
     return value
+
+
+def decoded(value: Any) -> Any:
+    """The messages of a list that is written as JSON text, as many published data sets have it; else the value."""
+    if not isinstance(value, str) or not value[:64].lstrip().startswith("["):
+        return value
+    listed = _messages_in(value)
+    return value if listed is None else listed
+
+
+@lru_cache(maxsize=1)  # the formats ask one after another; nobody changes what they get
+def _messages_in(text: str) -> list[Any] | None:
+    listed = json_in(text)
+    is_list = isinstance(listed, list) and bool(listed)
+    return listed if is_list and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in listed) else None
 
 
 def _calls_in(text: str) -> tuple[Mapping[str, Any], ...]:

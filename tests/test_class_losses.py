@@ -108,7 +108,9 @@ def test_batches_and_padding_change_no_loss(batch_tokens):
 
 
 def prompt(strategy):
-    return lambda question, name: prompt_messages(None, "Use tools.", question, strategy, strategy.class_named(name))
+    return lambda trajectory, name: prompt_messages(
+        None, "Use tools.", trajectory.question, strategy, strategy.class_named(name)
+    )
 
 
 def measure(trajectories, strategy=STRATEGY, max_length=512):

@@ -291,7 +291,7 @@ def prepared(environment: Any = None, questions: list[Question] | None = None) -
     """Of a run that trains nothing."""
     nothing: Any = None
     apart = SetApart(questions or [], [], [], [], [])
-    return Prepared(environment, {}, apart, nothing, nothing, None, {"hash": None}, {})
+    return Prepared(environment, {}, apart, nothing, nothing, nothing, None, {"hash": None}, {})
 
 
 def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):

@@ -14,6 +14,7 @@ from nat.auditing.summary import summary
 from nat.core.questions import is_held_out
 from nat.quality.checks import check
 from nat.quality.marks import CheckSettings
+from nat.quality.rules import characters
 from nat.trajectories.formats import chat
 from nat.trajectories.formats.conversations import read_conversations
 from nat.trajectories.formats.episodes import failure_kind
@@ -153,6 +154,12 @@ def test_tools_that_the_file_names_exist():
 def test_a_turn_that_only_thinks_is_not_empty():
     assert check(episode([Message("assistant", "", reasoning="Five."), *COT]), SETTINGS) == []
     assert [m.name for m in check(episode([agent(""), *COT]), SETTINGS)] == ["empty_turn"]
+
+
+def test_calls_and_thoughts_are_characters():
+    search = {"function": {"name": "search", "arguments": '{"q": 1}'}}
+    calling = Message("assistant", "Go.", tool_calls=(search, {"name": "add", "input": {"a": 1}}), reasoning="Hm.")
+    assert characters(replace(episode([calling]), question="Why?")) == 4 + 3 + 3 + (6 + 8) + (3 + 8)
 
 
 # ---- labels in texts ----

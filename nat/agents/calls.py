@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -32,3 +33,13 @@ def read_call(call: Mapping[str, Any]) -> Call | None:
     if name is None:
         return None
     return Call(name, next((function[key] for key in ARGUMENTS if function.get(key) is not None), None))
+
+
+def call_length(call: Mapping[str, Any]) -> int:
+    """Characters of its name and arguments."""
+    read = read_call(call)
+    if read is None:
+        return 0
+    given = read.arguments
+    written = given if isinstance(given, str) else "" if given is None else json.dumps(given, default=str)
+    return len(read.name) + len(written)

@@ -321,7 +321,7 @@ def loss_weights(collection: Collection) -> Finding | None:
         facts.units["turns"],
         "turns",
         f"{turns:,} turns of the agent have a loss weight other than 0 and 1 ({weights}).",
-        "clean.jsonl keeps the weights (key 'weight').",
+        "nat train counts such a turn like any other; clean.jsonl keeps the weights (key 'weight').",
         tuple(facts.weighted.sightings),
         {"weights": {f"{weight:g}": n for weight, n in facts.weights.most_common(20)}},
     )

@@ -339,13 +339,8 @@ class _Maker:
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)
         takes_leave = is_user_stop(ending) and not any(key in one.facts for key in PREDICTIONS)
         if not one.answers or takes_leave:  # what it says last is a farewell
-            no_ends = (
-                "no_answer",
-                "unparsed_action",
-                "abstained",
-                *(("out_of_turns",) if is_user_stop(ending) else ()),
-            )
-            is_farewell = one.failure is None and ended.failure in no_ends
+            ends = {"no_answer", "unparsed_action", "abstained"} | ({"out_of_turns"} if takes_leave else set())
+            is_farewell = one.failure is None and ended.failure in ends
             ended = replace(ended, failure="wrong_answer" if is_farewell else ended.failure, prediction=None)
         if broke:
             ended = replace(ended, success=False, score=0.0, failure="infrastructure")

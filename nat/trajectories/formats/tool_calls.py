@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nat.agents.calls import read_call
+from nat.agents.calls import Call, read_call
 from nat.types import Message
 
 

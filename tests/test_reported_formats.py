@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
-from nat.trajectories.formats.tool_calls import as_react_text, read_call
+from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import relabel
 from nat.trajectories.reading import Row, read_rows
 from nat.types import Trajectory

@@ -27,10 +27,12 @@ from nat.core.rows.json_lines import optional, readable
 from nat.core.rows.json_records import Record, read_records
 from nat.trajectories.formats.episodes import (
     PLACES,
+    PREDICTIONS,
     UNLABELLED,
     acts,
     episode,
     facts,
+    is_user_stop,
     leftover,
     line_of,
     metadata_of,
@@ -60,6 +62,7 @@ _PRIMING = re.compile(
     r".{0,150}",
     re.I | re.DOTALL,
 )
+_ASKS_FOR_TASK = re.compile(r"\b(?:questions?|tasks?|problems?|ready|next)\b", re.I)
 PICTURES = ("images", "videos", "audios")  # lists of what trainers show a model beside the text
 _NUMBER = re.compile(r"\d{1,9}")
 
@@ -349,8 +352,10 @@ class _Maker:
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)
-        if not one.answers:  # what it says last is a farewell
-            is_farewell = one.failure is None and ended.failure in ("no_answer", "unparsed_action", "abstained")
+        takes_leave = is_user_stop(ending) and not any(key in one.facts for key in PREDICTIONS)
+        if not one.answers or takes_leave:  # what it says last is a farewell
+            ends = {"no_answer", "unparsed_action", "abstained"} | ({"out_of_turns"} if takes_leave else set())
+            is_farewell = one.failure is None and ended.failure in ends
             ended = replace(ended, failure="wrong_answer" if is_farewell else ended.failure, prediction=None)
         if broke:
             ended = replace(ended, success=False, score=0.0, failure="infrastructure")
@@ -441,7 +446,7 @@ class _Maker:
         return len(front) if same and len(messages) > len(front) else 0
 
 
-_QUESTION = re.compile(r"\s*Question:[ \t]*")
+_QUESTION = re.compile(r"\A\s*Question:[ \t]*")
 
 
 def _priming_length(messages: Sequence[Message]) -> int:
@@ -460,7 +465,9 @@ def _priming_length(messages: Sequence[Message]) -> int:
             return length
         asked = any(m.role == "user" for m in messages[length:turn])
         greets = not asked and length == 0
-        primes = _PRIMING.fullmatch(message.content)
+        # "Sure. Could you give me your user id?" asks the user for something: it is a turn of a conversation.
+        asks = "?" in message.content and not _ASKS_FOR_TASK.search(message.content)
+        primes = _PRIMING.fullmatch(message.content) and not asks
         if not (greets or (asked and primes)):
             return length
         length = turn + 1

@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.trajectories.formats.episodes import EXPLICIT_LABELS, LABELS, word
 from nat.trajectories.formats.prompts import joined
-from nat.trajectories.formats.tool_calls import input_text, read_call
+from nat.trajectories.formats.tool_calls import input_text
 from nat.trajectories.formats.turns import Turns, json_in, read_turns, text_of
 from nat.types import Failure, Message
 

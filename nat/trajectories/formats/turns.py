@@ -10,7 +10,7 @@
 
 A message has a role (`role`, or `from`), a content (`content`, `value` or `text`: text, parts, or null where a turn is
 empty), what the agent thought (`reasoning_content`, `reasoning`, `thinking`, `thought`, thinking parts) and its calls
-(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `tool_calls.read_call`; `tool_calls` and each
+(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `calls.read_call`; `tool_calls` and each
 of them may be JSON text). Results of several calls at once that stand in another order are put in the order of their
 calls, by their ids.
 
@@ -29,9 +29,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import check_value, optional, refuse_constant, require
-from nat.trajectories.formats.tool_calls import read_call
 from nat.types import Message, Role
 
 ROLES: Mapping[str, Role] = {

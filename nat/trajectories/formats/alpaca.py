@@ -18,6 +18,7 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import optional, require
 from nat.core.rows.json_records import Record
+from nat.trajectories.formats.acting import steps_key
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds
 from nat.trajectories.formats.react import holds_observations, split_text
@@ -30,8 +31,10 @@ KEYS = ("instruction", "input", "output", "system", "history")
 
 
 def recognises(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format: `instruction` and `output` are text, and it holds no messages."""
-    return holds(value) is None and all(isinstance(value.get(key), str) for key in ("instruction", "output"))
+    """Whether a record is of this format: `instruction` and `output` are text, and it holds no messages or steps."""
+    if holds(value) is not None or steps_key(value) is not None:
+        return False
+    return all(isinstance(value.get(key), str) for key in ("instruction", "output"))
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

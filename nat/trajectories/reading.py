@@ -13,17 +13,25 @@ from typing import NamedTuple
 from nat.core.archives import UNREADABLE, archive_of, is_file, members
 from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.core.rows.sources import datasets_in, no_dataset
-from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
+from nat.trajectories.config import (
+    JoinedTrajectoryFiles,
+    MappedTrajectoryFiles,
+    TrajectoriesConfig,
+    TrajectoryFiles,
+)
 from nat.trajectories.detection import FORMATS, Format, detect, no_record
+from nat.trajectories.formats import mapped
 from nat.trajectories.formats.conversations import (
     AS_FOUND,
     Conversation,
     Fields,
     Front,
     conversations_of,
+    read_conversations,
     shared_front,
 )
 from nat.trajectories.labels import Scorer, relabel
+from nat.trajectories.mapping import Finder, read_mapping
 from nat.types import RequestError, Trajectory
 
 FEW_RECORDS = 4  # in a file: too few to show what is preamble
@@ -58,7 +66,8 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refus
     Raises RequestError for a file that is missing, and for one as above (on_bad_file=error, or where none is left);
     formats are found, and missing files named, before the first row comes.
     """
-    found, formats = _readable_files(config, on_bad_file)
+    finder = read_mapping(config.map) if isinstance(config, MappedTrajectoryFiles) else None
+    found, formats = _readable_files(config, finder, on_bad_file)
     questions = question_file(config)
     by_format = {}
     if questions is not None:
@@ -73,6 +82,7 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refus
         )
     fields = Fields(config.question, config.task)
     fronts = _fronts(found, formats)
+    any_read = False
     for path, label, format in zip(found, labels(found), formats, strict=True):
         n = 0
 
@@ -93,21 +103,29 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refus
             )
         for where, trajectory in read(path, label, count, needs_label=config.label is None):
             n += 1
+            any_read = True
             yield Row(where, format.name, str(path), trajectory)
         if not n and (config.on_bad_file == "error" or len(found) == 1):
             raise no_record(path)
         if not n:
             on_bad_file(BadRow(str(path), "foreign_file", "holds no record."))
+    if finder is not None and any_read:
+        for key in finder.never_found():
+            if key != "label" or config.label is None:
+                problem = f"{finder.named(key):.200} finds nothing in any record.\nMend it, or leave it out."
+                on_bad(BadRow(finder.path, "missing_value", problem))
 
 
-def _readable_files(config: TrajectoryFiles, on_bad_file: OnBad) -> tuple[list[Path], list[Format]]:
+def _readable_files(
+    config: TrajectoryFiles, finder: Finder | None, on_bad_file: OnBad
+) -> tuple[list[Path], list[Format]]:
     """The configured files that hold trajectories, and the format of each."""
     all_files = paths(config.path)
     readable: list[tuple[Path, Format]] = []
     foreign: list[tuple[Path, RequestError]] = []
     for path in all_files:
         try:
-            readable.append((path, _format(config, path)))
+            readable.append((path, _format(config, finder, path)))
         except RequestError as error:
             if config.on_bad_file == "error" or len(all_files) == 1:
                 raise
@@ -143,7 +161,10 @@ def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front
     return fronts
 
 
-def _format(config: TrajectoryFiles, path: Path) -> Format:
+def _format(config: TrajectoryFiles, finder: Finder | None, path: Path) -> Format:
+    if finder is not None:
+        conversations = partial(mapped.conversations, finder, config.label is None)
+        return Format("mapped", lambda _: False, partial(read_conversations, conversations), None, conversations)
     if config.kind == "auto":
         return detect(path)
     return next(format for format in FORMATS if format.name == config.kind)
@@ -204,6 +225,13 @@ def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
         kind = "is a directory" if path.is_dir() else "does not exist"
         raise RequestError(f"trajectories.questions={config.questions}: {path.absolute()} {kind}.\nGive a file.")
     return path
+
+
+def map_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
+    """The file that `map` names, or None."""
+    if not isinstance(config, MappedTrajectoryFiles) or config.map is None:
+        return None
+    return Path(config.map)
 
 
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:

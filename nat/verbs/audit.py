@@ -71,7 +71,7 @@ from nat.stages.questions import questions_to_evaluate
 from nat.sweeps import composition
 from nat.trajectories.config import TrajectoryFiles, files_of
 from nat.trajectories.labels import RESCORE, parse_rule
-from nat.trajectories.reading import paths, question_file, read_rows
+from nat.trajectories.reading import map_file, paths, question_file, read_rows
 from nat.types import Environment, RequestError
 from nat.verbs.request import VALUED, asked_for_help, configured, named, parse, show
 
@@ -206,7 +206,7 @@ def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     evaluation = audit.evaluation
     inputs = [*paths(trajectories.path)]
     inputs += [Path(file) for file in ([evaluation] if isinstance(evaluation, str) else evaluation or [])]
-    inputs += [file for file in (question_file(trajectories),) if file is not None]
+    inputs += [file for file in (question_file(trajectories), map_file(trajectories)) if file is not None]
     for input in inputs:
         for output in (folder / name for name in OUTPUTS):
             is_same = output.exists() and input.exists() and output.samefile(input)

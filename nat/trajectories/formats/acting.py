@@ -25,6 +25,8 @@ AFTER = ("next_observation", "next_obs", "new_observation")
 OBSERVATIONS = (*AFTER, "observation", "observations", "obs", "tool_output", "tool_response", "tool_result", "result")
 WRITTEN = ("response", "model_output", "llm_output", "raw_output", "raw_response")  # the whole text of the turn
 _NAMES = (*NAMES, "action", "action_name", "action_type", "type", "api")
+_THOUGHT = re.compile(r"\s*Thought(?: ?\d+)?:", re.I)
+_ACTION = re.compile(r"\s*Action(?: ?\d+)?:", re.I)
 _OF_MESSAGES = ("role", "from", "source")  # members of what is another format's
 
 
@@ -127,6 +129,18 @@ def observation_text(value: Any) -> str:
         except BadRow:
             return json_text(value)
     return json_text(value)
+
+
+def with_action(thought: str, action: str) -> str:
+    """The text of a turn: its thought, and its text action as `Action: ...`; the thought where that says both."""
+    if action.strip() and action.strip() in thought:
+        return thought
+    written = action if _ACTION.match(action) else f"Action: {action}"
+    return f"{as_thought(thought)}\n{written}" if thought else written
+
+
+def as_thought(thought: str) -> str:
+    return thought if _THOUGHT.match(thought) else f"Thought: {thought}"
 
 
 def json_text(value: Any) -> str:

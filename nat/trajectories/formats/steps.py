@@ -33,11 +33,13 @@ from nat.trajectories.formats.acting import (
     STEPS,
     THOUGHTS,
     WRITTEN,
+    as_thought,
     calls_of,
     json_text,
     observation_text,
     steps_key,
     unwrapped,
+    with_action,
 )
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import GRADES, LABELS, PREDICTIONS, facts, holds
@@ -68,7 +70,6 @@ _LIMIT = re.compile(
 _NO_ROOM = re.compile(r"context|max[ _-]?(?:new[ _-])?tokens|token[ _-]limit|\blength\b", re.I)
 _BROKE = re.compile(r"\berrors?\b|exception|time[ _-]?out|timed[ _-]out|crash|infrastructure", re.I)
 _THOUGHT = re.compile(r"\s*Thought(?: ?\d+)?:\s*", re.I)
-_ACTION = re.compile(r"\s*Action(?: ?\d+)?:", re.I)
 _LOGGED_ACTION = re.compile(r"(?:^|\n)\s{0,8}(?:```[a-z]{0,8}\s{0,8})?(?:Action:|\{\s{0,8}\"action\")")
 _INVOKING = re.compile(r"\s*Invoking: `[^`]*` with `.*?`\s*(?:responded:\s*)?", re.DOTALL)
 
@@ -190,7 +191,7 @@ def _turn(step: Mapping[str, Any], where: str) -> _Turn | None:
         name, said = read.name.strip().lower(), input_text(read.arguments)
         answer = said if name in FINISHES and said.strip() else None
         if name == "final answer":  # LangChain's word for the end, which is no tool
-            content = "\n".join((*([_as_thought(thought)] if thought else []), f"Final Answer: {said}"))
+            content = "\n".join((*([as_thought(thought)] if thought else []), f"Final Answer: {said}"))
             return _Turn(Message("assistant", content, train, weight=weight), answer)
         return _Turn(Message("assistant", thought or written, train, calls, weight=weight), answer)
     if calls:
@@ -200,15 +201,8 @@ def _turn(step: Mapping[str, Any], where: str) -> _Turn | None:
         content = "\n".join((*([thought] if thought else []), *([f"Answer: {answer}"] if answer else [])))
         content = written or content
         return _Turn(Message("assistant", content, train, weight=weight), answer) if content else None
-    if written and text.strip() in written:
-        return _Turn(Message("assistant", written, train, weight=weight), None)
-    action = text if _ACTION.match(text) else f"Action: {text}"
-    content = "\n".join((*([_as_thought(thought)] if thought else []), action))
+    content = with_action(written if text.strip() in written else thought, text)
     return _Turn(Message("assistant", content, train, weight=weight), None)
-
-
-def _as_thought(thought: str) -> str:
-    return thought if _THOUGHT.match(thought) else f"Thought: {thought}"
 
 
 def _thought(step: Mapping[str, Any], action: Any, where: str) -> str:

@@ -51,9 +51,12 @@ _STEP = re.compile(r"^(?:Thought|Action|Observation)(?: ?\d+)?:", re.MULTILINE)
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `traj` without structured calls, or `messages` with user observations."""
-    if isinstance(value.get("traj"), str):
-        return True
     key = holds(value)
+    if key is None:
+        return isinstance(value.get("traj"), str)
+    first = value[key][0] if value[key] else None
+    if isinstance(first, Mapping) and "from" in first:  # `sharegpt`'s
+        return False
     if key == "traj":
         return not any(isinstance(message, Mapping) and "tool_calls" in message for message in value["traj"])
     return key == "messages" and not native.recognises(value) and any(map(is_observation, value[key]))

@@ -26,6 +26,7 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
+from nat.trajectories.formats import native
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds
 from nat.trajectories.formats.turns import read_turns
@@ -37,7 +38,9 @@ PLACE = 50
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: messages whose first has `from`."""
     key = holds(value)
-    return key is not None and bool(value[key]) and isinstance(value[key][0], Mapping) and "from" in value[key][0]
+    if key is None or native.recognises(value):
+        return False
+    return bool(value[key]) and isinstance(value[key][0], Mapping) and "from" in value[key][0]
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

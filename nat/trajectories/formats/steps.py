@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import gsm8k_solutions, preferences, trl, verifiers
+from nat.trajectories.formats import preferences, toolbench, tora, trl, verifiers
 from nat.trajectories.formats.acting import (
     ACTIONS,
     AFTER,
@@ -81,9 +81,9 @@ class _Turn(NamedTuple):
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: no messages, but a list of steps that act, think or observe."""
-    if holds(value) is not None or steps_key(value) is None:
+    if holds(value) is not None or steps_key(value) is None or isinstance(value.get("traj"), str):
         return False
-    return not any(other.recognises(value) for other in (gsm8k_solutions, preferences, trl, verifiers))
+    return not any(other.recognises(value) for other in (preferences, toolbench, tora, trl, verifiers))
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

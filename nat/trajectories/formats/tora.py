@@ -20,6 +20,7 @@ from nat.agents.scoring import numeric_match, plain_text, read_numbers
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
+from nat.trajectories.formats import toolbench
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import answer_text, holds
 from nat.trajectories.formats.turns import Turns
@@ -35,7 +36,8 @@ _FORMULA = re.compile(r"[\\\d^_=+*/{}$()\[\]]")
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a question with lists `code` and `pred`, and `gt`."""
     has_lists = isinstance(value.get("code"), list) and isinstance(value.get("pred"), list)
-    return has_lists and "gt" in value and isinstance(value.get("question"), str) and holds(value) is None
+    is_other = holds(value) is not None or toolbench.recognises(value) or isinstance(value.get("traj"), str)
+    return has_lists and "gt" in value and isinstance(value.get("question"), str) and not is_other
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

@@ -86,7 +86,7 @@ class Config:
         check_also_in(self.also_in, self.environment, self.evaluation, self.search, self.agent, inputs=inputs)
         if isinstance(self.trajectories, TrajectoryFiles):
             parse_rule(self.trajectories.label)
-        if inputs and isinstance(self.trajectories, MappedTrajectoryFiles):
+        if inputs and isinstance(self.trajectories, MappedTrajectoryFiles) and self.trajectories.map is not None:
             read_mapping(self.trajectories.map)
         check_search(self.search, [self.environment, *self.also_in.values()], self.agent, plays=plays, inputs=inputs)
         if isinstance(self.collect, ServerCollecting) and self.collect.endpoint.base_url is not None:

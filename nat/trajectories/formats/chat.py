@@ -39,6 +39,8 @@ def recognises(value: Mapping[str, Any]) -> bool:
     if key is None or native.recognises(value) or react.recognises(value):
         return False
     first = value[key][0] if value[key] else None
+    if isinstance(first, Mapping) and "from" in first:  # `sharegpt`'s
+        return False
     return key == "messages" or (key != "conversations" and isinstance(first, Mapping) and "role" in first)
 
 

@@ -41,6 +41,7 @@ from nat.trajectories.formats import (
     inspect_logs,
     langfuse,
     lm_eval,
+    mapped,
     mini_swe_agent,
     nat_paper,
     native,
@@ -50,8 +51,11 @@ from nat.trajectories.formats import (
     responses,
     sharegpt,
     spans,
+    steps,
     swe_agent,
     tau_bench,
+    toolbench,
+    tora,
     trl,
     verifiers,
 )
@@ -59,6 +63,7 @@ from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.label_files import in_words, read_labels
 from nat.trajectories.labels import parse_rule, relabel
+from nat.trajectories.mapping import MappingFile, finder
 from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -402,6 +407,63 @@ def good_verifiers(random: Random, id: str) -> dict[str, Any]:
     return random.choice((trace, {"id": id, "task": {"key": id}, "traces": [trace], "errors": []}))
 
 
+def good_steps(random: Random, id: str) -> dict[str, Any]:
+    def action() -> Any:
+        name, input = random.choice(("tool", "name", "tool_name")), random.choice(("tool_input", "args"))
+        return random.choice(("search[a]", {name: "search", input: {"q": "a"}}, {"type": "click", "at": 3}))
+
+    seen = random.choice(("observation", "observations", "result"))
+    done: list[Any] = [
+        {"thought": plain_text(random), "action": action(), seen: plain_text(random)}
+        for _ in range(random.randint(1, 3))
+    ]
+    key = random.choice(("steps", "trajectory"))
+    if random.random() < 0.2:
+        key = "intermediate_steps"
+        done = [[{"tool": "search", "tool_input": "a", "log": "Thought: b\nAction: search"}, plain_text(random)]]
+    return {"id": id, "question": f"Why {plain_text(random)}?", key: done, **label(random)}
+
+
+def good_toolbench(random: Random, id: str) -> dict[str, Any]:
+    call = {"name": "search", "arguments": '{"q": "a"}'}
+    path = [
+        {"role": "user", "content": f"Why {plain_text(random)}?"},
+        {"role": "assistant", "content": random.choice((None, plain_text(random))), "function_call": call},
+        {"role": "function", "name": "search", "content": plain_text(random)},
+    ]
+    leaf = {"node_type": "Action Input", "description": '{"q": "a"}', "observation": plain_text(random), "children": []}
+    node = {"node_type": "Action", "description": "search", "children": [leaf]}
+    made = {"query": f"Why {plain_text(random)}?", "function": [{"name": "search"}], "final_answer": "7"}
+    if random.random() < 0.7:
+        made["train_messages"] = [path[:2], path]
+    return {"id": id, "win": random.random() < 0.5, "tree": {"tree": {"children": [node]}}, "answer_generation": made}
+
+
+def good_tora(random: Random, id: str) -> dict[str, Any]:
+    codes = [f"```python\nprint(7)\n```\n```output\n7\n```\n{plain_text(random)}"] * random.randint(1, 3)
+    scores = {"score": [random.random() < 0.5 for _ in codes]} if random.random() < 0.5 else {}
+    answers = [random.choice(("7", "8", "7.0")) for _ in codes]
+    return {"id": id, "question": f"Why {plain_text(random)}?", "gt": "7", "code": codes, "pred": answers, **scores}
+
+
+MAPPING = MappingFile(
+    turns="log", role="who", content="said", reasoning="thinks", calls="does", name="op", arguments="with",
+    observation="sees", label="result.solved", task="case", tools="tools", roles={"caller": "user", "bot": "assistant"},
+)  # fmt: skip
+MAPPED = ModuleType("mapped")
+MAPPED.__dict__["conversations"] = partial(mapped.conversations, finder(MAPPING), False)
+
+
+def good_mapped(random: Random, id: str) -> dict[str, Any]:
+    call = {"op": "search", "with": {"q": plain_text(random)}}
+    turns = [
+        {"who": "caller", "said": f"Why {plain_text(random)}?"},
+        {"who": "bot", "said": turn(random), "does": [call], "sees": plain_text(random), "thinks": plain_text(random)},
+        {"who": "bot", "said": solution(random)},
+    ]
+    return {"id": id, "case": f"case {id}", "log": turns, "result": {"solved": random.random() < 0.5}}
+
+
 @cache
 def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     path = DATA / name
@@ -496,6 +558,10 @@ READERS: Mapping[str, Format] = {
     "trl": Format(trl, good_trl, real_trl),
     "preferences": Format(preferences, good_pair, list),
     "verifiers": Format(verifiers, good_verifiers, list),
+    "steps": Format(steps, good_steps, list),
+    "toolbench": Format(toolbench, good_toolbench, list),
+    "tora": Format(tora, good_tora, list),
+    "mapped": Format(MAPPED, good_mapped, list),
 }
 
 
@@ -712,7 +778,7 @@ def damaged(random: Random, format: Format, goods: list[dict[str, Any]], needs_l
 
 def draw_detection(random: Random) -> Case:
     """Which format a file is of: its own, or none, with a bad row in it; and none for what is nobody's."""
-    name = random.choice([name for name in READERS if name != "nat_joined"])
+    name = random.choice([name for name in READERS if name not in ("nat_joined", "mapped")])
     format = READERS[name]
     rows = [encoded(random, format.good(random, f"good-{n}")) for n in range(3)]
     if name == "react":  # a short episode without observations is chat's as well

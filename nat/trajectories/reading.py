@@ -13,18 +13,26 @@ from typing import NamedTuple
 from nat.core.archives import UNREADABLE, archive_of, is_file, members
 from nat.core.rows.bad import BadRow, DroppedRow, OnBad, refuse
 from nat.core.rows.sources import datasets_in, no_dataset
-from nat.trajectories.config import JoinedTrajectoryFiles, TrajectoriesConfig, TrajectoryFiles
+from nat.trajectories.config import (
+    JoinedTrajectoryFiles,
+    MappedTrajectoryFiles,
+    TrajectoriesConfig,
+    TrajectoryFiles,
+)
 from nat.trajectories.detection import FORMATS, Format, detect, no_record
+from nat.trajectories.formats import mapped
 from nat.trajectories.formats.conversations import (
     AS_FOUND,
     Conversation,
     Fields,
     Front,
     conversations_of,
+    read_conversations,
     shared_front,
 )
 from nat.trajectories.label_files import Labels, label_paths, read_labels
 from nat.trajectories.labels import Scorer, parse_rule, relabel
+from nat.trajectories.mapping import Finder, read_mapping
 from nat.types import RequestError, Trajectory
 
 FEW_RECORDS = 4  # in a file: too few to show what is preamble
@@ -108,7 +116,8 @@ def _joined(rows: Iterator[tuple[Row, str]], labels: Labels, on_bad: OnBad) -> I
 
 def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterator[tuple[Row, str]]:
     """Rows as the files have them, each with what stands for its file in the ids made for records."""
-    found, formats = _readable_files(config, on_bad_file)
+    finder = read_mapping(config.map) if isinstance(config, MappedTrajectoryFiles) else None
+    found, formats = _readable_files(config, finder, on_bad_file)
     questions = question_file(config)
     by_format = {}
     if questions is not None:
@@ -123,6 +132,7 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
         )
     fields = Fields(config.question, config.task)
     fronts = _fronts(found, formats)
+    any_read = False
     for path, label, format in zip(found, labels(found), formats, strict=True):
         n = 0
 
@@ -143,21 +153,29 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
             )
         for where, trajectory in read(path, label, count, needs_label=config.label is None and config.labels is None):
             n += 1
+            any_read = True
             yield Row(where, format.name, str(path), trajectory), label
         if not n and (config.on_bad_file == "error" or len(found) == 1):
             raise no_record(path)
         if not n:
             on_bad_file(BadRow(str(path), "foreign_file", "holds no record."))
+    if finder is not None and any_read:
+        for key in finder.never_found():
+            if key != "label" or config.label is None:
+                problem = f"{finder.named(key):.200} finds nothing in any record.\nMend it, or leave it out."
+                on_bad(BadRow(finder.path, "missing_value", problem))
 
 
-def _readable_files(config: TrajectoryFiles, on_bad_file: OnBad) -> tuple[list[Path], list[Format]]:
+def _readable_files(
+    config: TrajectoryFiles, finder: Finder | None, on_bad_file: OnBad
+) -> tuple[list[Path], list[Format]]:
     """The configured files that hold trajectories, and the format of each."""
     all_files = files_to_read(config)
     readable: list[tuple[Path, Format]] = []
     foreign: list[tuple[Path, RequestError]] = []
     for path in all_files:
         try:
-            readable.append((path, _format(config, path)))
+            readable.append((path, _format(config, finder, path)))
         except RequestError as error:
             if config.on_bad_file == "error" or len(all_files) == 1:
                 raise
@@ -193,7 +211,10 @@ def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front
     return fronts
 
 
-def _format(config: TrajectoryFiles, path: Path) -> Format:
+def _format(config: TrajectoryFiles, finder: Finder | None, path: Path) -> Format:
+    if finder is not None:
+        conversations = partial(mapped.conversations, finder, config.label is None)
+        return Format("mapped", lambda _: False, partial(read_conversations, conversations), None, conversations)
     if config.kind == "auto":
         return detect(path)
     return next(format for format in FORMATS if format.name == config.kind)
@@ -263,6 +284,13 @@ def files_to_read(config: TrajectoryFiles) -> list[Path]:
     """The files that are to hold trajectories; a file of labels may lie among them."""
     of_labels = {path.resolve() for path in label_paths(config.labels)}
     return [path for path in paths(config.path) if path.resolve() not in of_labels]
+
+
+def map_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
+    """The file that `map` names, or None."""
+    if not isinstance(config, MappedTrajectoryFiles) or config.map is None:
+        return None
+    return Path(config.map)
 
 
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:

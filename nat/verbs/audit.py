@@ -85,7 +85,7 @@ from nat.sweeps import composition
 from nat.trajectories.config import TrajectoryFiles, files_of
 from nat.trajectories.label_files import Labels, label_paths
 from nat.trajectories.labels import RESCORE, parse_rule
-from nat.trajectories.reading import files_to_read, labels_of, paths, question_file, read_rows
+from nat.trajectories.reading import files_to_read, labels_of, map_file, paths, question_file, read_rows
 from nat.types import Environment, RequestError
 from nat.verbs.request import VALUED, asked_for_help, configured, named, parse, show
 
@@ -222,7 +222,7 @@ def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     evaluation = audit.evaluation
     inputs = [*paths(trajectories.path)]
     inputs += [Path(file) for file in ([evaluation] if isinstance(evaluation, str) else evaluation or [])]
-    inputs += [file for file in (question_file(trajectories),) if file is not None]
+    inputs += [file for file in (question_file(trajectories), map_file(trajectories)) if file is not None]
     inputs += label_paths(trajectories.labels)
     for input in inputs:
         for output in (folder / name for name in OUTPUTS):

@@ -134,7 +134,7 @@ def test_a_rule_that_cannot_work_is_never_offered(tmp_path):
     # What other fields say is no label, and a key with a space no rule can name.
     for fields in ({"temperature": 0.7}, {"answer": "yes"}, {"is correct": True}, {"exit": "submitted"}, {}):
         problem = problem_of(write(tmp_path / "a.jsonl", chat("2+2?", "4", **fields)))
-        assert problem.startswith("success is nowhere said.\nEvery trajectory needs its label: a field 'reward'")
+        assert problem.startswith("success is nowhere said.\nSay where its label stands: in another file, ")
     # A label of another scale: its path is the one that a rule can name.
     path = write(tmp_path / "b.jsonl", chat("2+2?", "4", info={"reward": 7}), chat("2+2?", "4", resolved="maybe"))
     assert [problem.split("\n")[1] for problem in problems_of(path)] == [

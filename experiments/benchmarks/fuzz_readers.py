@@ -32,21 +32,34 @@ from nat.core.rows.bad import BadReason, BadRow
 from nat.trajectories.detection import FORMATS, detect, reader
 from nat.trajectories.formats import (
     alpaca,
+    api_log,
+    atif,
     chat,
     claude_code,
     gsm8k_solutions,
+    harbor,
+    inspect_logs,
+    langfuse,
+    lm_eval,
     mini_swe_agent,
     nat_paper,
     native,
     openhands,
+    preferences,
     react,
+    responses,
     sharegpt,
+    spans,
     swe_agent,
+    tau_bench,
+    trl,
+    verifiers,
 )
+from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.label_files import in_words, read_labels
 from nat.trajectories.labels import parse_rule, relabel
-from nat.types import Failure, Question, RequestError, Role, Trajectory
+from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = 40  # records taken from a real file
@@ -140,6 +153,94 @@ def good_solutions(random: Random, id: str) -> dict[str, Any]:
     return {"question": f"{id}?", "ground_truth": "48/2 = 24\nA: 24", **models}
 
 
+def good_responses(random: Random, id: str) -> dict[str, Any]:
+    asked = f"Why {plain_text(random)}?"
+    items: list[dict[str, Any]] = [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}]
+    for n in range(random.randint(0, 2)):
+        call = random.choice(("function_call", "custom_tool_call"))
+        given = {"arguments" if call == "function_call" else "input": plain_text(random)}
+        items += [
+            {"type": call, "call_id": str(n), "name": "search", **given},
+            {"type": f"{call}_output", "call_id": str(n), "output": plain_text(random)},
+        ]
+    said = {"type": "output_text", "text": f"I. {solution(random)}"}
+    items.append({"type": "message", "role": "assistant", "content": [said]})
+    given = random.choice((asked, [{"role": "user", "content": asked}]))
+    if random.random() < 0.7:
+        params = {"responses_create_params": {"input": given, "instructions": "Be good."}}
+        return {**params, "response": {"object": "response", "output": items}, "reward": 1.0, "id": id}
+    return {"id": id, "object": "response", "input": given, "output": items, **label(random)}
+
+
+def good_atif(random: Random, id: str) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"step_id": 1, "source": "user", "message": f"Why {plain_text(random)}?"}]
+    for n in range(random.randint(0, 2)):
+        call = {"tool_call_id": str(n), "function_name": "search", "arguments": {"q": plain_text(random)}}
+        seen = {"results": [{"source_call_id": str(n), "content": plain_text(random)}]}
+        said = {"message": turn(random), "reasoning_content": "a", "tool_calls": [call], "observation": seen}
+        steps.append({"step_id": n + 2, "source": "agent", **said})
+    steps.append({"step_id": 9, "source": "agent", "message": solution(random), "is_copied_context": None})
+    agent = {"name": "a", "version": "1", "tool_definitions": [{"type": "function", "function": {"name": "search"}}]}
+    return {"schema_version": "ATIF-v1.6", "session_id": id, "agent": agent, "steps": steps, **label(random)}
+
+
+def good_harbor(random: Random, id: str) -> dict[str, Any]:
+    row = good_messages(random, id, "conversations")
+    trial = {"trial_name": id, "run_id": "r", "episode": "episode-0", "task": "a", "agent": "b"}
+    return {
+        "conversations": row["conversations"],
+        **trial,
+        "result": random.choice(("1.0", "0.0", "AgentTimeoutError")),
+    }
+
+
+def good_api_log(random: Random, id: str) -> dict[str, Any]:
+    request: dict[str, Any] = {"messages": [{"role": "user", "content": f"Why {plain_text(random)}?"}], "tools": []}
+    blocks = [
+        {"type": "text", "text": turn(random)},
+        {"type": "tool_use", "id": "1", "name": "a", "input": {"q": plain_text(random)}},
+    ]
+    message = {"role": "assistant", "content": f"I. {solution(random)}"}
+    came = random.choice(({"content": blocks, "stop_reason": "tool_use"}, {"choices": [{"message": message}]}))
+    return {"id": id, "request": request, "response": came, **label(random)}
+
+
+def good_spans(random: Random, id: str) -> dict[str, Any]:
+    asked, said = f"Why {plain_text(random)}?", f"I. {solution(random)}"
+    of_parts = [
+        [{"role": role, "parts": [{"type": "text", "content": text}]}]
+        for role, text in (("user", asked), ("assistant", said))
+    ]
+    of_parts[1][0]["parts"].append({"type": "tool_call", "id": "1", "name": "a", "arguments": {"q": "b"}})
+    ways: tuple[dict[str, Any], ...] = (
+        {f"gen_ai.{side}.messages": json.dumps(m) for side, m in zip(("input", "output"), of_parts, strict=True)},
+        {"gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": asked, "gen_ai.completion.0.content": said},
+        {"llm": {f"{side}_messages": [{"message.content": t}] for side, t in (("input", asked), ("output", said))}},
+    )
+    attributes = {**random.choice(ways), **random.choice(({"success": True}, {"gen_ai.evaluation.score.value": 0.5}))}
+    span = {"trace_id": id, "span_id": "1", "parent_id": None, "name": "chat", "start_time": 1}
+    if "llm" in attributes or random.random() < 0.5:
+        return {**span, "attributes": attributes}
+    listed = [
+        {"key": key, "value": {"doubleValue" if isinstance(value, float) else "boolValue" if value is True else
+            "stringValue": value}} for key, value in attributes.items()
+    ]  # fmt: skip
+    spans = [{"traceId": id, "spanId": "1", "startTimeUnixNano": "12", "attributes": listed}]
+    return {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+
+
+def good_langfuse(random: Random, id: str) -> dict[str, Any]:
+    sent = [{"role": "user", "content": f"Why {plain_text(random)}?"}]
+    sent = random.choice((sent, {"messages": sent, "tools": []}, json.dumps(sent)))
+    said = f"I. {solution(random)}"
+    came = random.choice((said, {"role": "assistant", "content": said}))
+    call = {"id": "1", "type": "GENERATION", "startTime": "2025", "input": sent, "output": came}
+    if random.random() < 0.3:
+        return {**call, "traceId": id, "metadata": {"reward": random.choice((0, 1))}}
+    scores = [{"name": "correct", "value": random.choice((0, 1)), "dataType": "BOOLEAN"}]
+    return {"id": id, "input": "a", "output": "b", "observations": [call], "scores": scores}
+
+
 def coding_turns(random: Random, agent: str, text: str) -> list[dict[str, Any]]:
     """A question, and an agent's turns that write commands."""
     turns = episode(random, "user", agent, "user")
@@ -212,6 +313,95 @@ def good_claude_code(random: Random, id: str) -> dict[str, Any]:
     return {"sessionId": id, **label(random), "records": records}
 
 
+def good_inspect(random: Random, id: str) -> dict[str, Any]:
+    call = {"id": "c1", "function": "search", "arguments": random.choice(({"q": plain_text(random)}, {}))}
+    score = random.choice(({"value": random.choice("CIPN"), "answer": "7"}, {"value": random.choice((0, 0.5, 1))}))
+    answer = random.choice((solution(random), [{"type": "reasoning", "reasoning": "a"}, {"type": "text", "text": "b"}]))
+    messages = [
+        {"role": "user", "content": "attachment://" + "0" * 32, "source": "input"},
+        {"role": "assistant", "content": "", "source": "generate", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": plain_text(random)},
+        {"role": "assistant", "content": answer, "source": "generate"},
+    ]
+    return {
+        "id": id,
+        "epoch": 1,
+        "input": f"Why {plain_text(random)}?",
+        "target": random.choice(("7", ["7", "8"])),
+        "messages": messages,
+        "scores": {"match": score},
+        "attachments": {"0" * 32: f"Why {plain_text(random)}?"},
+    }
+
+
+def good_tau_bench(random: Random, id: str) -> dict[str, Any]:
+    reward = random.choice((0.0, 1.0))
+    turns = [("user", f"Cancel {plain_text(random)}."), ("assistant", solution(random)), ("user", "###STOP###")]
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "c1", "name": "cancel", "arguments": {"q": plain_text(random)}}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    messages[1:1] = [calling, {"role": "tool", "id": "c1", "tool_call_id": "c1", "content": "done"}]
+    if random.random() < 0.5:
+        of_task = {"task": {"user_id": "ann"}}
+        return {"id": id, "task_id": 7, "trial": 0, "reward": reward, "info": of_task, "traj": messages}
+    messages.insert(0, {"role": "assistant", "content": "Hi!"})
+    messages.insert(3, {"role": "user", "content": None, "tool_calls": [{**call, "requestor": "user"}]})
+    end = {"termination_reason": random.choice(("user_stop", "max_steps")), "reward_info": {"reward": reward}}
+    return {"id": id, "task_id": "7", "trial": 0, **end, "messages": messages}
+
+
+def good_lm_eval(random: Random, id: str) -> dict[str, Any]:
+    prompt = f"Why {plain_text(random)}?"
+    given = random.choice((prompt, json.dumps([{"role": "user", "content": prompt}])))
+    request = random.choice(([[given, {"until": []}]], {"gen_args_0": {"arg_0": given, "arg_1": {}}}))
+    answer = solution(random)
+    scored = {"filter": "none", "metrics": ["exact_match"], "exact_match": random.choice((0.0, 1.0))}
+    resps = {"resps": [[answer]], "filtered_resps": [answer]}
+    return {"doc_id": id, "doc": {"question": prompt}, "target": "7", "arguments": request, **resps, **scored}
+
+
+def good_trl(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", random.choice(("user", "tool")))
+    completion = [{"role": role, "content": text} for role, text in turns]
+    messages = [{"role": role, "content": asked}]
+    alone = {"completion": [*messages, *completion], "label": random.random() < 0.5}
+    completion[0]["content"] += "."  # a completion that says nothing is a bad row
+    texts = {"prompt": asked, "completion": f"{turns[0][1]}."}
+    both = {"prompt": messages, "completion": completion}
+    return {"id": id, **random.choice((alone, {**texts, **label(random)}, {**both, **label(random)}))}
+
+
+def good_pair(random: Random, id: str) -> dict[str, Any]:
+    asked, answers = f"Why {plain_text(random)}?", [f"a {plain_text(random)}", f"b {solution(random)}"]
+    user = {"role": "user", "content": asked}
+    turns = [{"role": "assistant", "content": answer} for answer in answers]
+    chosen, rejected = random.choice((answers, turns, [[turn] for turn in turns]))
+    human = {"conversations": [{"from": "human", "value": asked}]}
+    prompt = random.choice(({"prompt": asked}, {"prompt": [user]}, {"question": asked}, {"instruction": asked}, human))
+    if random.random() < 0.3:
+        prompt, chosen, rejected = {}, [user, turns[0]], [user, turns[1]]
+    return {"id": id, **prompt, "chosen": chosen, "rejected": rejected, "score_chosen": random.random()}
+
+
+def good_verifiers(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", "user")
+    first = {"role": role, "content": asked}
+    following = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "1", "name": "search", "arguments": '{"q": "a"}'}
+    result = [{"role": "assistant", "content": "", "tool_calls": [json.dumps(call)]}, {"role": "tool", "content": "b"}]
+    reward = random.choice((0.0, 0.5, 1.0, 1))
+    if random.random() < 0.5:
+        told = {"example_id": id, "reward": reward, "task": "sums", "answer": "7", "metrics": {}}
+        return {"id": id, **told, "prompt": [first], "completion": [*result, *following]}
+    messages = [first, *following]
+    nodes = [
+        {"parent": i - 1 if i else None, "message": message, "sampled": message["role"] == "assistant"}
+        for i, message in enumerate(messages)
+    ]
+    trace = {"id": id, "task": {"key": id}, "rewards": {"a": {"score": reward, "weight": 1.0}}, "nodes": nodes}
+    return random.choice((trace, {"id": id, "task": {"key": id}, "traces": [trace], "errors": []}))
+
+
 @cache
 def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     path = DATA / name
@@ -265,6 +455,19 @@ def real_alpaca() -> list[dict[str, Any]]:
     ]
 
 
+def real_trl() -> list[dict[str, Any]]:
+    records = real("agents/llama_factory_kto.json")
+    return [
+        {"prompt": record["messages"][:1], "completion": record["messages"][1:], "label": record["label"]}
+        for record in records
+    ]
+
+
+def real_atif() -> list[dict[str, Any]]:
+    files = [DATA / "agents" / f"atif_{name}.trajectory.json" for name in ("summarization", "timeout")]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
 QUESTIONS = {f"good-{n}": Question(f"good-{n}", "Question: who?", "yes") for n in range(3)}
 READERS: Mapping[str, Format] = {
     "jsonl": Format(native, good_native, list),
@@ -275,12 +478,24 @@ READERS: Mapping[str, Format] = {
     "sharegpt": Format(sharegpt, good_sharegpt, real_sharegpt),
     "chat": Format(chat, good_chat, real_messages),
     "alpaca": Format(alpaca, good_alpaca, real_alpaca),
+    "responses": Format(responses, good_responses, lambda: real("agents/nemo_gym_tau2.jsonl")),
+    "atif": Format(atif, good_atif, real_atif),
+    "harbor": Format(harbor, good_harbor, list),
+    "api_log": Format(api_log, good_api_log, list),
+    "spans": Format(spans, good_spans, list),
+    "langfuse": Format(langfuse, good_langfuse, list),
     "swe_agent": Format(swe_agent, good_swe_agent, lambda: real_object("agents/swe_agent_pydicom-1458.traj")),
     "mini_swe_agent": Format(
         mini_swe_agent, good_mini_swe_agent, lambda: real_object("agents/mini_swe_agent_astropy-7606.traj.json")
     ),
     "openhands": Format(openhands, good_openhands, list),
     "claude_code": Format(claude_code, good_claude_code, list),
+    "inspect": Format(inspect_logs, good_inspect, list),
+    "tau_bench": Format(tau_bench, good_tau_bench, lambda: real("agents/tau_bench_airline.json")),
+    "lm_eval": Format(lm_eval, good_lm_eval, list),
+    "trl": Format(trl, good_trl, real_trl),
+    "preferences": Format(preferences, good_pair, list),
+    "verifiers": Format(verifiers, good_verifiers, list),
 }
 
 
@@ -533,6 +748,50 @@ def draw_recognition(random: Random) -> Case:
     return Case(value, lambda: [f.name for f in FORMATS if f.recognises(value)], judge)
 
 
+MARKS = (
+    "<think>", "</think>", "<thought>", "</thought>", "<tool_call>", "</tool_call>", "<function=f>", "</function>",
+    "<parameter=p>", "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<information>",
+    "</information>", "<tool_response>", "</tool_response>", "\n```output\n", "\n```python\n", "\n```\n", "`",
+    "\n~~~\n",
+    "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", '{"name": "f", "arguments": {"a": "w"}}', "{'name': 'f'}",
+    '[{"name": "f"}]',
+    "<search>", "</search>", "</s>", "{", "}", "[", "]", "\n", " ",
+)  # fmt: skip
+WHOLE_MARKS = (  # around a word
+    "<think>%</think>", "```\n%\n```", "<tool_response>%</tool_response>", "<information>%</information>",
+    '<tool_call>{"name": "f", "arguments": {"a": "%"}}</tool_call>',
+    "<tool_call>{'name': 'f', 'args': {'a': '%'}}</tool_call>",
+    "<function=f><parameter=p>%</parameter></function>", "<parameter=p>\n%</parameter>",
+    '<function=f>{"a": "%"}</function>',
+    "<tool_call>f<arg_key>k</arg_key><arg_value>%</arg_value></tool_call>",
+    "<arg_key>k</arg_key><arg_value>%</arg_value>",
+    '[TOOL_CALLS]f[ARGS]{"a": "%"}', '[TOOL_CALLS][{"name": "f", "arguments": {"a": "%"}}]',
+    '<|python_tag|>{"name": "%"}', "<tool_call>%</tool_call>", "</think>%",
+)  # fmt: skip
+
+
+def draw_inline(random: Random) -> Case:
+    """Marks and words in any order: no word of a turn may vanish, nor be said twice."""
+    n = random.choice((3, 8, 20, 60))
+    words = [f"w{i}w" for i in range(n)]
+    text = ""
+    for word in words:
+        whole = random.choice(WHOLE_MARKS).replace("%", word)
+        text += whole if random.random() < 0.5 else random.choice(MARKS) + word
+        text += "\n" if random.random() < 0.3 else ""
+    own = ({"name": "f", "arguments": {"a": "w"}},) if random.random() < 0.2 else ()
+    message = Message("assistant", text, tool_calls=own, reasoning="r" if random.random() < 0.2 else "")
+
+    def judge(parts: list[Message]) -> str:
+        kept = "".join(f"{p.content}\n{p.reasoning}\n{json.dumps(p.tool_calls)}\n" for p in parts)
+        assert all(kept.count(word) == 1 for word in words), [word for word in words if kept.count(word) != 1]
+        assert all(part.role in ("assistant", "tool") for part in parts)
+        is_whole = len(parts) == 1 and parts[0] == message
+        return "left as it is" if is_whole else "calls" if any(p.tool_calls for p in parts) else "taken apart"
+
+    return Case(text, lambda: taken_apart([message]), judge)
+
+
 def draw_rule(random: Random) -> Case:
     """Label rules: read, or refused in a few lines."""
     path = random.choice(("score", "info.reward", "a.0.b-c", "rescore", "", "x y", "1"))
@@ -610,8 +869,14 @@ def draw_labels(random: Random) -> Case:
 
 def _targets() -> dict[str, Target]:
     targets: dict[str, Target] = {name: partial(draw, format=format) for name, format in READERS.items()}
-    others = {"detection": draw_detection, "recognition": draw_recognition}
-    return {**targets, **others, "label_rules": draw_rule, "label_files": draw_labels}
+    return {
+        **targets,
+        "detection": draw_detection,
+        "recognition": draw_recognition,
+        "label_rules": draw_rule,
+        "label_files": draw_labels,
+        "inline": draw_inline,
+    }
 
 
 TARGETS: Mapping[str, Target] = _targets()

@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from nat.agents.actions import FINISH, Action, parse_answer, parse_any_action
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.trajectories.config import TrajectoryFiles
-from nat.trajectories.formats.tool_calls import read_call
 from nat.trajectories.reading import files_to_read, read_rows
 from nat.types import Trajectory
 

@@ -265,7 +265,9 @@ def _with(trajectory: Trajectory, label: Score) -> Trajectory:
     outcome = trajectory.outcome
     failure = None
     if not label.success:
-        failure = outcome.failure or failure_kind(trajectory.messages, outcome.prediction, any_tool=True)
+        failure = outcome.failure or failure_kind(
+            trajectory.messages, outcome.prediction, any_tool=True, reference=outcome.reference
+        )
     metadata = {key: value for key, value in trajectory.metadata.items() if key != UNLABELLED}
     labelled = replace(outcome, success=label.success, score=float(label.score), failure=failure)
     return replace(trajectory, outcome=labelled, metadata=metadata)

@@ -19,6 +19,13 @@ trajectories    {successes, failures, clean}: numbers, `clean` of those in clean
 questions       {distinct, successes_only, failures_only, both}: numbers of normalised texts
 by_source       {source: {successes, failures}}
 by_failure      {failure kind: trajectories}
+agents          {kind of agent (nat.agents.kinds): trajectories}; simulated_user stands beside another kind
+calls           {turns, calls, tools, by_tool: {name: calls}}: of the agents; by_tool has the most called
+tasks           {named, distinct, successes_only, failures_only, both}: trajectories whose file names their task, and
+                numbers of tasks (of questions where none is named)
+system_prompts  {distinct, first: [{trajectories, text}]}: the most frequent ones, each with how it begins
+questions_found [{how, trajectories, before: [fewest, most], is_shared}]: where the question stands in the prompt, and
+                how many messages stand before it, the same in all of these or not
 per_question    {number of trajectories on one question: number of such questions}
 lengths         {unit: {class: {n, median, p90, maximum, edges, counts}}}; units are tokens, characters, turns
 tokens          {limit, sampled}: `sampled` is null where all were counted, `limit` null where none were
@@ -27,7 +34,8 @@ findings        [{name, severity, count, of, unit, says, remedy, sightings, deta
                 exact_duplicates, near_duplicates, same_id_other_text, same_text_other_id, same_question_other_id,
                 repeated_questions, conflicting_labels, label_disagreement, label_sources_disagree, graded_labels,
                 right_failures, evaluation_overlap, evaluation_near_overlap, label_leak, skew, too_long, one_class,
-                infrastructure, no_agent_turn
+                infrastructure, no_agent_turn,
+                one_question, unread_loss_keys, left_out_parts, loss_weights
 bad_rows        {by_reason: {reason: rows}, first: [{where, reason, detail}]}
 dropped         {quality rule: trajectories}
 labels          null, or of trajectories.labels {files, ids, joined, missing, unmatched, unlisted, sharing, graded,

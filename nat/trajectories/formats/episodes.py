@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from nat.agents.actions import FINISH, Action, UnparsedAction, parse_action, parse_answer
+from nat.agents.kinds import USER_STOP, Agent, ends_episode, is_short_answer, read_agent, takes_turns_with_user
 from nat.agents.scoring import is_abstention
 from nat.core.rows.bad import BadRow
 from nat.trajectories.fields import comparison, named, offered
@@ -35,6 +36,7 @@ GRADES = ("f1", "score")
 PREDICTIONS = ("pred", "prediction", "extracted_answer")
 # `answer` comes last: where the record names its reference otherwise, that is the agent's own.
 REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
+PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 _SAYING = frozenset(LABELS)
 _SAYING_BY_MEMBERS = frozenset((*LABELS, *GRADES))
 _HOLDING = tuple(dict.fromkeys((*PLACES, *LABELS, *GRADES)))
@@ -43,7 +45,6 @@ UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits fo
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
 _QUESTION = re.compile(r"\s*Question:[ \t]*")
 _END = re.compile(r"Episode finished(?:,\s*reward\s*=\s*(?P<reward>[\w.-]+))?[\s.]*")
-_STOP = re.compile(r"###(?:STOP|TRANSFER|OUT-OF-SCOPE)###")  # what simulated users of tau-bench and tau2-bench end with
 _LABELS = {"true": 1.0, "false": 0.0}
 _WORDS = {
     **_LABELS,
@@ -58,6 +59,7 @@ _LABEL_REMEDY = (
 )
 _BAD_NAME = re.compile(r"bad|fail|neg|wrong|incorrect|unsuc|unsolved|unresolved|loss|lost|reject", re.I)
 _TAGGED_ANSWER = re.compile(r"<(answer|final_answer)>(.*?)</\1>", re.DOTALL)
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought)>")
 _TOOL_ERROR = re.compile(
     r"\s{0,8}(?:error\b|[\w.]{0,40}(?:Error|Exception)\b|traceback \(most recent call last\)|(?:invalid|unknown) "
     r"(?:action|tool|function|input|argument|call)|(?:tool|function)(?: call)? (?:error|failed|not found))",
@@ -72,6 +74,11 @@ _INFRASTRUCTURE = re.compile(
     re.I,
 )
 _ERROR_LENGTH = 400  # characters at the start of a text that are searched for what an error says
+
+
+def word(text: str) -> float | None:
+    """What a word says of success: 1 or 0, or None where it is no such word."""
+    return _WORDS.get(text.strip().lower())
 
 
 class Label(NamedTuple):
@@ -105,9 +112,12 @@ def episode(messages: Sequence[Message], where: str) -> tuple[tuple[Message, ...
 
 
 def _is_ending(message: Message) -> bool:
-    return _END.fullmatch(message.content) is not None or (
-        message.role == "user" and _STOP.search(message.content) is not None
-    )
+    return _END.fullmatch(message.content) is not None or (message.role == "user" and is_user_stop(message.content))
+
+
+def is_user_stop(ending: str | None) -> bool:
+    """Whether a simulated user ended the conversation."""
+    return ending is not None and USER_STOP.search(ending) is not None
 
 
 def _as_observation(message: Message) -> Message:
@@ -275,25 +285,30 @@ def outcome(
     return Outcome(
         success=success,
         score=0.0 if label is None else label.score,
-        failure=None if success else kind or failure_kind(messages, prediction, any_tool),
+        failure=None if success else kind or failure_kind(messages, prediction, any_tool, reference),
         prediction=prediction,
         reference=reference,
     )
 
 
-def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: bool = False) -> Failure:
+def failure_kind(
+    messages: Sequence[Message], prediction: str | None, any_tool: bool = False, reference: str | None = None
+) -> Failure:
     """Why an episode failed: by its last turn, read as `nat` reads a turn in evaluation, and what was said after it.
 
     - `wrong_answer`, `abstained`: it ended with an answer. A file that names a prediction says that its own
-      environment took one, whichever action of a run-on turn that was.
+      environment took one, whichever action of a run-on turn that was. `wrong_answer` too where the agent ended it
+      otherwise: by a call such as `submit`, by taking leave of a user, by what a plain chat says last.
     - `infrastructure`: the last observation, or the last turn itself, is an error such as "rate limit exceeded".
-    - `no_answer`: the last turn is empty, or a chain of thought without an answer.
-    - `unparsed_action`: the last turn holds no action that can be read.
+    - `no_answer`: the last turn is empty, ends in the middle of a `<think>`, or is a chain of thought without an
+      answer.
+    - `unparsed_action`: the last turn holds no action that can be read, of an agent whose other actions can.
     - `tool_error`, `out_of_turns`: it does; the observation after it is an error, or not.
 
     Args:
         any_tool: an action with any name is one, and plain text may be an answer (see `final_answer`); else the names
             are `TOOLS`.
+        reference: what an answer is compared with, where there is anything: then one is due.
     """
     answers = [answer for answer in (prediction, final_answer(messages, any_tool)) if answer is not None]
     if answers:
@@ -305,13 +320,36 @@ def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: 
         return "infrastructure"
     if _INFRASTRUCTURE.search(last[:_ERROR_LENGTH]) and _TOOL_ERROR.match(last):
         return "infrastructure"
-    if not last.strip():
+    if not last.strip() or _thinks_on(last):
         return "no_answer"
-    if not _acts(last, any_tool):
-        if not any_tool or _holds_actions(messages):
-            return "unparsed_action"
-        return "wrong_answer" if any(message.tool_calls for message in messages) else "no_answer"
+    agent = _agent(messages, reference)
+    if agent.names_answer or _ends_it(messages, agent):
+        return "wrong_answer"
+    if not (_acts(last, any_tool) or _acted_otherwise(messages, agent)):
+        if agent.has_user or agent.writes in ("native_calls", "plain_chat"):
+            return "wrong_answer"
+        if agent.writes == "chain_of_thought" and any_tool:
+            return "no_answer"
+        return "unparsed_action"
     return "tool_error" if _TOOL_ERROR.match(seen) else "out_of_turns"
+
+
+def _agent(messages: Sequence[Message], reference: str | None) -> Agent:
+    refused = {i for i, m in enumerate(messages) if m.role != "assistant" and _TOOL_ERROR.match(m.content)}
+    return read_agent(messages, TOOLS, refused, answer_is_due=is_short_answer(reference))
+
+
+def _ends_it(messages: Sequence[Message], agent: Agent) -> bool:
+    last = max(agent.actions)
+    return ends_episode(messages[last], agent.actions[last], last in agent.commands)
+
+
+def _acted_otherwise(messages: Sequence[Message], agent: Agent) -> bool:
+    """Whether the last turn is one of an agent whose actions are in a syntax of its own."""
+    last = max(agent.actions)
+    if last in agent.commands:
+        return True
+    return agent.is_foreign and (last in agent.carried_out or last == len(messages) - 1)
 
 
 def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | None:
@@ -328,6 +366,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     action = parse_action(text, TOOLS)
     if isinstance(action, Action):
         return action.input if action.tool == FINISH else None
+    if _thinks_on(text):
+        return None
     if tagged := list(_TAGGED_ANSWER.finditer(text)):
         return tagged[-1][2].strip() or None
     if not any_tool or action.kind != "no_action" or not text.strip() or _holds_actions(messages):
@@ -335,6 +375,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     answer = parse_answer(text)
     if isinstance(answer, Action):
         return answer.input
+    if takes_turns_with_user(messages):  # it takes leave
+        return None
     line = text.strip()
     is_answer = "\n" not in line and len(line) <= 200 and not line.lower().startswith("thought")
     return line if is_answer and not _TOOL_ERROR.match(line) else None
@@ -351,6 +393,12 @@ def acts(message: Message) -> bool:
 def _acts(turn: str, any_tool: bool) -> bool:
     action = parse_action(turn, TOOLS)
     return isinstance(action, Action) or (any_tool and action.kind == "unknown_tool")
+
+
+def _thinks_on(turn: str) -> bool:
+    """Whether a turn ends in the middle of a thought."""
+    begun = _THOUGHT.match(turn)
+    return begun is not None and f"</{begun[1]}>" not in turn
 
 
 def _holds_actions(messages: Iterable[Message]) -> bool:
@@ -422,6 +470,11 @@ def line_of(where: str) -> str:
     return where.rpartition(":")[2].rpartition(" ")[2]
 
 
+def is_pair(record: Mapping[str, Any]) -> bool:
+    """Whether a record holds two answers of which one is preferred: each text, a message or messages."""
+    return any(all(isinstance(record.get(key), str | list | dict) for key in pair) for pair in PAIRS)
+
+
 def holds(record: Mapping[str, Any]) -> str | None:
     """The key under which a record holds its messages, or None."""
     held = messages_in(record)
@@ -429,7 +482,12 @@ def holds(record: Mapping[str, Any]) -> str | None:
 
 
 def messages_in(record: Mapping[str, Any]) -> tuple[str, list[Any]] | None:
-    """The key under which a record holds its messages, and those, also where they are written as JSON text."""
+    """The key under which a record holds its messages, and those, also where they are written as JSON text.
+
+    None where there are none, and beside a pair of answers, where they are not the whole.
+    """
+    if is_pair(record):
+        return None
     for key in ("traj", "conversations", "messages", "conversation", "trajectory", "history"):
         given = decoded(record.get(key))
         # A mere `history` of texts, or a `trajectory` of steps, is something else.

@@ -184,8 +184,13 @@ def _of_turns(turns: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     others = [path for path in _texts(values) if path not in (role, calls, reasoning, seen, content)]
     if role is None and others and seen is None:  # thought, action and observation are written in this order
         seen = others.pop()
-    elif role is not None and calls is not None and seen is None:
-        seen = next((p for p in others if all(value.get(calls) for value in values if value.get(p))), None)
+    elif role is not None and calls is not None:  # what stands with calls alone: thoughts before them, results after
+        acting = [value for value in values if value.get(calls)]
+        order = [path for path in (acting[0] if acting else {}) if path == calls or path in others]
+        alone = [p for p in order if all(value.get(calls) for value in values if value.get(p))]
+        place = order.index(calls) if calls in order else len(order)
+        seen = seen or next((path for path in alone if order.index(path) > place), None)
+        reasoning = reasoning or next((path for path in alone if order.index(path) < place), None)
     if role is None and others and calls is None:
         calls = others[0]
     for key, path in (("content", content), ("reasoning", reasoning)):

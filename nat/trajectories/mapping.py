@@ -209,7 +209,7 @@ def _problem(expression: str) -> str | None:
             at = f"it ends too early, at character {place}"
         near = f", {token!r:.20}" if token is not None else ""
         remedy = ""
-        if isinstance(token, int) or (isinstance(token, str) and re.fullmatch(r"[-\d.]+", token)):
+        if isinstance(token, int) or (isinstance(token, str) and re.fullmatch(r"-|[-\d.]*\d[-\d.]*", token)):
             remedy = '; numbers stand in backticks (score >= `0.5`), other names in double quotes ("my-key")'
         return f"{expression!r:.100} is no JMESPath expression: {at}{near}{remedy}"
     problem = next(filter(None, map(_wrong_node, _nodes(parsed))), None)

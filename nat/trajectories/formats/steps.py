@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nat.agents.calls import NAMES, input_text, read_call
+from nat.agents.calls import NAMES, read_call
+from nat.trajectories.formats.tool_calls import input_text
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats import preferences, toolbench, tora, trl, verifiers

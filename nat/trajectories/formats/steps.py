@@ -23,7 +23,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nat.agents.calls import NAMES, read_call
-from nat.trajectories.formats.tool_calls import input_text
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats import preferences, toolbench, tora, trl, verifiers
@@ -45,6 +44,7 @@ from nat.trajectories.formats.acting import (
 )
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import GRADES, LABELS, PREDICTIONS, facts, holds
+from nat.trajectories.formats.tool_calls import input_text
 from nat.trajectories.formats.turns import Turns, loss_of
 from nat.types import Failure, Message
 

@@ -28,7 +28,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from nat.trajectories.formats.tool_calls import read_call
+from nat.agents.calls import read_call
 from nat.trajectories.formats.turns import json_in
 from nat.types import Message
 

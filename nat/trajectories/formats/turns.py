@@ -10,7 +10,7 @@
 
 A message has a role (`role`, or `from`), a content (`content`, `value` or `text`: text, parts, or null where a turn is
 empty), what the agent thought (`reasoning_content`, `reasoning`, `thinking`, `thought`, thinking parts) and its calls
-(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `tool_calls.read_call`; `tool_calls` and each
+(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `calls.read_call`; `tool_calls` and each
 of them may be JSON text). Results of several calls at once that stand in another order are put in the order of their
 calls, by their ids.
 
@@ -26,11 +26,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import check_value, optional, refuse_constant, require
-from nat.trajectories.formats.tool_calls import read_call
 from nat.types import Message, Role
 
 ROLES: Mapping[str, Role] = {
@@ -224,6 +225,21 @@ def json_in(text: str) -> Any:
     except (ValueError, RecursionError, BadRow):
         return None
     return value
+
+
+def decoded(value: Any) -> Any:
+    """The messages of a list that is written as JSON text, as many published data sets have it; else the value."""
+    if not isinstance(value, str) or not value[:64].lstrip().startswith("["):
+        return value
+    listed = _messages_in(value)
+    return value if listed is None else listed
+
+
+@lru_cache(maxsize=1)  # the formats ask one after another; nobody changes what they get
+def _messages_in(text: str) -> list[Any] | None:
+    listed = json_in(text)
+    is_list = isinstance(listed, list) and bool(listed)
+    return listed if is_list and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in listed) else None
 
 
 def _calls_in(text: str) -> tuple[Mapping[str, Any], ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from nat.config.tree import Config
 from nat.core.rows.bad import DroppedRow
@@ -40,6 +41,8 @@ from nat.stages.saving import begin_directory, coordinates, save_trained
 from nat.stages.training import tracked, train_model
 from nat.tracking import WandbTracking
 from nat.training.checkpoints import remove_checkpoints
+from nat.trajectories.label_files import Labels
+from nat.trajectories.reading import labels_of
 from nat.types import Environment, Trajectory
 
 
@@ -52,13 +55,18 @@ class Gathered:
     apart: SetApart
     pool: Controlled
     left_out: Mapping[str, Sequence[DroppedRow]]  # rows of files that cannot be used, by what they would have been
+    labels: Mapping[str, Any] | None = None  # what was joined with `trajectories.labels`: `Labels.counts`
 
 
-def trajectories_of(config: Config, dropped: list[DroppedRow] | None = None) -> list[Trajectory]:
-    """All trajectories of the configuration, the held-out ones too; what cannot be used is added to `dropped`."""
-    return read_trajectories(
-        config.trajectories, config.environment, config.agent, trains=config.trains, dropped=dropped
-    )
+def trajectories_of(
+    config: Config, dropped: list[DroppedRow] | None = None, joined: Labels | None = None
+) -> list[Trajectory]:
+    """All trajectories of the configuration, the held-out ones too; what cannot be used is added to `dropped`.
+
+    `joined` are the labels of other files, which count the trajectories that they met.
+    """
+    files, world = config.trajectories, config.environment
+    return read_trajectories(files, world, config.agent, trains=config.trains, dropped=dropped, joined=joined)
 
 
 def gather(config: Config) -> Gathered:
@@ -71,7 +79,8 @@ def gather(config: Config) -> Gathered:
         name: questions_elsewhere(name, other, agent, config.search, config.evaluation)
         for name, other in config.also_in.items()
     }
-    pool = trajectories_of(config, bad_rows)
+    joined = labels_of(config.trajectories)
+    pool = trajectories_of(config, bad_rows, joined)
     apart = set_questions_apart(world, environment, config.evaluation, elsewhere, pool)
     rules = None if config.generates else (config.quality, check_settings(world, environment, config.strategy))
     if config.trains:
@@ -79,7 +88,8 @@ def gather(config: Config) -> Gathered:
     controlled = training_pool(apart.kept if config.trains else [], environment, rules)
     questions = [*apart.left_out, *(row for other in elsewhere.values() for row in other.left_out)]
     left_out = {"bad_rows": bad_rows, "questions_left_out": questions, "documents_left_out": documents}
-    return Gathered(environment, elsewhere, apart, controlled, left_out)
+    labels = joined.counts() if joined is not None and pool else None
+    return Gathered(environment, elsewhere, apart, controlled, left_out, labels)
 
 
 def classes_of(config: Config, gathered: Gathered) -> list[StrategyClass]:
@@ -102,6 +112,8 @@ def prepare(config: Config) -> Prepared:
         max_length = config.model.max_length
         made = make_examples(pool, classes, own_prompt, config.mixing, format, max_length, config.seed)
         manifest = make_manifest(made, gathered.pool, apart.held_out, config.source)
+    if gathered.labels is not None:
+        manifest["labels"] = gathered.labels
     for what, rows in gathered.left_out.items():
         manifest |= listed(what, rows)
     asked = [apart.questions, apart.validation, *(other.questions for other in gathered.elsewhere.values())]

@@ -186,7 +186,7 @@ FILES = ("trajectories=jsonl", "trajectories.path=pyproject.toml")
     ],
 )
 def test_a_key_of_another_kind_is_answered_with_the_options_that_have_it(overrides, message):
-    *others, last = sorted(["auto", *(format.name for format in FORMATS)])
+    *others, last = sorted(["auto", "mapped", *(format.name for format in FORMATS)])
     assert {"alpaca", "chat", "gsm8k_solutions", "jsonl", "nat", "react", "sharegpt"} <= {*others, last}
     training = sorted(name for name, objective in OBJECTIVES.items() if objective != "none")
     assert {"paper", "sft"} <= {*training}

@@ -54,13 +54,14 @@ def write(path: Path, *records: object) -> Path:
 def test_every_format_is_a_kind_and_an_option_with_the_values_of_auto():
     names = [format.name for format in FORMATS]
     assert [name for name in names if name in RECORDS] == list(RECORDS)
-    assert {"scripted", "auto", *names} == set(kinds()["trajectories"].keys)
-    assert {"arithmetic", "scripted", "auto", *names} == set(shipped("trajectories"))
+    assert {"scripted", "auto", "mapped", *names} == set(kinds()["trajectories"].keys)
+    assert {"arithmetic", "scripted", "auto", "mapped", *names} == set(shipped("trajectories"))
     values = yaml.safe_load((ROOT / "conf" / "trajectories" / "auto.yaml").read_text())
     assert {
         **values,
         "path": None,
         "label": None,
+        "labels": None,
         "question": None,
         "task": None,
         "on_bad_row": "error",
@@ -140,7 +141,7 @@ def test_a_format_is_one_file(tmp_path):
     said, _, names = refused.partition(" must be one of ")
     assert said == "error: trajectories.kind='x': it"
     kinds = [name.strip().strip("'") for name in names.split(", ")]
-    assert sorted(kinds) == sorted(["scripted", "auto", "scratch", *(format.name for format in FORMATS)])
+    assert sorted(kinds) == sorted(["scripted", "auto", "scratch", "mapped", *(format.name for format in FORMATS)])
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -199,8 +200,10 @@ def test_what_no_format_recognises(tmp_path):
         detect(path)
     assert str(error.value) == (
         f"{path}: no format recognises its records; their keys: qid, question, answer.\n"
-        f"Known are {', '.join(format.name for format in FORMATS)}. Name the one it is (trajectories=chat), "
-        "write records as nat/trajectories/formats/native.py shows, or leave the file out."
+        "They hold nothing that looks like the turns of an agent. If they do, say where in a mapping file "
+        "(trajectories=mapped, docs/formats.md, section 'mapped: anything else').\n"
+        "If it is of a known format, name that (trajectories=chat); else leave the file out. "
+        f"Known: {', '.join(format.name for format in FORMATS)}."
     )
 
 

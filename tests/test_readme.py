@@ -52,6 +52,12 @@ def table(page: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[0].splitlines()[2:]]
 
 
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, up to the next of its level."""
+    below = f"\n{TEXT[page]}".split(f"\n{heading}\n", 1)[1]
+    return below.split(f"\n{heading.split()[0]} ", 1)[0]
+
+
 def first_words(page: str, heading: str) -> set[str]:
     """What stands in code in the first column of a table."""
     return {word for row in table(page, heading) for word in code(row[0])}
@@ -277,6 +283,8 @@ def files_of_the_manual(tmp_path, monkeypatch):
     _write_lines("questions.jsonl", asked)
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
+    resolved = {"resolved_ids": [str(i) for i in range(10)], "unresolved_ids": [str(i) for i in range(10, 30)]}
+    Path("results.json").write_text(json.dumps(resolved))
     with gzip.open("more.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(dataclasses.asdict(trajectory)) + "\n" for trajectory in pool[:40])
     _write_lines("dev_questions.json", [{"question": f"Who built town {i}?", "answer": "Ada"} for i in range(3)])
@@ -284,6 +292,11 @@ def files_of_the_manual(tmp_path, monkeypatch):
         Path(f"{name}.json").write_text(json.dumps([_nat_row(i, reward) for i in range(60)]))
     chats = [[{"role": "user", "content": f"Is {i} odd?"}, {"role": "assistant", "content": "Yes."}] for i in range(9)]
     _write_lines("mine.jsonl", [{"messages": chat, "score": i / 9} for i, chat in enumerate(chats)])
+    record, mapping = (
+        blocks(kind, section("docs/formats.md", "## mapped: anything else"))[0] for kind in ("json", "yaml")
+    )
+    _write_lines("support.jsonl", [{**json.loads(record), "run": i, "case": f"orders/{i}"} for i in range(5)])
+    Path("mapping.yaml").write_text(mapping)
     Path("outputs/audit").mkdir(parents=True)
     native.write(Path("outputs/audit/clean.jsonl"), pool)
     own = [make_trajectory(f"multihop-0-train-{i}", i < 100, question=f"Who ran {i}?") for i in range(300)]

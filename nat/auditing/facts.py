@@ -32,7 +32,9 @@ from nat.quality.config import QualityConfig
 from nat.quality.copies import row_of
 from nat.quality.marks import CheckSettings, Mark
 from nat.quality.rules import agent_turns, characters, rule_of, with_loss_flags
-from nat.trajectories.labels import Scorer, relabel
+from nat.trajectories.formats import native
+from nat.trajectories.formats.episodes import labels_said
+from nat.trajectories.labels import LABEL_FROM, Scorer, relabel
 from nat.types import Failure, Message, Trajectory
 
 MOST_SOURCES = 10_000  # that are told apart; a "source" that is different in every row must not fill the memory
@@ -201,6 +203,12 @@ class Facts:
     found: dict[str, Found] = field(default_factory=dict)  # by check
     rows_of: dict[tuple[str, str], int] = field(default_factory=dict)  # of all sightings: (where, id) to row
     disagreements: Found = field(default_factory=Found)
+    contradictions: Found = field(default_factory=Found)  # fields of one record that disagree on success
+    shaped: int = 0  # of these, where a success has a reward between 0 and 1, and nothing else speaks against it
+    graded: Found = field(default_factory=Found)  # failures by a label between 0 and 1
+    graded_fields: Counter[str] = field(default_factory=Counter)  # the fields that hold such labels
+    graded_high: int = 0  # of these labels, 0.5 or more
+    right_failures: Found = field(default_factory=Found)  # failures whose prediction is their reference
     units: Counter[str] = field(default_factory=Counter)  # all agent turns, observations and messages
     bad_rows: Counter[str] = field(default_factory=Counter)  # by reason
     first_bad_rows: dict[str, list[DroppedRow]] = field(default_factory=dict)  # by reason
@@ -266,6 +274,11 @@ def add(facts: Facts, where: str, format: str, path: str, trajectory: Trajectory
         note(facts, facts.set_aside, number, Sighting(where, trajectory.id, _short(ending)), success)
     if disagreement is not None:
         note(facts, facts.disagreements, number, Sighting(where, trajectory.id, _short(disagreement)), success)
+    elif _is_right(trajectory):
+        answers = f"prediction and reference are {trajectory.outcome.reference!r:.80}"
+        note(facts, facts.right_failures, number, Sighting(where, trajectory.id, _short(answers)), success)
+    if reading.label is None and format != native.NAME:  # our own format says it in one place
+        _compare_labels(facts, number, where, trajectory)
     seen: set[str] = set()
     secrets = [mark for mark in marks if mark.name == "secret"]
     for mark in marks:
@@ -312,6 +325,35 @@ def add(facts: Facts, where: str, format: str, path: str, trajectory: Trajectory
         of_question,
     )
     facts.n += 1
+
+
+def _is_right(trajectory: Trajectory) -> bool:
+    """Whether a failure gives the very answer that its reference is."""
+    outcome = trajectory.outcome
+    if outcome.failure in (None, "infrastructure") or outcome.prediction is None or outcome.reference is None:
+        return False
+    return normalise(outcome.prediction) == normalise(outcome.reference)
+
+
+def _compare_labels(facts: Facts, number: int, where: str, trajectory: Trajectory) -> None:
+    """Note where a record's fields disagree on success, and where a failure is one by a label between 0 and 1."""
+    success = trajectory.outcome.success
+    told = labels_said(trajectory.metadata)
+    if not told or trajectory.outcome.failure == "infrastructure":
+        return
+    against = [said for said in told if (said.score == 1) != success]
+    joined = trajectory.metadata.get(LABEL_FROM)
+    if against:
+        facts.shaped += success and all(0 < said.score < 1 for said in against)
+        shown = ", ".join(f"{said.path} = {json.dumps(said.value)}" for said in told)
+        by = joined or (told[0].path if told[0] not in against else "its format")
+        text = f"{shown}; labelled {'success' if success else 'failure'} by {by}"
+        note(facts, facts.contradictions, number, Sighting(where, trajectory.id, _short(text)), success)
+    elif 0 < told[0].score < 1 and joined is None:
+        facts.graded_fields[told[0].path] += 1
+        facts.graded_high += told[0].score >= 0.5
+        text = f"{told[0].path} = {told[0].value}"
+        note(facts, facts.graded, number, Sighting(where, trajectory.id, _short(text)), success)
 
 
 def _note_agent(facts: Facts, agent: Agent, trajectory: Trajectory) -> None:

@@ -62,6 +62,9 @@ def bad_rows(collection: Collection) -> Finding | None:
         for row in spread(facts.first_bad_rows, collection.config.examples)
     ]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts.bad_rows.most_common())
+    # Where labels are missing, one key may be all that is: the row's own message says which.
+    unlabelled = facts.first_bad_rows.get("no_label", [])
+    advice = unlabelled[0].detail.partition("\n")[2] if unlabelled else ""
     is_error = bad >= MANY_BAD_ROWS * rows or "broken_file" in facts.bad_rows
     return Finding(
         "bad_rows",
@@ -70,8 +73,8 @@ def bad_rows(collection: Collection) -> Finding | None:
         rows,
         "rows",
         f"{bad:,} rows cannot be used ({reasons}).",
-        "They are left out and listed in dropped.jsonl, each with its place and the reason: mend the source, or go on "
-        "without them.",
+        f"{advice}{' ' if advice else ''}They are left out and listed in dropped.jsonl, each with its place and the "
+        "reason: mend the source, or go on without them.",
         tuple(sightings),
         dict(facts.bad_rows.most_common()),
     )
@@ -154,6 +157,65 @@ def label_disagreement(collection: Collection) -> Finding | None:
         "See which is right; trajectories.label=rescore takes the scorer's, if environment is the one of these data.",
         tuple(found.sightings),
         {"labelled_success": found.successes, "labelled_failure": found.failures},
+    )
+
+
+def label_sources_disagree(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    found, shaped = facts.contradictions, facts.shaped
+    if not found.marks:
+        return None
+    only = f" In {shaped:,} of them a success has a reward between 0 and 1, which may be shaped." if shaped else ""
+    return Finding(
+        "label_sources_disagree",
+        "warning" if shaped < found.marks else "note",
+        found.marks,
+        facts.n,
+        "trajectories",
+        f"{found.marks:,} trajectories have fields that disagree on success ({found.successes:,} are labelled success, "
+        f"{found.failures:,} failure).{only}",
+        "What says success itself (success, resolved, ...) goes before a reward. See which is right, and name it: "
+        "trajectories.label=FIELD.",
+        tuple(found.sightings),
+        {"labelled_success": found.successes, "labelled_failure": found.failures, "shaped_rewards": shaped},
+    )
+
+
+def graded_labels(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    found = facts.graded
+    if not found.marks:
+        return None
+    ((field, _),) = facts.graded_fields.most_common(1)
+    return Finding(
+        "graded_labels",
+        "warning" if facts.graded_high else "note",
+        found.marks,
+        facts.n,
+        "trajectories",
+        f"{found.marks:,} rewards lie between 0 and 1 and count as failures, since only 1 is a success "
+        f"({facts.graded_high:,} of them are 0.5 or more).",
+        f"If less than 1 is a success, say from where on: trajectories.label='{field} >= 0.5'.",
+        tuple(found.sightings),
+        {"fields": dict(facts.graded_fields.most_common()), "half_or_more": facts.graded_high},
+    )
+
+
+def right_failures(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    found = facts.right_failures
+    if not found.marks:
+        return None
+    return Finding(
+        "right_failures",
+        "warning",
+        found.marks,
+        facts.n,
+        "trajectories",
+        f"{found.marks:,} failures give the very answer that their reference is.",
+        "Either their label is wrong (trajectories.label=rescore takes the scorer's), or what was taken for the "
+        "reference is the agent's own answer: name the right one `reference` in the file.",
+        tuple(found.sightings),
     )
 
 
@@ -841,6 +903,9 @@ FINDERS: tuple[Finder, ...] = (
     infrastructure,
     no_agent_turn,
     label_disagreement,
+    label_sources_disagree,
+    graded_labels,
+    right_failures,
     *CHECK_FINDERS,
     one_question,
     unread_loss_keys,

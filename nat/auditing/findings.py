@@ -116,6 +116,7 @@ class Audit:
     settings: Mapping[str, Any]  # of quality, labels and audit, as configured
     seconds: float
     not_checked: tuple[str, ...] = ()  # what these settings left out, and the key that would ask for it
+    labels: Mapping[str, Any] | None = None  # what was joined with `trajectories.labels`: `Labels.counts`
     is_partial: bool = False  # interrupted: everything counts what was read until then
     agents: Mapping[str, int] = field(default_factory=dict)  # kind (nat.agents.kinds.KINDS): trajectories of it
     n_turns: int = 0  # of the agents

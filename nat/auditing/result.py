@@ -174,6 +174,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in audit.findings],
         "bad_rows": {"by_reason": dict(audit.n_bad_rows), "first": [row._asdict() for row in audit.bad_rows]},
         "dropped": dict(audit.n_dropped),
+        "labels": None if audit.labels is None else dict(audit.labels),
         "not_checked": list(audit.not_checked),
         "settings": dict(audit.settings),
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from nat.auditing.findings import Audit, Finding, Lengths, QuestionFound
 from nat.auditing.visible import one_line
 from nat.quality.marks import SEVERITIES
+from nat.trajectories.label_files import in_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -205,6 +206,8 @@ def _counts(audit: Audit, width: int) -> list[Line]:
     ]
     by_failure = [f"{_label(kind)} {n:,}" for kind, n in largest(audit.by_failure)]
     lines = [*_said("trajectories", classes, width, 1), *_said("questions", questions, width, 2)]
+    if audit.labels is not None:
+        lines += _said("labels", one_line(in_words(audit.labels)), width, 3)
     if by_source:
         lines += _said("sources", _listed(by_source), width, 2)
     if by_failure:

@@ -33,8 +33,9 @@ from nat.search import search
 from nat.search.config import NoSearch, SearchConfig
 from nat.tracking import TrackingConfig
 from nat.training.config import NoTraining, Training, TrainingConfig, check_sharding
-from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles
-from nat.trajectories.labels import parse_rule
+from nat.trajectories.config import MappedTrajectoryFiles, ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles
+from nat.trajectories.labels import RESCORE, parse_rule
+from nat.trajectories.mapping import read_mapping
 from nat.types import RequestError
 
 
@@ -86,8 +87,14 @@ class Config:
         if isinstance(environment, OwnConfig):
             check_own(self.agent, plays=plays)
         check_also_in(self.also_in, self.environment, self.evaluation, self.search, self.agent, inputs=inputs)
-        if isinstance(self.trajectories, TrajectoryFiles):
-            parse_rule(self.trajectories.label)
+        files = self.trajectories if isinstance(self.trajectories, TrajectoryFiles) else None
+        if files and parse_rule(files.label) == RESCORE and files.labels is not None:
+            raise RequestError(
+                "trajectories.label=rescore: the scorer says what a success is, and trajectories.labels="
+                f"{files.labels} too; leave one of them out."
+            )
+        if inputs and isinstance(self.trajectories, MappedTrajectoryFiles) and self.trajectories.map is not None:
+            read_mapping(self.trajectories.map)
         check_search(self.search, [self.environment, *self.also_in.values()], self.agent, plays=plays, inputs=inputs)
         if isinstance(self.collect, ServerCollecting) and self.collect.endpoint.base_url is not None:
             check_url(

@@ -16,6 +16,7 @@ from nat.quality.rules import Controlled
 from nat.stages.examples import Examples
 from nat.stages.questions import Elsewhere, SetApart
 from nat.trajectories.foreign import foreign
+from nat.trajectories.label_files import in_words
 from nat.types import Environment, Example, Trajectory
 
 LOOKED_AT = 200  # trajectories whose tools are compared with the environment's
@@ -106,6 +107,8 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
             yield f"              {number} rows of the files are no {what}: {reason} (listed in manifest.json)"
     for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
         yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
+    if "labels" in manifest:
+        yield f"labels        {in_words(manifest['labels'])}"
     if prepared.environment.protocol != "react" and any("Action" in class_.text for class_ in config.strategy.classes):
         is_own = prepared.environment.protocol == "own"
         who = "your agent may take none" if is_own else f"agent={config.agent.name} takes none"

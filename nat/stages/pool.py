@@ -20,6 +20,7 @@ from nat.quality.rules import Controlled, control
 from nat.stages.environment import make_environment, scorer_of
 from nat.trajectories import reading as trajectory_files
 from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig
+from nat.trajectories.label_files import Labels
 from nat.trajectories.told import as_agent
 from nat.types import Environment, RequestError, Trajectory
 
@@ -31,12 +32,13 @@ def read_trajectories(
     *,
     trains: bool,
     dropped: list[DroppedRow] | None = None,
+    joined: Labels | None = None,
 ) -> list[Trajectory]:
     """The pool to choose from; empty where neither training nor held-out questions need one.
 
     Rows of the files that cannot be used are added to `dropped` (with `trajectories.on_bad_row=drop`; else an error),
     and so are, always, episodes that broke for reasons that are not the policy's (`infrastructure`). Raises
-    RequestError where there is none to train on.
+    RequestError where there is none to train on. `joined` are the labels of other files, which count what they met.
     """
     if isinstance(trajectories, ScriptedTrajectories):
         if not trains:
@@ -46,7 +48,7 @@ def read_trajectories(
     if not trains and world.questions != "held_out":
         return []
     score = scorer_of(make_environment(world, agent)) if trajectories.label is not None else None
-    pool = list(trajectory_files.read(trajectories, dropped, score))
+    pool = list(trajectory_files.read(trajectories, dropped, score, joined))
     if trains and not pool:
         raise RequestError(f"trajectories.path={trajectories.path}: the files hold no trajectory.")
     return pool

@@ -19,6 +19,7 @@ from nat.search import search
 from nat.stages.manifest import Prepared
 from nat.training.checkpoints import MEETING_PLACE
 from nat.trajectories import reading as trajectory_files
+from nat.trajectories.label_files import label_paths
 from nat.types import Message
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
@@ -101,6 +102,8 @@ def save_configuration(config: Config, coordinates: Coordinates, directory: Path
         tree["trajectories"]["path"] = [str(path.absolute()) for path in trajectory_files.paths(pattern)]
     if question_file := trajectory_files.question_file(config.trajectories):
         tree["trajectories"]["questions"] = str(question_file.absolute())
+    if files := label_paths(tree["trajectories"].get("labels")):
+        tree["trajectories"]["labels"] = [str(path.absolute()) for path in files]
     if files := search.files(config.search):
         tree["search"]["path"] = [str(path.absolute()) for path in files]
     for group in ("environment", "search"):

@@ -21,6 +21,7 @@ from nat.sweeps.cell_hash import cell_hash
 from nat.types import RequestError
 
 QUOTES = "'\""
+RULES = ("trajectories.label",)  # keys of comparisons, which Hydra's grammar has only in quotes
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 WORTH_A_WORD = 30  # cells; more take some seconds to compose
 MAX_NAME = 120  # characters of a cell's directory name before its hash; file systems stop at 255
@@ -315,6 +316,27 @@ def _without(overrides: Sequence[str], *keys: str) -> list[str]:
 
 def _task_overrides(overrides: Sequence[str]) -> list[str]:
     return [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
+
+
+def with_rules_quoted(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which a rule stands as a shell leaves it (`trajectories.label=score >= 0.5`), as Hydra takes them.
+
+    What Hydra can read stays as it is: `info.reward`, null, a rule in quotes of its own, or several of them with commas
+    between, the values of a sweep.
+    """
+    return [_rule_quoted(o) if o.lstrip("+").partition("=")[0] in RULES else o for o in overrides]
+
+
+def _rule_quoted(override: str) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, _, value = override.partition("=")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return f"{key}={quote(value)}"
+    return override
 
 
 def quote(value: Any) -> str:

@@ -42,6 +42,7 @@ class TrajectoryFiles:
     kind: str
     path: str | list[str] | None
     label: str | None
+    labels: Annotated[str | list[str] | None, WHERE_SET]
     question: Annotated[str | None, WHERE_SET]
     task: Annotated[str | None, WHERE_SET]
     on_bad_row: Literal["error", "drop"]
@@ -63,8 +64,17 @@ class JoinedTrajectoryFiles(TrajectoryFiles):
     questions: str | None
 
 
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class MappedTrajectoryFiles(TrajectoryFiles):
+    """Records of any format, as a mapping file says. Values and their meaning: conf/trajectories/mapped.yaml."""
+
+    kind: Literal["mapped"]
+    map: str | None
+
+
 TrajectoriesConfig: TypeAlias = Annotated[
-    ScriptedTrajectories | WholeTrajectoryFiles | JoinedTrajectoryFiles, Field(discriminator="kind")
+    ScriptedTrajectories | WholeTrajectoryFiles | JoinedTrajectoryFiles | MappedTrajectoryFiles,
+    Field(discriminator="kind"),
 ]
 
 

@@ -21,7 +21,8 @@ whose records may leave their question to another file (`nat_paper.py`) has `rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -35,10 +36,13 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import excerpt
 from nat.core.rows.json_records import read_records
 from nat.trajectories import formats
+from nat.trajectories.draft import draft
 from nat.trajectories.formats.conversations import Conversations, read_conversations
+from nat.trajectories.mapping import PAGE
 from nat.types import Question, RequestError, Trajectory
 
 FIRST = 20  # records that are looked at
+DRAFT = "mapping.yaml"  # what a draft of a mapping is to be saved as
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,29 @@ def detect(path: Path) -> Format:
             )
         shown = ", ".join(excerpt(key) for key in keys[:12]) + (", ..." if len(keys) > 12 else "")
         raise RequestError(
-            f"{path}: no format recognises its records; their keys: {shown or '(none)'}.\n"
-            f"Known are {', '.join(format.name for format in FORMATS)}. Name the one it is (trajectories=chat), write "
-            "records as nat/trajectories/formats/native.py shows, or leave the file out."
+            f"{path}: no format recognises its records; their keys: {shown or '(none)'}.\n{_remedy(path, records)}"
         )
     return FORMATS[counts.index(max(counts))]
+
+
+def _remedy(path: Path, records: Sequence[Mapping[str, Any]]) -> str:
+    """What to do with a file of no known format: a draft of its mapping, where its records hold turns."""
+    known = ", ".join(format.name for format in FORMATS)
+    otherwise = f"If it is of a known format, name that (trajectories=chat); else leave the file out. Known: {known}."
+    made = draft(records)
+    if made is None:
+        return (
+            "They hold nothing that looks like the turns of an agent. If they do, say where in a mapping file "
+            f"(trajectories=mapped, {PAGE}).\n{otherwise}"
+        )
+    drafted = "\n".join(f"  {line}" for line in made.text.splitlines())
+    missing = "" if made.has_label else "It names no label: add label: EXPRESSION, or give trajectories.label=RULE.\n"
+    return (
+        f"A first draft of a mapping, which reads {made.reads} of the first {len(records)}; save it as "
+        f"{DRAFT}, mend it, and look at what it gives:\n\n{drafted}\n\n"
+        f"  nat audit {shlex.quote(str(path))} trajectories=mapped trajectories.map={DRAFT}\n\n"
+        f"{missing}What the keys mean: {PAGE}.\n{otherwise}"
+    )
 
 
 def no_record(path: Path) -> RequestError:

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from nat.agents.actions import FINISH, Action, parse_answer, parse_any_action
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.trajectories.config import TrajectoryFiles
-from nat.trajectories.formats.tool_calls import read_call
-from nat.trajectories.reading import paths, read_rows
+from nat.trajectories.reading import files_to_read, read_rows
 from nat.types import Trajectory
 
 FILES = 20  # that are looked at
@@ -54,7 +54,9 @@ def first_trajectories(config: TrajectoryFiles) -> list[Trajectory]:
     def ignore(row: BadRow) -> None:
         pass
 
-    few = replace(config, path=[str(path) for path in paths(config.path)[:FILES]])
+    few = replace(config, path=[str(path) for path in files_to_read(config)[:FILES]])
+    if config.labels is not None:  # it does not matter here how they are labelled, and the first may have no label
+        few = replace(few, labels=None, label="success")
     return [row.trajectory for row in islice(read_rows(few, ignore, ignore), ROWS)]
 
 

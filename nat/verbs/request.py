@@ -69,7 +69,7 @@ def parse(argv: Sequence[str]) -> Request:
         is_value = argument in overrides or argument == arguments.config_dir
         if not is_value and argument.split("=")[0] not in own:
             flags.append(argument)
-    return Request(overrides, tuple(flags), arguments.config_dir)
+    return Request(tuple(composition.with_rules_quoted(overrides)), tuple(flags), arguments.config_dir)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -104,7 +104,7 @@ def show(argv: Sequence[str]) -> int:
     import hydra
 
     store()
-    sys.argv = ["nat train", *argv]
+    sys.argv = ["nat train", *composition.with_rules_quoted(argv)]
     run_cell = loaded("nat.sweeps.cells").run_cell
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()
     return 0

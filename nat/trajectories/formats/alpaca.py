@@ -31,7 +31,8 @@ KEYS = ("instruction", "input", "output", "system", "history")
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `instruction` and `output` are text, and it holds no messages."""
-    return holds(value) is None and all(isinstance(value.get(key), str) for key in ("instruction", "output"))
+    is_other = holds(value) is not None or isinstance(value.get("traj"), str)
+    return not is_other and all(isinstance(value.get(key), str) for key in ("instruction", "output"))
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

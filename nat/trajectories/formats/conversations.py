@@ -38,8 +38,9 @@ from nat.trajectories.formats.episodes import (
     metadata_of,
     outcome,
     read_label,
+    rule_of_file,
 )
-from nat.trajectories.formats.inline import taken_apart
+from nat.trajectories.formats.inline import left_as_text, taken_apart
 from nat.trajectories.formats.native import preamble_length
 from nat.trajectories.formats.turns import Turns, json_in, text_of
 from nat.types import Failure, Message, Trajectory
@@ -85,6 +86,7 @@ class Conversation:
     prompt: int | None = None  # messages in front that the record itself sets apart as the prompt; None: found
     shown_before: int = 0  # messages of a prompt that the record tells of beside these
     suffix: str = ""  # of its id, where a record holds several
+    no_label: str = ""  # what is said where its label cannot be told: why, and which rule would tell it
 
 
 Conversations: TypeAlias = Callable[[str, Record], Iterable[Conversation]]  # of ("file:line", record)
@@ -226,10 +228,16 @@ def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]
 
 
 def _taken_apart(one: Conversation) -> Conversation:
-    if one.prompt is None:
-        return replace(one, messages=tuple(taken_apart(one.messages)))
-    prompt, rest = taken_apart(one.messages[: one.prompt]), taken_apart(one.messages[one.prompt :])
-    return replace(one, messages=(*prompt, *rest), prompt=len(prompt))
+    length = one.prompt or 0
+    prompt, rest = taken_apart(one.messages[:length]), taken_apart(one.messages[length:])
+    unread = left_as_text(rest)
+    metadata = {**one.metadata, **({"calls_left_as_text": unread} if unread else {})}  # turns of the agent
+    return replace(
+        one,
+        messages=(*prompt, *rest),
+        prompt=None if one.prompt is None else len(prompt),
+        metadata=metadata,
+    )
 
 
 def sample(made: Iterator[Read]) -> list[Read]:
@@ -333,7 +341,14 @@ class _Maker:
             raise BadRow(
                 where, "infrastructure", f"the run broke before the agent's first turn: {row.problem}"
             ) from None
-        said = read_label(one.facts, ending, where, self.needs_label and not broke)
+        needs_label = self.needs_label and not broke
+        of_file = rule_of_file(self.file if one.source is None else None, where, self.label) if needs_label else None
+        try:
+            said = read_label(one.facts, ending, where, needs_label, one.metadata, of_file)
+        except BadRow as row:
+            if row.reason != "no_label" or not one.no_label:
+                raise
+            raise BadRow(where, "no_label", one.no_label) from None
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)

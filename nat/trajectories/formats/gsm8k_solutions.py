@@ -34,7 +34,7 @@ ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a `question`, and objects with a `solution`, one for each model."""
-    is_other = holds(value) is not None or isinstance(value.get("instruction"), str)
+    is_other = holds(value) is not None or any(isinstance(value.get(key), str) for key in ("instruction", "traj"))
     return not is_other and isinstance(value.get("question"), str) and any(map(_is_solution, value.values()))
 
 

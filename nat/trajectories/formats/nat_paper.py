@@ -179,7 +179,7 @@ def _trajectory(
     given = optional(value, "source", (str, int, float), where)
     optional(value, "info", dict, where)
     info = facts(value)
-    said = read_label(info, ending, where, needs_label)
+    said = read_label(info, ending, where, needs_label, value)
     id = f"{name}/{numbers[name]}"
     return Trajectory(
         id=f"{label}:{id}" if label else id,

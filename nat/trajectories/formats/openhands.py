@@ -31,6 +31,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import optional
 from nat.core.rows.json_records import Record
@@ -38,7 +39,6 @@ from nat.trajectories.formats.coding_runs import counted, run, with_thoughts
 from nat.trajectories.formats.conversations import Conversation, text_at, tools_in
 from nat.trajectories.formats.episodes import facts, messages_in, without_label
 from nat.trajectories.formats.exit_status import failure_of, failure_of_error
-from nat.trajectories.formats.tool_calls import read_call
 from nat.trajectories.formats.turns import read_turns
 from nat.types import Failure
 

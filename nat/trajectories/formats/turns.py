@@ -10,8 +10,9 @@
 
 A message has a role (`role`, or `from`), a content (`content`, `value` or `text`: text, parts, or null where a turn is
 empty), what the agent thought (`reasoning_content`, `reasoning`, `thinking`, `thought`, thinking parts) and its calls
-(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `calls.read_call`). Results of several
-calls at once that stand in another order are put in the order of their calls, by their ids.
+(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `calls.read_call`; `tool_calls` and each
+of them may be JSON text). Results of several calls at once that stand in another order are put in the order of their
+calls, by their ids.
 
 Whether a turn carries loss is said by any of LOSS_KEYS: true or false, or a number, 0 for none. Numbers other than 0
 and 1 are kept as its weight.
@@ -199,7 +200,12 @@ def call_id(call: Mapping[str, Any]) -> Any:
 
 
 def _calls(value: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+    given = value.get("tool_calls")
+    if isinstance(given, str):  # columnar files keep what has no fixed fields as JSON text
+        listed = json_in(given) if given.strip() else []
+        value = {**value, "tool_calls": listed if isinstance(listed, list) else given}
     calls: list[Any] = list(optional(value, "tool_calls", list, where) or [])
+    calls = [json_in(call) or call if isinstance(call, str) else call for call in calls]
     former = value.get("function_call") if isinstance(value.get("function_call"), dict) else None
     if former is not None and not calls:
         calls = [{"function": former}]

@@ -24,7 +24,7 @@ from nat.reporting.write import Report
 from nat.run import trajectories_of
 from nat.runs.results import Results
 from nat.sweeps import running
-from nat.sweeps.composition import quote
+from nat.sweeps.composition import quote, with_rules_quoted
 from nat.types import Trajectory
 from nat.verbs import audit as audits
 from nat.verbs import collect as collections
@@ -102,7 +102,7 @@ def _strings(overrides: Sequence[Override], axes: bool = False) -> list[str]:
     strings: list[str] = []
     for override in overrides:
         if isinstance(override, str):
-            strings.append(override)
+            strings += with_rules_quoted([override])
             continue
         for key, value in override.items():
             is_axis = axes and isinstance(value, list | tuple)

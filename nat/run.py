@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from nat.config.tree import Config
 from nat.core.rows.bad import DroppedRow
+from nat.examples.prompts import prompter, trajectory_prompter
 from nat.examples.strategy import StrategyClass
 from nat.examples.tokenization import chat_format
 from nat.model import load_tokenizer
@@ -25,14 +26,23 @@ from nat.runs.clock import Clock
 from nat.runs.results import Results
 from nat.stages.environment import make_environment
 from nat.stages.evaluation import class_losses, evaluate, passes_of, rollout_rows
-from nat.stages.examples import find_leaks, make_examples, prompter
+from nat.stages.examples import find_leaks, make_examples
 from nat.stages.manifest import Prepared, counts, describe, listed, make_manifest
-from nat.stages.pool import check_settings, classified, read_trajectories, training_pool, unseen_trajectories
+from nat.stages.pool import (
+    check_settings,
+    check_weights,
+    classified,
+    read_trajectories,
+    training_pool,
+    unseen_trajectories,
+)
 from nat.stages.questions import Elsewhere, SetApart, questions_elsewhere, set_questions_apart
 from nat.stages.saving import begin_directory, coordinates, save_trained
 from nat.stages.training import tracked, train_model
 from nat.tracking import WandbTracking
 from nat.training.checkpoints import remove_checkpoints
+from nat.trajectories.label_files import Labels
+from nat.trajectories.reading import labels_of
 from nat.types import Environment, Trajectory
 
 
@@ -45,13 +55,18 @@ class Gathered:
     apart: SetApart
     pool: Controlled
     left_out: Mapping[str, Sequence[DroppedRow]]  # rows of files that cannot be used, by what they would have been
+    labels: Mapping[str, Any] | None = None  # what was joined with `trajectories.labels`: `Labels.counts`
 
 
-def trajectories_of(config: Config, dropped: list[DroppedRow] | None = None) -> list[Trajectory]:
-    """All trajectories of the configuration, the held-out ones too; what cannot be used is added to `dropped`."""
-    return read_trajectories(
-        config.trajectories, config.environment, config.agent, trains=config.trains, dropped=dropped
-    )
+def trajectories_of(
+    config: Config, dropped: list[DroppedRow] | None = None, joined: Labels | None = None
+) -> list[Trajectory]:
+    """All trajectories of the configuration, the held-out ones too; what cannot be used is added to `dropped`.
+
+    `joined` are the labels of other files, which count the trajectories that they met.
+    """
+    files, world = config.trajectories, config.environment
+    return read_trajectories(files, world, config.agent, trains=config.trains, dropped=dropped, joined=joined)
 
 
 def gather(config: Config) -> Gathered:
@@ -64,13 +79,17 @@ def gather(config: Config) -> Gathered:
         name: questions_elsewhere(name, other, agent, config.search, config.evaluation)
         for name, other in config.also_in.items()
     }
-    pool = trajectories_of(config, bad_rows)
+    joined = labels_of(config.trajectories)
+    pool = trajectories_of(config, bad_rows, joined)
     apart = set_questions_apart(world, environment, config.evaluation, elsewhere, pool)
     rules = None if config.generates else (config.quality, check_settings(world, environment, config.strategy))
-    controlled = training_pool(apart.kept if config.trains else [], agent, rules)
+    if config.trains:
+        check_weights(apart.kept)
+    controlled = training_pool(apart.kept if config.trains else [], environment, rules)
     questions = [*apart.left_out, *(row for other in elsewhere.values() for row in other.left_out)]
     left_out = {"bad_rows": bad_rows, "questions_left_out": questions, "documents_left_out": documents}
-    return Gathered(environment, elsewhere, apart, controlled, left_out)
+    labels = joined.counts() if joined is not None and pool else None
+    return Gathered(environment, elsewhere, apart, controlled, left_out, labels)
 
 
 def classes_of(config: Config, gathered: Gathered) -> list[StrategyClass]:
@@ -88,19 +107,22 @@ def prepare(config: Config) -> Prepared:
     classes = classes_of(config, gathered) if config.trains else []
     format = chat_format(load_tokenizer(config.model))
     prompt = prompter(config.agent, config.strategy)
+    own_prompt = trajectory_prompter(environment, prompt, config.strategy)
     if config.trains:
-        prompted, max_length = partial(prompt, environment), config.model.max_length
-        made = make_examples(pool, classes, prompted, config.mixing, format, max_length, config.seed)
+        max_length = config.model.max_length
+        made = make_examples(pool, classes, own_prompt, config.mixing, format, max_length, config.seed)
         manifest = make_manifest(made, gathered.pool, apart.held_out, config.source)
+    if gathered.labels is not None:
+        manifest["labels"] = gathered.labels
     for what, rows in gathered.left_out.items():
         manifest |= listed(what, rows)
     asked = [apart.questions, apart.validation, *(other.questions for other in gathered.elsewhere.values())]
     if config.trains and (found := find_leaks(pool, list(chain.from_iterable(asked)))):
         manifest["leaks"] = found
     unseen = unseen_trajectories(
-        apart.held_out, config.evaluation.n_class_losses, config.mixing, config.agent, config.generating_world
+        apart.held_out, config.evaluation.n_class_losses, config.mixing, environment, config.generating_world
     )
-    return Prepared(environment, gathered.elsewhere, apart, prompt, format, made, manifest, unseen)
+    return Prepared(environment, gathered.elsewhere, apart, prompt, own_prompt, format, made, manifest, unseen)
 
 
 def run(

@@ -71,7 +71,7 @@ class Trajectory:
     """What one agent did on one question.
 
     `messages` start at the agent's first turn on it. In an environment that `nat` has, the prompt before it (system
-    text, instructions, question, condition text) is made by `nat.examples.strategy.prompt_messages`, in training and at
+    text, instructions, question, condition text) is made by `nat.examples.prompts.prompt_messages`, in training and at
     inference alike. `prompt` is what stood there in the file: system text, instructions, examples, priming turns and
     the question, which `environment=own` trains under; so are the `tools` that the agent was given, as they stand.
     `question_id` is the task's id where the file has one: all trials of a task are one question.
@@ -132,7 +132,8 @@ class Environment:
     """Questions' tools, turn protocol and scoring. `score` maps (prediction, reference) to a `Score`.
 
     `finish[...]` is every environment's last action and no tool. `protocol` says how an agent's turn is read: `react`
-    turns hold one action each; a `cot` turn is the whole solution, ends with its answer, and no tool is at hand.
+    turns hold one action each; a `cot` turn is the whole solution, ends with its answer, and no tool is at hand; `own`
+    turns are as the user's files have them, and nothing is played.
     `grades_by_f1`: success is an exact match, the score token F1. `open_tools`, where given, makes the tools of one
     episode (a simulator's state, a question's recordings); their names are those of `tools`. `questions`, where given,
     maps (split, n) to the environment's own questions.
@@ -143,7 +144,7 @@ class Environment:
     tools: tuple[Tool, ...]
     score: Callable[[str, str], Score]
     max_turns: int
-    protocol: Literal["react", "cot"] = "react"
+    protocol: Literal["react", "cot", "own"] = "react"
     grades_by_f1: bool = False
     open_tools: Callable[[Question], tuple[Tool, ...]] | None = None
     questions: Callable[[str, int], Sequence[Question]] | None = None

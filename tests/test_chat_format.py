@@ -269,9 +269,34 @@ def tool(content):
         ([agent("Action: open_door[1]"), tool("ok"), agent("Thought: hm")], "unparsed_action"),
         ([agent("Action: open_door(1")], "unparsed_action"),
         ([agent("2 + 3 = 6.\nAnswer: 6")], "wrong_answer"),
-        ([agent("2 + 3 is\nwell, hard to")], "no_answer"),
+        ([agent("2 + 3 is\nwell, hard to")], "wrong_answer"),  # a plain chat: nothing names an answer
     ],
 )  # fmt: skip
 def test_the_kind_of_a_failure(tmp_path, messages, failure):
     (trajectory,) = read(tmp_path, ask(*messages))
     assert trajectory.outcome.failure == failure
+
+
+def test_an_answer_is_due_where_there_is_one_to_compare_with(tmp_path):
+    (trajectory,) = read(tmp_path, ask(agent("2 + 3 is\nwell, hard to"), answer="5"))
+    assert trajectory.outcome.failure == "no_answer"
+
+
+def test_only_a_question_that_begins_so_loses_its_name(tmp_path):
+    said = "Answer this: write a quiz.\nQuestion: 1 + 1?\nQuestion: 2 + 2?"
+    for text, question in ((said, said), ("Question: 1 + 1?", "1 + 1?")):
+        record = {"success": True, "messages": [{"role": "user", "content": text}, agent("2")]}
+        (trajectory,) = read(tmp_path, record)
+        assert trajectory.question == question
+
+
+def test_a_turn_that_asks_the_user_for_something_is_no_priming(tmp_path):
+    def first_turn(text):
+        messages = [{"role": "user", "content": "Change my flight."}, agent(text)]
+        messages += [{"role": "user", "content": "I am Ann."}, agent("Done.")]
+        (trajectory,) = read(tmp_path, {"success": True, "messages": messages})
+        return trajectory.question, trajectory.messages[0].content
+
+    asks = "Sure, I can help you. Could you give me your user id?"
+    assert first_turn(asks) == ("Change my flight.", asks)
+    assert first_turn("Sure. What is your question?") == ("I am Ann.", "Done.")

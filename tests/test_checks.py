@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat.agents.actions import Action, parse_action
+from nat.agents.kinds import plain_action
 from nat.core.paths import PACKAGE
 from nat.examples.strategy import shipped_conditioning_texts
 from nat.quality.check_labels import tells_label
 from nat.quality.check_observations import _slip
-from nat.quality.check_turns import _plain_action
 from nat.quality.checks import CHECKS, check, in_order
 from nat.quality.marks import Check, CheckSettings, Mark
 from nat.trajectories.formats import gsm8k_solutions, nat_paper, react
@@ -45,8 +45,9 @@ def episode(
     question: str = "Who made it?",
     prediction: str | None = None,
     failure: Failure | None = "wrong_answer",
+    reference: str | None = None,
 ) -> Trajectory:
-    outcome = Outcome(failure is None, float(failure is None), failure, prediction)
+    outcome = Outcome(failure is None, float(failure is None), failure, prediction, reference)
     return Trajectory("e", "q", question, messages, outcome)
 
 
@@ -193,7 +194,7 @@ def test_an_episode_that_ends_with_the_user():
     ],
 )
 def test_an_episode_without_an_answer_is_unfinished(messages, is_unfinished):
-    assert bool(only("unfinished", episode(*messages))) == is_unfinished
+    assert bool(only("unfinished", episode(*messages, reference="5"))) == is_unfinished
     assert only("unfinished", episode(*messages, failure="abstained")) == []
     assert only("unfinished", episode(*messages, prediction="5")) == []
 
@@ -230,14 +231,15 @@ def test_unfinished_says_where_the_episode_stops():
 def test_chains_of_thought_and_tool_calls_need_no_action():
     assert found(episode(agent("The next action: add. 2 + 3 = 5.\nAnswer: 5"))) == []
     assert found(episode(user("And now?"), agent("Well."), user("Come on."), agent("The answer is 5."))) == []
-    assert found(episode(agent("I do not know."))) == [("unfinished", None), ("unparsed_action", 0)]
+    due = episode(agent("I do not know."), reference="Ann")
+    assert found(due) == [("unfinished", None), ("unparsed_action", 0)]
     # Cut before its first action: by its beginning it was meant as a ReAct turn.
     assert only("unparsed_action", episode(agent("Thought: First, the")))[0].detail == "no_action"
 
 
 def test_plain_turns_are_read_as_parse_action_reads_them():
     tools = ("search", "Lookup")
-    assert _plain_action("Thought: So.\nAction: finish[ Ann ]", tools) == Action("finish", "Ann")
+    assert plain_action("Thought: So.\nAction: finish[ Ann ]", tools) == Action("finish", "Ann")
     for turn in (
         "",
         "Action: search[a]",
@@ -249,7 +251,7 @@ def test_plain_turns_are_read_as_parse_action_reads_them():
         "T\nAction: fly[a]",
         "My action: search[b]\nAction: finish[a]",
     ):
-        assert _plain_action(turn, tools) is None
+        assert plain_action(turn, tools) is None
 
 
 # ---- observations ----
@@ -616,6 +618,6 @@ def test_counts_on_real_data(real):
 
     turns = [m.content for rows in real.values() for t in rows for m in t.messages if m.role == "assistant"]
     # What reads most turns faster reads them as `parse_action` does.
-    plain = [(turn, action) for turn in turns if (action := _plain_action(turn, TOOLS)) is not None]
+    plain = [(turn, action) for turn in turns if (action := plain_action(turn, TOOLS)) is not None]
     assert len(plain) > 0.8 * len(turns)
     assert all(parse_action(turn, TOOLS) == action for turn, action in plain)

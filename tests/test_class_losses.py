@@ -8,7 +8,8 @@ import torch
 from pydantic import TypeAdapter
 
 from nat.evaluation.class_losses import losses, losses_under_marks
-from nat.examples.strategy import StrategyConfig, prompt_messages
+from nat.examples.prompts import prompt_messages
+from nat.examples.strategy import StrategyConfig
 from nat.examples.tokenization import MASKED, chat_format
 from nat.runs.results import ClassLoss, GroupLosses
 from nat.types import Example
@@ -107,7 +108,9 @@ def test_batches_and_padding_change_no_loss(batch_tokens):
 
 
 def prompt(strategy):
-    return lambda question, name: prompt_messages(None, "Use tools.", question, strategy, strategy.class_named(name))
+    return lambda trajectory, name: prompt_messages(
+        None, "Use tools.", trajectory.question, strategy, strategy.class_named(name)
+    )
 
 
 def measure(trajectories, strategy=STRATEGY, max_length=512):

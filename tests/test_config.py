@@ -68,6 +68,7 @@ def test_every_option_of_every_group_composes_and_validates(option, monkeypatch)
         **{f"search={name}": searching for name in ("bm25", "replay")},
         "search=web": ["environment=hotpotqa", *files],
         "environment=questions": ["environment.questions=q.jsonl", *files],
+        "environment=own": files,
         "environment=custom": ["environment.target=a.b:make", *files],
         "quality=strict": files,
         "collect=openai": ["collect.endpoint.model=m"],

@@ -61,6 +61,7 @@ def test_every_format_is_a_kind_and_an_option_with_the_values_of_auto():
         **values,
         "path": None,
         "label": None,
+        "labels": None,
         "question": None,
         "task": None,
         "on_bad_row": "error",

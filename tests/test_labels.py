@@ -40,6 +40,18 @@ def trajectory(
         ('verdict == "right "', Comparison("verdict", "==", "right ")),
         ("verdict != 7", Comparison("verdict", "!=", 7)),
         ("info.0.max-score<-1e3", Comparison("info.0.max-score", "<", -1000.0)),
+        ('scores.match.value == "C"', Comparison("scores.match.value", "==", "C")),
+        ("scores.match.value == 'C'", Comparison("scores.match.value", "==", "C")),
+        ("scores.match.value==C", Comparison("scores.match.value", "==", "C")),
+        ("verdict = all_right", Comparison("verdict", "==", "all_right")),
+        ("verdict = 'it is \"so\"'", Comparison("verdict", "==", 'it is "so"')),
+        ("resolved == True", Comparison("resolved", "==", True)),
+        ("resolved != FALSE", Comparison("resolved", "!=", False)),
+        ("rewards[0] > 0", Comparison("rewards[0]", ">", 0)),
+        ("rewards.0", Field("rewards.0")),
+        ("rewards[-1].value>=1", Comparison("rewards[-1].value", ">=", 1)),
+        ("pass@1 == 1", Comparison("pass@1", "==", 1)),
+        ("inspect/match", Field("inspect/match")),
     ],
 )
 def test_rules(text, rule):
@@ -56,7 +68,6 @@ def test_rules(text, rule):
         ("", "no rule"),
         ("score > 0.5 and reward", "0.5 and reward is neither a number"),
         ("score >", "no rule"),
-        ("score = 1", "no rule"),
         ("1 if x else 2", "no rule"),
         ("__import__('os')", "no rule"),
         ("a..b", "no rule"),
@@ -64,7 +75,15 @@ def test_rules(text, rule):
         ("score >= 1e999", "1e999 is neither"),
         ("score == [1]", r"\[1\] is neither"),
         ("score == null", "null is neither"),
-        ("verdict == right", "right is neither a number nor true, false or text in double quotes"),
+        ("verdict == all right", "all right is neither a number nor true, false or text; text of several words needs"),
+        ("score == 0.5x", "0.5x is neither a number"),
+        ("score == .5", "neither a number"),
+        ("a[x] == 1", "no rule"),
+        ("a[01] == 1", "no rule"),
+        ("a[0", "no rule"),
+        ("[0] == 1", "no rule"),
+        ("a == 'it''s'", "neither a number"),
+        ("score = = 1", "= 1 is neither"),
         ('verdict >= "right"', ">= compares numbers"),
         ("reward > true", "> compares numbers"),
     ],
@@ -115,14 +134,17 @@ def test_a_comparison_is_the_label():
     ("rule", "metadata", "reason", "message"),
     [
         ("info.reward", {"info": {"acc": 1, "pred": 2}}, "no_label", "there is no field 'info.reward'.\nName one"),
-        ("info.reward", {"info": {"acc": 1, "pred": 2}, "f1": 1}, "no_label", ": info.acc, info.pred, f1."),
+        ("info.reward", {"info": {"acc": 1, "pred": 2}, "f1": 1}, "no_label", ": info.acc = 1, f1 = 1, info.pred = 2."),
         ("info.reward", {"info": 7}, "no_label", "there is no field 'info.reward'"),
         ("reward", {}, "no_label", "Its record has no further fields"),
         ("reward", {"reward": None, "a": 1}, "no_label", "'reward' is null"),
         ("reward", {"reward": 7}, "wrong_value", "'reward' is 7; it must be true, false or a number from 0 to 1"),
-        ("reward", {"reward": "yes"}, "wrong_value", "trajectories.label='reward >= 5' or 'reward == \"yes\"'"),
+        ("reward", {"reward": 7}, "wrong_value", "with a number, e.g. trajectories.label='reward >= 7'."),
+        ("reward", {"reward": "yes"}, "wrong_value", "with text: trajectories.label='reward == \"yes\"'."),
         ("reward", {"reward": [1]}, "wrong_value", "'reward' is [1]"),
+        ("reward", {"reward": [1]}, "wrong_value", "Name one that is there, as trajectories.label='reward[0] >= 1'"),
         ("reward >= 1", {"reward": "1"}, "wrong_value", "'reward' is \"1\"; it cannot be compared with 1"),
+        ("reward == C", {"reward": True}, "wrong_value", "It is a label as it stands: trajectories.label=reward."),
         ('reward == "1"', {"reward": 1}, "wrong_value", "'reward' is 1; it cannot be compared with \"1\""),
         ("reward == 1", {"reward": {"a": 1}}, "wrong_value", "cannot be compared with 1"),
     ],
@@ -132,6 +154,32 @@ def test_a_wrong_field_is_named_with_its_place_and_the_fields_that_are_there(rul
         relabel(trajectory(**metadata), rule, None, where="mine.jsonl:7")
     assert (error.value.where, error.value.reason) == ("mine.jsonl:7", reason)
     assert message in error.value.problem
+
+
+def test_paths_lead_into_lists_and_through_keys_with_dots():
+    assert labelled("rewards[0]", rewards=[1, 0]) == (True, 1.0, None)
+    assert labelled("rewards[-1]", rewards=[1, 0]) == (False, 0.0, "wrong_answer")
+    assert labelled("runs.1.ok", runs=[{}, {"ok": True}]) == (True, 1.0, None)
+    assert labelled("rewards.0", rewards={"0": 1}) == (True, 1.0, None)
+    assert labelled('scores.match.value == "C"', scores={"match": {"value": "C"}}) == (True, 1.0, None)
+    flat: dict[str, Any] = {"scores.match.value": "C", "scores": {"match": {"value": "I"}}}
+    assert labelled("scores.match.value == C", **flat) == (True, 1.0, None)
+    assert labelled("a.b.c", **{"a.b": {"d": 0}, "a": {"b.c": 1}}) == (True, 1.0, None)
+    assert labelled("ok == true", ok="True") == (True, 1.0, None)
+    for path in ("rewards[2]", "rewards[-3]", "rewards.x", "rewards.0.x"):
+        with pytest.raises(BadRow, match="there is no field"):
+            labelled(path, rewards=[1, 0])
+
+
+def test_a_rule_names_the_file_of_a_trajectory_and_its_folder():
+    given = trajectory(unlabelled=True)
+    for where in ("runs/failed/a.jsonl:3", "runs/failed/a.jsonl: record 3", "runs.zip/failed/a.jsonl:3"):
+        assert relabel(given, 'folder != "failed"', None, where).trajectory.outcome.failure == "wrong_answer"
+        assert relabel(given, "file == a.jsonl", None, where).trajectory.outcome.success
+    # A field of the record goes first, as everywhere.
+    assert not relabel(replace(given, metadata={"file": "b"}), "file == a.jsonl", None, "a.jsonl:3")[0].outcome.success
+    with pytest.raises(BadRow, match="there is no field 'folder'"):
+        relabel(given, "folder == failed", None)
 
 
 def test_fields_of_the_record_come_before_those_of_the_trajectory():

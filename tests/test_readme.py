@@ -283,6 +283,8 @@ def files_of_the_manual(tmp_path, monkeypatch):
     _write_lines("questions.jsonl", asked)
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
+    resolved = {"resolved_ids": [str(i) for i in range(10)], "unresolved_ids": [str(i) for i in range(10, 30)]}
+    Path("results.json").write_text(json.dumps(resolved))
     with gzip.open("more.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(dataclasses.asdict(trajectory)) + "\n" for trajectory in pool[:40])
     _write_lines("dev_questions.json", [{"question": f"Who built town {i}?", "answer": "Ada"} for i in range(3)])

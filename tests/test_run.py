@@ -291,7 +291,7 @@ def prepared(environment: Any = None, questions: list[Question] | None = None) -
     """Of a run that trains nothing."""
     nothing: Any = None
     apart = SetApart(questions or [], [], [], [], [])
-    return Prepared(environment, {}, apart, nothing, nothing, None, {"hash": None}, {})
+    return Prepared(environment, {}, apart, nothing, nothing, nothing, None, {"hash": None}, {})
 
 
 def test_files_of_questions_stand_in_a_saved_model_with_their_whole_path(here):
@@ -532,7 +532,7 @@ def test_windows_line_ends_a_bom_and_a_message_of_a_megabyte_train_like_any_othe
     dropped = prepared.manifest["dropped"].get("too_long", {"positives": 0, "negatives": 0})
     assert sum(part["positives"] for part in (*counted, dropped)) == 30
     assert sum(part["negatives"] for part in (*counted, dropped)) == 30
-    long_is_held_out = question_sets.is_held_out(long["question"], 0.5)
+    long_is_held_out = question_sets.is_held_out(make_trajectory("long", question=long["question"]), 0.5)
     assert sum(dropped.values()) == (0 if long_is_held_out else 1)
 
 

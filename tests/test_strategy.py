@@ -4,7 +4,8 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nat.examples.strategy import StrategyConfig, When, classify, prompt_messages, uncovered_value
+from nat.examples.prompts import prompt_messages
+from nat.examples.strategy import StrategyConfig, When, classify, uncovered_value
 from nat.types import Message, RequestError
 from tests.conftest import ROOT, make_trajectory
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -31,21 +32,39 @@ from nat.core.rows.bad import BadReason, BadRow
 from nat.trajectories.detection import FORMATS, detect, reader
 from nat.trajectories.formats import (
     alpaca,
+    api_log,
+    atif,
     chat,
+    claude_code,
     gsm8k_solutions,
+    harbor,
+    inspect_logs,
+    langfuse,
+    lm_eval,
     mapped,
+    mini_swe_agent,
     nat_paper,
     native,
+    openhands,
+    preferences,
     react,
+    responses,
     sharegpt,
+    spans,
     steps,
+    swe_agent,
+    tau_bench,
     toolbench,
     tora,
+    trl,
+    verifiers,
 )
+from nat.trajectories.formats.inline import taken_apart
 from nat.trajectories.formats.tool_calls import as_react_text
+from nat.trajectories.label_files import in_words, read_labels
 from nat.trajectories.labels import parse_rule, relabel
 from nat.trajectories.mapping import MappingFile, finder
-from nat.types import Failure, Question, RequestError, Role, Trajectory
+from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = 40  # records taken from a real file
@@ -139,6 +158,255 @@ def good_solutions(random: Random, id: str) -> dict[str, Any]:
     return {"question": f"{id}?", "ground_truth": "48/2 = 24\nA: 24", **models}
 
 
+def good_responses(random: Random, id: str) -> dict[str, Any]:
+    asked = f"Why {plain_text(random)}?"
+    items: list[dict[str, Any]] = [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}]
+    for n in range(random.randint(0, 2)):
+        call = random.choice(("function_call", "custom_tool_call"))
+        given = {"arguments" if call == "function_call" else "input": plain_text(random)}
+        items += [
+            {"type": call, "call_id": str(n), "name": "search", **given},
+            {"type": f"{call}_output", "call_id": str(n), "output": plain_text(random)},
+        ]
+    said = {"type": "output_text", "text": f"I. {solution(random)}"}
+    items.append({"type": "message", "role": "assistant", "content": [said]})
+    given = random.choice((asked, [{"role": "user", "content": asked}]))
+    if random.random() < 0.7:
+        params = {"responses_create_params": {"input": given, "instructions": "Be good."}}
+        return {**params, "response": {"object": "response", "output": items}, "reward": 1.0, "id": id}
+    return {"id": id, "object": "response", "input": given, "output": items, **label(random)}
+
+
+def good_atif(random: Random, id: str) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"step_id": 1, "source": "user", "message": f"Why {plain_text(random)}?"}]
+    for n in range(random.randint(0, 2)):
+        call = {"tool_call_id": str(n), "function_name": "search", "arguments": {"q": plain_text(random)}}
+        seen = {"results": [{"source_call_id": str(n), "content": plain_text(random)}]}
+        said = {"message": turn(random), "reasoning_content": "a", "tool_calls": [call], "observation": seen}
+        steps.append({"step_id": n + 2, "source": "agent", **said})
+    steps.append({"step_id": 9, "source": "agent", "message": solution(random), "is_copied_context": None})
+    agent = {"name": "a", "version": "1", "tool_definitions": [{"type": "function", "function": {"name": "search"}}]}
+    return {"schema_version": "ATIF-v1.6", "session_id": id, "agent": agent, "steps": steps, **label(random)}
+
+
+def good_harbor(random: Random, id: str) -> dict[str, Any]:
+    row = good_messages(random, id, "conversations")
+    trial = {"trial_name": id, "run_id": "r", "episode": "episode-0", "task": "a", "agent": "b"}
+    return {
+        "conversations": row["conversations"],
+        **trial,
+        "result": random.choice(("1.0", "0.0", "AgentTimeoutError")),
+    }
+
+
+def good_api_log(random: Random, id: str) -> dict[str, Any]:
+    request: dict[str, Any] = {"messages": [{"role": "user", "content": f"Why {plain_text(random)}?"}], "tools": []}
+    blocks = [
+        {"type": "text", "text": turn(random)},
+        {"type": "tool_use", "id": "1", "name": "a", "input": {"q": plain_text(random)}},
+    ]
+    message = {"role": "assistant", "content": f"I. {solution(random)}"}
+    came = random.choice(({"content": blocks, "stop_reason": "tool_use"}, {"choices": [{"message": message}]}))
+    return {"id": id, "request": request, "response": came, **label(random)}
+
+
+def good_spans(random: Random, id: str) -> dict[str, Any]:
+    asked, said = f"Why {plain_text(random)}?", f"I. {solution(random)}"
+    of_parts = [
+        [{"role": role, "parts": [{"type": "text", "content": text}]}]
+        for role, text in (("user", asked), ("assistant", said))
+    ]
+    of_parts[1][0]["parts"].append({"type": "tool_call", "id": "1", "name": "a", "arguments": {"q": "b"}})
+    ways: tuple[dict[str, Any], ...] = (
+        {f"gen_ai.{side}.messages": json.dumps(m) for side, m in zip(("input", "output"), of_parts, strict=True)},
+        {"gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": asked, "gen_ai.completion.0.content": said},
+        {"llm": {f"{side}_messages": [{"message.content": t}] for side, t in (("input", asked), ("output", said))}},
+    )
+    attributes = {**random.choice(ways), **random.choice(({"success": True}, {"gen_ai.evaluation.score.value": 0.5}))}
+    span = {"trace_id": id, "span_id": "1", "parent_id": None, "name": "chat", "start_time": 1}
+    if "llm" in attributes or random.random() < 0.5:
+        return {**span, "attributes": attributes}
+    listed = [
+        {"key": key, "value": {"doubleValue" if isinstance(value, float) else "boolValue" if value is True else
+            "stringValue": value}} for key, value in attributes.items()
+    ]  # fmt: skip
+    spans = [{"traceId": id, "spanId": "1", "startTimeUnixNano": "12", "attributes": listed}]
+    return {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+
+
+def good_langfuse(random: Random, id: str) -> dict[str, Any]:
+    sent = [{"role": "user", "content": f"Why {plain_text(random)}?"}]
+    sent = random.choice((sent, {"messages": sent, "tools": []}, json.dumps(sent)))
+    said = f"I. {solution(random)}"
+    came = random.choice((said, {"role": "assistant", "content": said}))
+    call = {"id": "1", "type": "GENERATION", "startTime": "2025", "input": sent, "output": came}
+    if random.random() < 0.3:
+        return {**call, "traceId": id, "metadata": {"reward": random.choice((0, 1))}}
+    scores = [{"name": "correct", "value": random.choice((0, 1)), "dataType": "BOOLEAN"}]
+    return {"id": id, "input": "a", "output": "b", "observations": [call], "scores": scores}
+
+
+def coding_turns(random: Random, agent: str, text: str) -> list[dict[str, Any]]:
+    """A question, and an agent's turns that write commands."""
+    turns = episode(random, "user", agent, "user")
+    return [{"role": role, text: said} for role, said in turns]
+
+
+def good_swe_agent(random: Random, id: str) -> dict[str, Any]:
+    status = random.choice(("submitted", "exit_cost", "submitted (exit_context)", "exit_format"))
+    row = {"id": id, "instance_id": f"a__{id}", "exit_status": status}
+    kind = random.randrange(3)
+    if kind == 0:
+        messages = json.dumps(coding_turns(random, "assistant", "content"))
+        return {**row, "traj_id": f"{id}.x", "resolved": random.random() < 0.5, "messages": messages}
+    if kind == 1:
+        system = {"role": "system", "system_prompt": "S", "text": None, "mask": False}
+        trajectory = [system, *coding_turns(random, "ai", "text")]
+        return {**row, "target": random.random() < 0.5, "generated_patch": "d", "trajectory": trajectory}
+    demo = {"role": "user", "content": "A demonstration.", "is_demo": True}
+    steps = [{"action": "ls", "observation": "a.py", "response": "ls", "thought": "", "state": "{}"}]
+    history = [demo, *coding_turns(random, "assistant", "content")]
+    info = {"exit_status": status, "resolved": random.random() < 0.5}
+    return {"id": id, "environment": "main", "trajectory": steps, "history": history, "info": info}
+
+
+def good_mini_swe_agent(random: Random, id: str) -> dict[str, Any]:
+    messages = coding_turns(random, "assistant", "content")
+    function = {"name": "bash", "arguments": '{"command": "ls"}'}
+    calling = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]}
+    item = {"type": "function_call", "call_id": "1", **function}
+    answer = {"object": "response", "output": [item], "extra": {}}
+    seen = {"type": "function_call_output", "call_id": "1", "output": "a.py"}
+    result = {"role": "tool", "tool_call_id": "1", "content": "a.py"}
+    messages += random.choice(([], [calling, result], [answer, seen]))
+    info = {"exit_status": "Submitted", "submission": "d", "resolved": random.random() < 0.5}
+    messages += random.choice(([], [{"role": "exit", "content": "d", "extra": {"exit_status": "Submitted"}}]))
+    return {"id": id, "info": info, "messages": messages, "trajectory_format": "mini-swe-agent-1"}
+
+
+def good_openhands(random: Random, id: str) -> dict[str, Any]:
+    (_, asked), *turns = episode(random, "user", "assistant", "tool")
+    row = {"id": id, "instance_id": f"a__{id}", "report": {"resolved": random.random() < 0.5}, "error": None}
+    kind = random.randrange(3)
+    if kind == 0:
+        messages = [{"role": "user", "content": asked}, *({"role": role, "content": text} for role, text in turns)]
+        return {**row, "trajectory_id": id, "trajectory": random.choice((messages, json.dumps(messages)))}
+    told: list[dict[str, Any]] = []
+    for number, (role, text) in enumerate(turns):
+        if kind == 1 and role == "assistant":
+            told.append({"source": "agent", "action": "run", "args": {"command": text, "thought": "a"}})
+        elif kind == 1:
+            told.append({"source": "agent", "observation": "run", "content": text, "cause": number})
+        elif role == "assistant":
+            call = {"id": f"c{number}", "name": "terminal", "arguments": json.dumps({"command": text})}
+            thought = [{"type": "text", "text": "a"}]
+            told.append({"kind": "ActionEvent", "source": "agent", "thought": thought, "tool_call": call})
+        else:
+            told.append({"kind": "ObservationEvent", "source": "environment", "observation": {"content": text}})
+    question = {"source": "user", "action": "message", "args": {"content": asked}}
+    said = {"kind": "MessageEvent", "source": "user", "llm_message": {"role": "user", "content": asked}}
+    return {**row, "instruction": asked, "test_result": {}, "history": [question if kind == 1 else said, *told]}
+
+
+def good_claude_code(random: Random, id: str) -> dict[str, Any]:
+    turns = episode(random, "user", "assistant", "user")
+    records: list[dict[str, Any]] = [{"type": "summary", "summary": "a", "leafUuid": "u0"}]
+    for number, (role, text) in enumerate(turns):
+        message = {"role": role, "content": [{"type": "text", "text": text}] if role == "assistant" else text}
+        place = {"uuid": f"u{number}", "parentUuid": f"u{number - 1}" if number else None}
+        records.append({"type": role, "sessionId": id, **place, "message": message})
+    return {"sessionId": id, **label(random), "records": records}
+
+
+def good_inspect(random: Random, id: str) -> dict[str, Any]:
+    call = {"id": "c1", "function": "search", "arguments": random.choice(({"q": plain_text(random)}, {}))}
+    score = random.choice(({"value": random.choice("CIPN"), "answer": "7"}, {"value": random.choice((0, 0.5, 1))}))
+    answer = random.choice((solution(random), [{"type": "reasoning", "reasoning": "a"}, {"type": "text", "text": "b"}]))
+    messages = [
+        {"role": "user", "content": "attachment://" + "0" * 32, "source": "input"},
+        {"role": "assistant", "content": "", "source": "generate", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": plain_text(random)},
+        {"role": "assistant", "content": answer, "source": "generate"},
+    ]
+    return {
+        "id": id,
+        "epoch": 1,
+        "input": f"Why {plain_text(random)}?",
+        "target": random.choice(("7", ["7", "8"])),
+        "messages": messages,
+        "scores": {"match": score},
+        "attachments": {"0" * 32: f"Why {plain_text(random)}?"},
+    }
+
+
+def good_tau_bench(random: Random, id: str) -> dict[str, Any]:
+    reward = random.choice((0.0, 1.0))
+    turns = [("user", f"Cancel {plain_text(random)}."), ("assistant", solution(random)), ("user", "###STOP###")]
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "c1", "name": "cancel", "arguments": {"q": plain_text(random)}}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    messages[1:1] = [calling, {"role": "tool", "id": "c1", "tool_call_id": "c1", "content": "done"}]
+    if random.random() < 0.5:
+        of_task = {"task": {"user_id": "ann"}}
+        return {"id": id, "task_id": 7, "trial": 0, "reward": reward, "info": of_task, "traj": messages}
+    messages.insert(0, {"role": "assistant", "content": "Hi!"})
+    messages.insert(3, {"role": "user", "content": None, "tool_calls": [{**call, "requestor": "user"}]})
+    end = {"termination_reason": random.choice(("user_stop", "max_steps")), "reward_info": {"reward": reward}}
+    return {"id": id, "task_id": "7", "trial": 0, **end, "messages": messages}
+
+
+def good_lm_eval(random: Random, id: str) -> dict[str, Any]:
+    prompt = f"Why {plain_text(random)}?"
+    given = random.choice((prompt, json.dumps([{"role": "user", "content": prompt}])))
+    request = random.choice(([[given, {"until": []}]], {"gen_args_0": {"arg_0": given, "arg_1": {}}}))
+    answer = solution(random)
+    scored = {"filter": "none", "metrics": ["exact_match"], "exact_match": random.choice((0.0, 1.0))}
+    resps = {"resps": [[answer]], "filtered_resps": [answer]}
+    return {"doc_id": id, "doc": {"question": prompt}, "target": "7", "arguments": request, **resps, **scored}
+
+
+def good_trl(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", random.choice(("user", "tool")))
+    completion = [{"role": role, "content": text} for role, text in turns]
+    messages = [{"role": role, "content": asked}]
+    alone = {"completion": [*messages, *completion], "label": random.random() < 0.5}
+    completion[0]["content"] += "."  # a completion that says nothing is a bad row
+    texts = {"prompt": asked, "completion": f"{turns[0][1]}."}
+    both = {"prompt": messages, "completion": completion}
+    return {"id": id, **random.choice((alone, {**texts, **label(random)}, {**both, **label(random)}))}
+
+
+def good_pair(random: Random, id: str) -> dict[str, Any]:
+    asked, answers = f"Why {plain_text(random)}?", [f"a {plain_text(random)}", f"b {solution(random)}"]
+    user = {"role": "user", "content": asked}
+    turns = [{"role": "assistant", "content": answer} for answer in answers]
+    chosen, rejected = random.choice((answers, turns, [[turn] for turn in turns]))
+    human = {"conversations": [{"from": "human", "value": asked}]}
+    prompt = random.choice(({"prompt": asked}, {"prompt": [user]}, {"question": asked}, {"instruction": asked}, human))
+    if random.random() < 0.3:
+        prompt, chosen, rejected = {}, [user, turns[0]], [user, turns[1]]
+    return {"id": id, **prompt, "chosen": chosen, "rejected": rejected, "score_chosen": random.random()}
+
+
+def good_verifiers(random: Random, id: str) -> dict[str, Any]:
+    (role, asked), *turns = episode(random, "user", "assistant", "user")
+    first = {"role": role, "content": asked}
+    following = [{"role": role, "content": text} for role, text in turns]
+    call = {"id": "1", "name": "search", "arguments": '{"q": "a"}'}
+    result = [{"role": "assistant", "content": "", "tool_calls": [json.dumps(call)]}, {"role": "tool", "content": "b"}]
+    reward = random.choice((0.0, 0.5, 1.0, 1))
+    if random.random() < 0.5:
+        told = {"example_id": id, "reward": reward, "task": "sums", "answer": "7", "metrics": {}}
+        return {"id": id, **told, "prompt": [first], "completion": [*result, *following]}
+    messages = [first, *following]
+    nodes = [
+        {"parent": i - 1 if i else None, "message": message, "sampled": message["role"] == "assistant"}
+        for i, message in enumerate(messages)
+    ]
+    trace = {"id": id, "task": {"key": id}, "rewards": {"a": {"score": reward, "weight": 1.0}}, "nodes": nodes}
+    return random.choice((trace, {"id": id, "task": {"key": id}, "traces": [trace], "errors": []}))
+
+
 def good_steps(random: Random, id: str) -> dict[str, Any]:
     def action() -> Any:
         name, input = random.choice(("tool", "name", "tool_name")), random.choice(("tool_input", "args"))
@@ -208,6 +476,17 @@ def real(name: str, limit: int = REAL) -> list[dict[str, Any]]:
     return list(value.values() if isinstance(value, dict) else value)[:limit]
 
 
+@cache
+def real_object(name: str) -> list[dict[str, Any]]:
+    """The one record of a file, cut: a long one takes most of the time."""
+    path = DATA / name
+    if not path.is_file():
+        return []
+    value = json.loads(path.read_text(encoding="utf-8"))
+    cut = {key: member[:6] if isinstance(member, list) else member for key, member in value.items()}
+    return [cut]
+
+
 def real_react() -> list[dict[str, Any]]:
     names = ("react_gpt-3.5_messages.json", "react_llama-2-7b_text.json", "react_gpt-4_positives.jsonl")
     return [record for name in names for record in real(f"hotpotqa/{name}")]
@@ -238,6 +517,19 @@ def real_alpaca() -> list[dict[str, Any]]:
     ]
 
 
+def real_trl() -> list[dict[str, Any]]:
+    records = real("agents/llama_factory_kto.json")
+    return [
+        {"prompt": record["messages"][:1], "completion": record["messages"][1:], "label": record["label"]}
+        for record in records
+    ]
+
+
+def real_atif() -> list[dict[str, Any]]:
+    files = [DATA / "agents" / f"atif_{name}.trajectory.json" for name in ("summarization", "timeout")]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
 QUESTIONS = {f"good-{n}": Question(f"good-{n}", "Question: who?", "yes") for n in range(3)}
 READERS: Mapping[str, Format] = {
     "jsonl": Format(native, good_native, list),
@@ -248,6 +540,24 @@ READERS: Mapping[str, Format] = {
     "sharegpt": Format(sharegpt, good_sharegpt, real_sharegpt),
     "chat": Format(chat, good_chat, real_messages),
     "alpaca": Format(alpaca, good_alpaca, real_alpaca),
+    "responses": Format(responses, good_responses, lambda: real("agents/nemo_gym_tau2.jsonl")),
+    "atif": Format(atif, good_atif, real_atif),
+    "harbor": Format(harbor, good_harbor, list),
+    "api_log": Format(api_log, good_api_log, list),
+    "spans": Format(spans, good_spans, list),
+    "langfuse": Format(langfuse, good_langfuse, list),
+    "swe_agent": Format(swe_agent, good_swe_agent, lambda: real_object("agents/swe_agent_pydicom-1458.traj")),
+    "mini_swe_agent": Format(
+        mini_swe_agent, good_mini_swe_agent, lambda: real_object("agents/mini_swe_agent_astropy-7606.traj.json")
+    ),
+    "openhands": Format(openhands, good_openhands, list),
+    "claude_code": Format(claude_code, good_claude_code, list),
+    "inspect": Format(inspect_logs, good_inspect, list),
+    "tau_bench": Format(tau_bench, good_tau_bench, lambda: real("agents/tau_bench_airline.json")),
+    "lm_eval": Format(lm_eval, good_lm_eval, list),
+    "trl": Format(trl, good_trl, real_trl),
+    "preferences": Format(preferences, good_pair, list),
+    "verifiers": Format(verifiers, good_verifiers, list),
     "steps": Format(steps, good_steps, list),
     "toolbench": Format(toolbench, good_toolbench, list),
     "tora": Format(tora, good_tora, list),
@@ -362,6 +672,10 @@ def check(format: Format, found: Read, needs_label: bool) -> None:
     for bad in found.bad:
         assert bad.reason in get_args(BadReason), bad.reason
         assert bad.where and bad.problem and len(str(bad)) < 3000, str(bad)[:100]
+        if bad.reason == "no_label" and (
+            offered := re.search(r"Say where, e\.g\. trajectories\.label='(.*?)'\.", str(bad))
+        ):
+            parse_rule(offered[1])
     if found.refused is not None:
         assert not isinstance(found.refused, BadRow), f"a bad row stopped the file: {found.refused}"
         assert len(str(found.refused)) < 3000
@@ -500,6 +814,50 @@ def draw_recognition(random: Random) -> Case:
     return Case(value, lambda: [f.name for f in FORMATS if f.recognises(value)], judge)
 
 
+MARKS = (
+    "<think>", "</think>", "<thought>", "</thought>", "<tool_call>", "</tool_call>", "<function=f>", "</function>",
+    "<parameter=p>", "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<information>",
+    "</information>", "<tool_response>", "</tool_response>", "\n```output\n", "\n```python\n", "\n```\n", "`",
+    "\n~~~\n",
+    "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", '{"name": "f", "arguments": {"a": "w"}}', "{'name': 'f'}",
+    '[{"name": "f"}]',
+    "<search>", "</search>", "</s>", "{", "}", "[", "]", "\n", " ",
+)  # fmt: skip
+WHOLE_MARKS = (  # around a word
+    "<think>%</think>", "```\n%\n```", "<tool_response>%</tool_response>", "<information>%</information>",
+    '<tool_call>{"name": "f", "arguments": {"a": "%"}}</tool_call>',
+    "<tool_call>{'name': 'f', 'args': {'a': '%'}}</tool_call>",
+    "<function=f><parameter=p>%</parameter></function>", "<parameter=p>\n%</parameter>",
+    '<function=f>{"a": "%"}</function>',
+    "<tool_call>f<arg_key>k</arg_key><arg_value>%</arg_value></tool_call>",
+    "<arg_key>k</arg_key><arg_value>%</arg_value>",
+    '[TOOL_CALLS]f[ARGS]{"a": "%"}', '[TOOL_CALLS][{"name": "f", "arguments": {"a": "%"}}]',
+    '<|python_tag|>{"name": "%"}', "<tool_call>%</tool_call>", "</think>%",
+)  # fmt: skip
+
+
+def draw_inline(random: Random) -> Case:
+    """Marks and words in any order: no word of a turn may vanish, nor be said twice."""
+    n = random.choice((3, 8, 20, 60))
+    words = [f"w{i}w" for i in range(n)]
+    text = ""
+    for word in words:
+        whole = random.choice(WHOLE_MARKS).replace("%", word)
+        text += whole if random.random() < 0.5 else random.choice(MARKS) + word
+        text += "\n" if random.random() < 0.3 else ""
+    own = ({"name": "f", "arguments": {"a": "w"}},) if random.random() < 0.2 else ()
+    message = Message("assistant", text, tool_calls=own, reasoning="r" if random.random() < 0.2 else "")
+
+    def judge(parts: list[Message]) -> str:
+        kept = "".join(f"{p.content}\n{p.reasoning}\n{json.dumps(p.tool_calls)}\n" for p in parts)
+        assert all(kept.count(word) == 1 for word in words), [word for word in words if kept.count(word) != 1]
+        assert all(part.role in ("assistant", "tool") for part in parts)
+        is_whole = len(parts) == 1 and parts[0] == message
+        return "left as it is" if is_whole else "calls" if any(p.tool_calls for p in parts) else "taken apart"
+
+    return Case(text, lambda: taken_apart([message]), judge)
+
+
 def draw_rule(random: Random) -> Case:
     """Label rules: read, or refused in a few lines."""
     path = random.choice(("score", "info.reward", "a.0.b-c", "rescore", "", "x y", "1"))
@@ -521,9 +879,70 @@ def draw_rule(random: Random) -> Case:
     return Case(text, call, judge)
 
 
+LABEL_ROWS: tuple[Callable[[bool], Any], ...] = (
+    lambda success: {"resolved_ids": ["a"] * success, "unresolved_ids": ["a"] * (not success), "error_ids": ["b"]},
+    lambda success: {"resolved": ["a"] * success, "no_logs": ["b"]},
+    lambda success: {"a": {"resolved": success, "tests_status": {}}, "b": {"resolved": False}},
+    lambda success: {"stats": {"evals": {"e": {"reward_stats": {"reward": {str(float(success)): ["a"]}}}}}},
+    lambda success: [{"id": "a", "score": {"passed": success}}, {"id": "b", "score": {"passed": False}}],
+    lambda success: {"data": [{"id": "1", "traceId": "a", "name": "judge", "value": int(success)}]},
+    lambda success: {"a": success, "b": "failed"},
+    lambda success: [{"trial_name": "a", "verifier_result": {"rewards": {"reward": float(success)}}}],
+)
+
+
+def draw_labels(random: Random) -> Case:
+    """Files of labels: whole ones are read exactly, damaged ones are read or refused in a few lines."""
+    success, suffix = random.random() < 0.5, random.choice((".json", ".jsonl", ".yaml", ".csv"))
+    value = random.choice(LABEL_ROWS)(success)
+    rule = parse_rule(random.choice((None, None, "reward >= 1", "score.passed", 'judge == "C"')))
+    is_whole = random.random() < 0.3 and suffix != ".csv"
+    if suffix == ".csv":
+        content = f"id,what,ok\na,{plain_text(random)},{success}\nb,x,0\n".encode()
+        is_whole = b"," not in content.split(b"\n")[1][2:].rsplit(b",", 1)[0] and random.random() < 0.3
+    elif suffix == ".jsonl" and isinstance(value, list):
+        content = b"\n".join(json.dumps(row).encode() for row in value)
+    else:
+        content = json.dumps(value, indent=random.choice((None, 1))).encode()
+    if is_whole:
+        rule = None
+    else:
+        content = mutated(random, content.decode()).encode("utf-8", "surrogatepass")
+    path = folder() / f"labels-{os.getpid()}{suffix}"
+    path.write_bytes(content)
+
+    def call() -> Any:
+        try:
+            return read_labels(str(path), rule)
+        except RequestError as refused:
+            return refused
+
+    def judge(found: Any) -> str:
+        if isinstance(found, RequestError):
+            assert not is_whole, f"a whole file was refused: {found}"
+            assert len(str(found)) < 3000
+            return "refused"
+        in_words(found.counts())
+        places = [table["a"] for table in found.by_name.values() if "a" in table]
+        if is_whole and places:
+            entry = found.entries[places[0]]
+            assert entry.score is not None and entry.score.success == success, "read, it is another label"
+        assert places or found.others is not None or not is_whole, "a label was lost"
+        return "whole" if is_whole else "read"
+
+    return Case(content, call, judge)
+
+
 def _targets() -> dict[str, Target]:
     targets: dict[str, Target] = {name: partial(draw, format=format) for name, format in READERS.items()}
-    return {**targets, "detection": draw_detection, "recognition": draw_recognition, "label_rules": draw_rule}
+    return {
+        **targets,
+        "detection": draw_detection,
+        "recognition": draw_recognition,
+        "label_rules": draw_rule,
+        "label_files": draw_labels,
+        "inline": draw_inline,
+    }
 
 
 TARGETS: Mapping[str, Target] = _targets()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nat.auditing.config import AuditConfig
 from nat.auditing.duplicates import AT_LEAST, Groups, Near, grouped, near_duplicates
-from nat.auditing.facts import EXCERPT, FAILURES, Facts, digest
+from nat.auditing.facts import ENDING, EXCERPT, FAILURES, Facts, digest
 from nat.auditing.findings import Finding, Sighting
 from nat.auditing.lengths import Tokens
 from nat.auditing.overlap import Asked, Overlap, overlaps
@@ -20,6 +22,9 @@ from nat.quality.checks import CHECKS
 from nat.quality.leaks import leaks
 from nat.quality.marks import SEVERITIES, Severity
 
+MOST_OF_A_FILE = 0.5  # share of its trajectories from which on a rule that drops them is asked about, not advised
+FEWEST_ASKED = 4  # trajectories of which most can have one question by mistake; two may well be trials
+FIELDS_READ = 50  # trajectories whose fields are looked through for a question
 MANY_BAD_ROWS = 0.1  # share of all rows from which on bad rows are an error
 LEAK_SAMPLE = 4000  # trajectories in which texts that separate the classes are looked for
 SKEWED: tuple[tuple[float, Severity], ...] = ((0.45, "error"), (0.2, "warning"), (0.1, "note"))  # by |AUC - 0.5|
@@ -57,6 +62,9 @@ def bad_rows(collection: Collection) -> Finding | None:
         for row in spread(facts.first_bad_rows, collection.config.examples)
     ]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts.bad_rows.most_common())
+    # Where labels are missing, one key may be all that is: the row's own message says which.
+    unlabelled = facts.first_bad_rows.get("no_label", [])
+    advice = unlabelled[0].detail.partition("\n")[2] if unlabelled else ""
     is_error = bad >= MANY_BAD_ROWS * rows or "broken_file" in facts.bad_rows
     return Finding(
         "bad_rows",
@@ -65,8 +73,8 @@ def bad_rows(collection: Collection) -> Finding | None:
         rows,
         "rows",
         f"{bad:,} rows cannot be used ({reasons}).",
-        "They are left out and listed in dropped.jsonl, each with its place and the reason: mend the source, or go on "
-        "without them.",
+        f"{advice}{' ' if advice else ''}They are left out and listed in dropped.jsonl, each with its place and the "
+        "reason: mend the source, or go on without them.",
         tuple(sightings),
         dict(facts.bad_rows.most_common()),
     )
@@ -99,12 +107,39 @@ def of_check(name: str) -> Finder:
             max(of, count) if of else 0,
             info.unit,
             f"{info.says} In {shares}.",
-            info.remedy,
+            _advice(collection, name, found.of_files, info.remedy, info.asks),
             tuple(found.sightings),
             {"trajectories": trajectories, "successes": found.successes, "failures": found.failures},
         )
 
     return find
+
+
+def _advice(collection: Collection, rule: str, of_files: Mapping[int, int], remedy: str, asks: str) -> str:
+    """The remedy; where it would drop most of the trajectories, of all or of one file, a question in its place.
+
+    Args:
+        rule: the key `quality.RULE` by which the remedy drops.
+        of_files: by file's number, the trajectories that it would drop.
+    """
+    if f"quality.{rule}=" not in remedy:
+        return remedy
+    files = [file for file in collection.facts.files.values() if file.trajectories]
+    shares = [(of_files.get(file.number, 0), file.trajectories, file.path) for file in files]
+    n, of = sum(n for n, _, _ in shares), sum(of for _, of, _ in shares)
+    place = ""
+    if n <= MOST_OF_A_FILE * of:
+        most = max(shares, key=lambda share: share[0] / share[1], default=(0, 1, ""))
+        if most[0] <= MOST_OF_A_FILE * most[1]:
+            return remedy
+        n, of, place = most[0], most[1], f" of {Path(most[2]).name}"
+    value = next(match for match in re.findall(rf"quality\.{rule}=(\w+)", remedy))
+    return f"{n:,} of {of:,} trajectories{place}: {asks} Only if they should go: quality.{rule}={value} drops them."
+
+
+def _advice_on_rows(collection: Collection, rule: str, rows: Any, remedy: str, asks: str) -> str:
+    """`_advice` on dropping these rows."""
+    return _advice(collection, rule, Counter(collection.rows["file"][rows].tolist()), remedy, asks)
 
 
 def label_disagreement(collection: Collection) -> Finding | None:
@@ -125,6 +160,65 @@ def label_disagreement(collection: Collection) -> Finding | None:
     )
 
 
+def label_sources_disagree(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    found, shaped = facts.contradictions, facts.shaped
+    if not found.marks:
+        return None
+    only = f" In {shaped:,} of them a success has a reward between 0 and 1, which may be shaped." if shaped else ""
+    return Finding(
+        "label_sources_disagree",
+        "warning" if shaped < found.marks else "note",
+        found.marks,
+        facts.n,
+        "trajectories",
+        f"{found.marks:,} trajectories have fields that disagree on success ({found.successes:,} are labelled success, "
+        f"{found.failures:,} failure).{only}",
+        "What says success itself (success, resolved, ...) goes before a reward. See which is right, and name it: "
+        "trajectories.label=FIELD.",
+        tuple(found.sightings),
+        {"labelled_success": found.successes, "labelled_failure": found.failures, "shaped_rewards": shaped},
+    )
+
+
+def graded_labels(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    found = facts.graded
+    if not found.marks:
+        return None
+    ((field, _),) = facts.graded_fields.most_common(1)
+    return Finding(
+        "graded_labels",
+        "warning" if facts.graded_high else "note",
+        found.marks,
+        facts.n,
+        "trajectories",
+        f"{found.marks:,} rewards lie between 0 and 1 and count as failures, since only 1 is a success "
+        f"({facts.graded_high:,} of them are 0.5 or more).",
+        f"If less than 1 is a success, say from where on: trajectories.label='{field} >= 0.5'.",
+        tuple(found.sightings),
+        {"fields": dict(facts.graded_fields.most_common()), "half_or_more": facts.graded_high},
+    )
+
+
+def right_failures(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    found = facts.right_failures
+    if not found.marks:
+        return None
+    return Finding(
+        "right_failures",
+        "warning",
+        found.marks,
+        facts.n,
+        "trajectories",
+        f"{found.marks:,} failures give the very answer that their reference is.",
+        "Either their label is wrong (trajectories.label=rescore takes the scorer's), or what was taken for the "
+        "reference is the agent's own answer: name the right one `reference` in the file.",
+        tuple(found.sightings),
+    )
+
+
 def infrastructure(collection: Collection) -> Finding | None:
     import numpy as np
 
@@ -137,7 +231,14 @@ def infrastructure(collection: Collection) -> Finding | None:
         "warning",
         broken,
         f"{len(broken):,} episodes broke for reasons that are not the agent's (a tool or a server failed).",
-        "Nothing is to be learned from them: quality.infrastructure=true drops them, and nat train leaves them out.",
+        _advice_on_rows(
+            collection,
+            "infrastructure",
+            broken,
+            "Nothing is to be learned from them: quality.infrastructure=true drops them, and nat train leaves them "
+            "out.",
+            "did all of these break? nat train leaves them out.",
+        ),
     )
 
 
@@ -153,7 +254,13 @@ def no_agent_turn(collection: Collection) -> Finding | None:
         "warning",
         silent,
         f"{len(silent):,} conversations are empty, or no turn of the agent in them says anything.",
-        "There is nothing to train on in them: quality.min_agent_turns=1 drops them.",
+        _advice_on_rows(
+            collection,
+            "min_agent_turns",
+            silent,
+            "There is nothing to train on in them: quality.min_agent_turns=1 drops them.",
+            "are they empty, or does what the agent wrote stand elsewhere in the record?",
+        ),
     )
 
 
@@ -172,6 +279,113 @@ def one_class(collection: Collection) -> Finding | None:
         f"There are only {only}: what a model gains from {other} cannot be asked of these data.",
         "Add the other file, or check the label rule (trajectories.label); nat train needs both for method=nat.",
         details={"successes": successes, "failures": failures},
+    )
+
+
+# ---- reading ----
+
+
+def one_question(collection: Collection) -> Finding | None:
+    """Most trajectories have one question, and they are not the trials of one task."""
+    import numpy as np
+
+    rows = collection.rows
+    if not len(rows):
+        return None
+    # Trials of a task count once; without tasks, each trajectory counts.
+    own = np.where(rows["has_task"] > 0, rows["task"], np.arange(len(rows), dtype=np.uint64))
+    pairs = grouped((rows["has_task"] > 0).astype(np.uint64), own)
+    firsts = pairs.order[pairs.starts]
+    questions = grouped(rows["question"][firsts])
+    largest = int(questions.sizes.argmax())
+    n, of = int(questions.sizes[largest]), len(firsts)
+    if n < FEWEST_ASKED or n <= MOST_OF_A_FILE * of:
+        return None
+    first = int(firsts[questions.order[questions.starts[largest]]])
+    found = np.flatnonzero(rows["question"] == rows["question"][first])
+    text = collection.facts.row(first).trajectory.question
+    fields = _fields_of_questions(collection, found[:FIELDS_READ].tolist())
+    named = f" (they have {', '.join(fields)})" if fields else ""
+    return _of_rows(
+        collection,
+        "one_question",
+        "warning",
+        found,
+        f"{len(found):,} of {len(rows):,} trajectories have one and the same question ({' '.join(text.split())[:60]!r})"
+        + (f", of {n:,} different tasks." if rows["has_task"][found].all() else ", and nothing names them trials."),
+        f"Were instructions taken for the question? trajectories.question=FIELD names the field that holds it{named}; "
+        "trials of one task are told by trajectories.task=FIELD.",
+        {"question": text[:EXCERPT], "fields": fields},
+    )
+
+
+def _fields_of_questions(collection: Collection, rows: Sequence[int]) -> list[str]:
+    """Fields of these trajectories' records that read like a question and differ from one to the next."""
+    texts: dict[str, set[str]] = {}
+    for row in rows:
+        for key, value in collection.facts.row(row).trajectory.metadata.items():
+            members = value.items() if isinstance(value, Mapping) else ()
+            for path, text in ((key, value), *((f"{key}.{inner}", member) for inner, member in members)):
+                if isinstance(text, str) and len(text.split()) > 2 and key != ENDING:
+                    texts.setdefault(path, set()).add(text)
+    return [path for path, found in texts.items() if len(found) > len(rows) / 2][:3]
+
+
+def unread_loss_keys(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    if not facts.unread.marks:
+        return None
+    keys = ", ".join(f"{key!r} in {n:,}" for key, n in facts.unread_loss_keys.most_common(8))
+    return Finding(
+        "unread_loss_keys",
+        "warning",
+        facts.unread.marks,
+        facts.n,
+        "trajectories",
+        f"Keys look as if they said which turns carry loss, and are not known: {keys}. All turns of the agent carry "
+        "loss there, unless another key says otherwise.",
+        "If they say it, call them 'loss' or 'weight' in each message (true, false or a number), or 'loss_mask' in the "
+        "record (one value a message).",
+        tuple(facts.unread.sightings),
+        {"keys": dict(facts.unread_loss_keys.most_common(20))},
+    )
+
+
+def left_out_parts(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    if not facts.left_out.marks:
+        return None
+    parts = ", ".join(f"{kind} {n:,}" for kind, n in facts.left_out_parts.most_common(8))
+    return Finding(
+        "left_out_parts",
+        "note",
+        facts.left_out_parts.total(),
+        0,
+        "parts of messages",
+        f"{facts.left_out_parts.total():,} parts of messages could not be kept, in {facts.left_out.marks:,} "
+        f"trajectories: {parts}.",
+        "The messages are read without them: look whether a turn says what it should without its part.",
+        tuple(facts.left_out.sightings),
+        {"parts": dict(facts.left_out_parts.most_common(20)), "trajectories": facts.left_out.marks},
+    )
+
+
+def loss_weights(collection: Collection) -> Finding | None:
+    facts = collection.facts
+    if not facts.weighted.marks:
+        return None
+    turns = facts.weights.total()
+    weights = ", ".join(f"{weight:g} in {n:,}" for weight, n in facts.weights.most_common(8))
+    return Finding(
+        "loss_weights",
+        "note",
+        turns,
+        facts.units["turns"],
+        "turns",
+        f"{turns:,} turns of the agent have a loss weight other than 0 and 1 ({weights}).",
+        "nat train counts such a turn like any other; clean.jsonl keeps the weights (key 'weight').",
+        tuple(facts.weighted.sightings),
+        {"weights": {f"{weight:g}": n for weight, n in facts.weights.most_common(20)}},
     )
 
 
@@ -206,7 +420,13 @@ def exact_duplicates(collection: Collection) -> Finding | None:
         np.sort(copies),
         f"{len(copies):,} trajectories repeat another one word for word, with the same label ({len(sizes):,} texts, "
         f"one of them {int(sizes.max()):,} times; {across:,} across files).",
-        "They weigh some trajectories more than others: quality.exact_duplicates=true keeps one of each.",
+        _advice_on_rows(
+            collection,
+            "exact_duplicates",
+            copies,
+            "They weigh some trajectories more than others: quality.exact_duplicates=true keeps one of each.",
+            "was a file given twice, or are they meant to weigh more?",
+        ),
         details,
         lambda row: f"= {_name(collection, int(first[copies == row][0]))}",
     )
@@ -227,8 +447,14 @@ def conflicting_labels(collection: Collection) -> Finding | None:
         found,
         f"{len(found):,} trajectories have a text that is labelled success in one place and failure in another "
         f"({int(conflicting.sum()):,} texts).",
-        "Nothing in the text can tell which label is right: quality.conflicting_labels=true drops all of them, or "
-        "trajectories.label=rescore settles it.",
+        _advice_on_rows(
+            collection,
+            "conflicting_labels",
+            found,
+            "Nothing in the text can tell which label is right: quality.conflicting_labels=true drops all of them, or "
+            "trajectories.label=rescore settles it.",
+            "is their label the one that is meant (trajectories.label)?",
+        ),
         {"texts": int(conflicting.sum())},
         lambda row: "labelled success" if collection.rows["success"][row] else "labelled failure",
     )
@@ -373,13 +599,22 @@ def same_question_other_id(collection: Collection) -> Finding | None:
         return None
     found = np.sort(firsts[_all_of(texts, several)])
     count = int(several.sum())
+    # nat holds out the tasks that a file names, and questions by their text elsewhere.
+    of_tasks = bool((rows["has_task"][found] == 2).all())
+    said = "several tasks are asked by the same text" if of_tasks else "a split by id would put them on both sides"
+    remedy = "Split by the text of the question (nat does); do not trust ids to tell questions apart."
+    if of_tasks:
+        remedy = (
+            "nat holds out whole tasks, so that such a text can stand on both sides: if these are trials of one task, "
+            "name the field that says so (trajectories.task=FIELD)."
+        )
     return _of_rows(
         collection,
         "same_question_other_id",
         "warning",
         found,
-        f"{count:,} questions stand under several question ids: a split by id would put them on both sides.",
-        "Split by the text of the question (nat does); do not trust ids to tell questions apart.",
+        f"{count:,} questions stand under several question ids: {said}.",
+        remedy,
         {"ids": int(texts.sizes[several].sum())},
         lambda row: (
             f"question id {collection.facts.row(row).trajectory.question_id}: "
@@ -668,7 +903,14 @@ FINDERS: tuple[Finder, ...] = (
     infrastructure,
     no_agent_turn,
     label_disagreement,
+    label_sources_disagree,
+    graded_labels,
+    right_failures,
     *CHECK_FINDERS,
+    one_question,
+    unread_loss_keys,
+    left_out_parts,
+    loss_weights,
     conflicting_labels,
     exact_duplicates,
     same_id_other_text,

@@ -72,6 +72,27 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class SystemPrompt:
+    """A system message in front of `n` trajectories; `text` is its beginning."""
+
+    n: int
+    text: str
+
+
+@dataclass(frozen=True)
+class QuestionFound:
+    """Where the question of `n` trajectories was found: "user message 2", or "field problem".
+
+    `before`: the fewest and the most messages in front of it; `is_shared`: they are the same in all of these.
+    """
+
+    how: str
+    n: int
+    before: tuple[int, int]
+    is_shared: bool
+
+
+@dataclass(frozen=True)
 class Audit:
     """Everything that one audit has to say; terminal, page and audit.json are made of it alone."""
 
@@ -95,4 +116,16 @@ class Audit:
     settings: Mapping[str, Any]  # of quality, labels and audit, as configured
     seconds: float
     not_checked: tuple[str, ...] = ()  # what these settings left out, and the key that would ask for it
+    labels: Mapping[str, Any] | None = None  # what was joined with `trajectories.labels`: `Labels.counts`
     is_partial: bool = False  # interrupted: everything counts what was read until then
+    agents: Mapping[str, int] = field(default_factory=dict)  # kind (nat.agents.kinds.KINDS): trajectories of it
+    n_turns: int = 0  # of the agents
+    n_calls: int = 0  # that they make: structured calls, text actions that can be read, commands in code blocks
+    by_tool: Mapping[str, int] = field(default_factory=dict)  # name: calls, of the tools that are called most
+    n_tools: int = 0  # that are called
+    n_with_task: int = 0  # trajectories whose file says of which task they are a trial
+    tasks: Mapping[str, int] = field(default_factory=dict)  # "distinct", "both", "successes_only", "failures_only"
+    tasks_are_questions: bool = True  # each task is asked by one text, and each text asks for one task
+    n_system_prompts: int = 0  # different ones
+    system_prompts: tuple[SystemPrompt, ...] = ()  # the most frequent ones
+    questions_found: tuple[QuestionFound, ...] = ()  # of trajectories that have their prompt, the most frequent first

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from nat.agents.actions import AgentConfig
 from nat.auditing.facts import Facts
 from nat.auditing.findings import Lengths
-from nat.examples.strategy import StrategyConfig, prompt_messages
+from nat.examples.prompts import TrajectoryPrompt, prompter, trajectory_prompter
+from nat.examples.strategy import StrategyConfig
 from nat.examples.tokenization import ChatFormat, Untrainable, chat_format, tokenize
 from nat.model import ModelConfig, load_tokenizer
 from nat.trajectories.told import as_agent
-from nat.types import Message
+from nat.types import Environment
 
 BINS = 24
 LONGEST = 1_000_000  # characters of a trajectory whose tokens are counted; of more, some 130 bytes of memory each
@@ -36,14 +37,15 @@ class Prompting(NamedTuple):
     """What it takes to see a trajectory as the model would."""
 
     format: ChatFormat
-    agent: AgentConfig
-    strategy: StrategyConfig
-    instructions: str  # of the environment
+    environment: Environment
+    prompt: TrajectoryPrompt
+    class_name: str  # of inference
 
 
-def prompting(model: ModelConfig, agent: AgentConfig, strategy: StrategyConfig, instructions: str) -> Prompting:
+def prompting(model: ModelConfig, agent: AgentConfig, strategy: StrategyConfig, environment: Environment) -> Prompting:
     """Loads the tokenizer. Raises RequestError where there is none, or its template cannot be used."""
-    return Prompting(chat_format(load_tokenizer(model)), agent, strategy, instructions)
+    prompt = trajectory_prompter(environment, prompter(agent, strategy), strategy)
+    return Prompting(chat_format(load_tokenizer(model)), environment, prompt, strategy.inference_class.name)
 
 
 def count_tokens(facts: Facts, rows: Sequence[int], of: int, how: Prompting) -> Tokens:
@@ -52,20 +54,16 @@ def count_tokens(facts: Facts, rows: Sequence[int], of: int, how: Prompting) -> 
     Of a trajectory of more than `LONGEST` characters they are counted in the beginning of each message, and the rest is
     taken to be alike.
     """
-    class_ = how.strategy.inference_class
     found = Tokens([], [], Counter(), len(rows), len(rows) < of)
     for row in rows:
-        trajectory = as_agent(how.agent, facts.row(row).trajectory)
+        trajectory = as_agent(how.environment, facts.row(row).trajectory)
         all_of_it = sum(len(message.content) for message in trajectory.messages)
         shown = min(1.0, LONGEST / max(all_of_it, 1))
         if shown < 1:
             cut = (replace(m, content=m.content[: math.ceil(shown * len(m.content))]) for m in trajectory.messages)
             trajectory = replace(trajectory, messages=tuple(cut))
-        prompt: Sequence[Message] = prompt_messages(
-            how.agent.system, how.instructions, trajectory.question, how.strategy, class_
-        )
         try:
-            example = tokenize(how.format, prompt, trajectory, class_.name)
+            example = tokenize(how.format, how.prompt(trajectory, how.class_name), trajectory, how.class_name)
         except Untrainable as error:
             found.untrainable[error.reason] += 1
             continue

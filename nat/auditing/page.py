@@ -15,7 +15,20 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from nat.auditing.findings import Audit, Finding, Lengths, Shown, Sighting
-from nat.auditing.summary import count, dealt, figure, largest, output_folder, share, size, unit_of, verdict
+from nat.auditing.summary import (
+    KINDS,
+    SYSTEM_PROMPTS,
+    count,
+    dealt,
+    figure,
+    found_said,
+    largest,
+    output_folder,
+    share,
+    size,
+    unit_of,
+    verdict,
+)
 from nat.auditing.visible import is_seen, runs, visible
 from nat.core.html import macro, own, templates
 from nat.quality.marks import SEVERITIES
@@ -438,6 +451,7 @@ def _contents(audit: Audit) -> Contents | None:
         ]
         heads = [("kind of failure", False), ("failures", True), ("of failures", True)]
         tables.append(_table("How failures ended", heads, rows))
+    tables += _of_agents(audit)
     if audit.per_question:
         rows = [
             [_count_cell(each), _count_cell(n), _share_cell(n, sum(audit.per_question.values()))]
@@ -453,6 +467,45 @@ def _contents(audit: Audit) -> Contents | None:
         heads = [("questions with", False), ("questions", True), ("of questions", True)]
         tables.append(_table("Successes and failures on the same question", heads, rows))
     return Contents(of_files, tuple(tables)) if of_files or tables else None
+
+
+def _of_agents(audit: Audit) -> list[Table]:
+    """What kinds of agents these are, what they call, and what stands in front of their turns."""
+    total = audit.n_successes + audit.n_failures
+    tables = []
+    if audit.agents:
+        names = {**KINDS, "simulated_user": "of these, in turn with a user"}
+        rows = [
+            [_name_cell(names[kind]), _count_cell(n), _share_cell(n, total)]
+            for kind, n in audit.agents.items()
+            if kind in names
+        ]
+        heads = [("kind of agent", False), ("trajectories", True), ("of trajectories", True)]
+        tables.append(_table("Agents", heads, rows))
+    if audit.by_tool:
+        rows = [[_name_cell(name), _count_cell(n), _share_cell(n, audit.n_calls)] for name, n in largest(audit.by_tool)]
+        if left := audit.n_tools - len(audit.by_tool):
+            other = audit.n_calls - sum(audit.by_tool.values())
+            rows.append([_name_cell(count(left, "other tool")), _count_cell(other), _share_cell(other, audit.n_calls)])
+        caption = f"{count(audit.n_calls, 'call')} in {count(audit.n_turns, 'turn')} of the agent"
+        tables.append(_table(caption, [("tool", False), ("calls", True), ("of calls", True)], rows))
+    if audit.n_with_task:
+        rows = [
+            [_name_cell(key.replace("_", " ")), _count_cell(n), _share_cell(n, audit.tasks.get("distinct", 0))]
+            for key, n in audit.tasks.items()
+            if key != "distinct"
+        ]
+        caption = f"{count(audit.tasks.get('distinct', 0), 'task')}, by their trials"
+        tables.append(_table(caption, [("tasks with", False), ("tasks", True), ("of tasks", True)], rows))
+    if audit.questions_found:
+        rows = [[_name_cell(found_said(found)), _count_cell(found.n)] for found in audit.questions_found]
+        heads = [("the question is", False), ("trajectories", True)]
+        tables.append(_table("Where the question was found", heads, rows))
+    if audit.n_system_prompts:
+        rows = [[_name_cell(prompt.text), _count_cell(prompt.n)] for prompt in audit.system_prompts]
+        caption = f"{count(audit.n_system_prompts, 'system prompt')}: {SYSTEM_PROMPTS}"
+        tables.append(_table(caption, [("it begins", False), ("trajectories", True)], rows))
+    return tables
 
 
 # ---- lengths ----

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from nat.agents.kinds import KINDS
 from nat.auditing.duplicates import grouped
 from nat.auditing.facts import FAILURES, Facts, masked
 from nat.auditing.finders import spread
-from nat.auditing.findings import Audit, FileRead, Finding, Lengths, Shown, Sighting
+from nat.auditing.findings import Audit, FileRead, Finding, Lengths, QuestionFound, Shown, Sighting, SystemPrompt
 from nat.auditing.lengths import Tokens, distributions
 from nat.quality.checks import check
 from nat.quality.config import KEPT, RULES
@@ -18,6 +19,8 @@ from nat.quality.copies import Verdicts
 from nat.quality.marks import CheckSettings
 
 MOST_SHOWN = 30  # example trajectories on the page
+TOOLS_SHOWN = 10  # names of tools, the most called
+SYSTEM_PROMPTS_SHOWN = 5
 
 
 def make(
@@ -38,6 +41,10 @@ def make(
     )
     only_successes = int((of_question == questions.sizes).sum())
     only_failures = int((of_question == 0).sum())
+    tasks = grouped(rows["task"])
+    of_task = np.add.reduceat(success[tasks.order].astype(np.int64), tasks.starts) if facts.n else rows["turns"]
+    n_tasks, all_right, all_wrong = len(tasks.sizes), int((of_task == tasks.sizes).sum()), int((of_task == 0).sum())
+    system_prompts = sorted(facts.system_prompts.values(), key=lambda item: (-item[0], item[1]))
     good = np.bincount(rows["source"][success], minlength=len(facts.sources))
     bad = np.bincount(rows["source"][~success], minlength=len(facts.sources))
     kinds = np.bincount(rows["failure"], minlength=len(FAILURES) + 1)
@@ -74,6 +81,25 @@ def make(
         shown=_shown(facts, findings, checks),
         settings={},
         seconds=0.0,
+        agents={kind: facts.agents[kind] for kind in KINDS if facts.agents[kind]},
+        n_turns=facts.units["turns"],
+        n_calls=facts.calls.total(),
+        by_tool=dict(facts.calls.most_common(TOOLS_SHOWN)),
+        n_tools=len(facts.calls),
+        n_with_task=int((rows["has_task"] == 2).sum()),
+        tasks_are_questions=len(grouped(rows["task"], rows["question"]).sizes) == n_tasks == len(questions.sizes),
+        tasks={
+            "distinct": n_tasks,
+            "successes_only": all_right,
+            "failures_only": all_wrong,
+            "both": n_tasks - all_right - all_wrong,
+        },
+        n_system_prompts=len(system_prompts),
+        system_prompts=tuple(SystemPrompt(n, text) for n, text in system_prompts[:SYSTEM_PROMPTS_SHOWN]),
+        questions_found=tuple(
+            QuestionFound(how, found.n, (found.fewest, found.most), found.is_shared)
+            for how, found in sorted(facts.asked.items(), key=lambda item: (-item[1].n, item[0]))
+        ),
     )
 
 
@@ -123,6 +149,22 @@ def as_json(audit: Audit) -> dict[str, Any]:
         "questions": {"distinct": audit.n_questions, **audit.questions_with},
         "by_source": {name: {"successes": good, "failures": bad} for name, (good, bad) in audit.by_source.items()},
         "by_failure": dict(audit.by_failure),
+        "agents": dict(audit.agents),
+        "calls": {
+            "turns": audit.n_turns,
+            "calls": audit.n_calls,
+            "tools": audit.n_tools,
+            "by_tool": dict(audit.by_tool),
+        },
+        "tasks": {"named": audit.n_with_task, **audit.tasks},
+        "system_prompts": {
+            "distinct": audit.n_system_prompts,
+            "first": [{"trajectories": prompt.n, "text": prompt.text} for prompt in audit.system_prompts],
+        },
+        "questions_found": [
+            {"how": found.how, "trajectories": found.n, "before": list(found.before), "is_shared": found.is_shared}
+            for found in audit.questions_found
+        ],
         "per_question": {str(size): number for size, number in audit.per_question.items()},
         "lengths": {
             unit: {name: {k: v for k, v in asdict(lengths).items() if k != "unit"} for name, lengths in classes.items()}
@@ -132,6 +174,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in audit.findings],
         "bad_rows": {"by_reason": dict(audit.n_bad_rows), "first": [row._asdict() for row in audit.bad_rows]},
         "dropped": dict(audit.n_dropped),
+        "labels": None if audit.labels is None else dict(audit.labels),
         "not_checked": list(audit.not_checked),
         "settings": dict(audit.settings),
     }

@@ -6,14 +6,15 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from nat.auditing.findings import Audit, Finding, Lengths
+from nat.auditing.findings import Audit, Finding, Lengths, QuestionFound
 from nat.auditing.visible import one_line
 from nat.quality.marks import SEVERITIES
+from nat.trajectories.label_files import in_words
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-LINES = 45  # of the summary of a typical audit
+LINES = 45  # of the summary of a typical audit, beside what it says of agents
 FILES_SHOWN = 3
 VALUES_SHOWN = 8  # of sources, of failure kinds and of reasons, on a line
 BARS = " ▁▂▃▄▅▆▇█"
@@ -39,9 +40,10 @@ def summary(audit: Audit, width: int) -> Text:
     from rich.text import Text
 
     width = max(40, width)
-    top = [*_head(audit), *_files(audit, width), [], *_counts(audit, width), *_lengths(audit)]
+    agents = _agents(audit, width)
+    top = [*_head(audit), *_files(audit, width), [], *_counts(audit, width), *agents, *_lengths(audit)]
     bottom = [[], *_outputs(audit, width), *_verdict_lines(audit, width)]
-    lines = [*top, *_findings(audit, width, LINES - len(top) - len(bottom)), *bottom]
+    lines = [*top, *_findings(audit, width, LINES + len(agents) - len(top) - len(bottom)), *bottom]
     text = Text()
     for line in lines:
         shown = Text()
@@ -88,7 +90,9 @@ def dealt(audit: Audit, finding: Finding) -> bool:
 
 
 def count(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}{'es' if what.endswith('s') else 's'}"
+    if n != 1:
+        what = f"{what[:-1]}ies" if what.endswith("ory") else f"{what}{'es' if what.endswith('s') else 's'}"
+    return f"{n:,} {what}"
 
 
 def share(part: int, whole: int) -> str:
@@ -202,11 +206,87 @@ def _counts(audit: Audit, width: int) -> list[Line]:
     ]
     by_failure = [f"{_label(kind)} {n:,}" for kind, n in largest(audit.by_failure)]
     lines = [*_said("trajectories", classes, width, 1), *_said("questions", questions, width, 2)]
+    if audit.labels is not None:
+        lines += _said("labels", one_line(in_words(audit.labels)), width, 3)
     if by_source:
         lines += _said("sources", _listed(by_source), width, 2)
     if by_failure:
         lines += _said("failures", _listed(by_failure), width, 2)
     return lines
+
+
+KINDS = {
+    "text_actions": "actions as text",
+    "native_calls": "structured calls",
+    "chain_of_thought": "chain of thought",
+    "plain_chat": "plain chat",
+}
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+SYSTEM_PROMPTS = "environment=own keeps them; other environments replace them"  # what becomes of system prompts
+
+
+def _agents(audit: Audit, width: int) -> list[Line]:
+    """What kinds of agents these are, what they call, and what stands in front of their turns."""
+    lines: list[Line] = []
+    if audit.agents:
+        lines += _said("agents", agents_said(audit), width, 2)
+        lines += _said("turns", calls_said(audit), width, 3)
+    if audit.n_with_task and not audit.tasks_are_questions:
+        lines += _said("tasks", tasks_said(audit), width, 2)
+    if audit.questions_found:
+        lines += _said("question", "; ".join(map(found_said, audit.questions_found[:2])), width, 2)
+    if audit.n_system_prompts:
+        heads = [f"{one_line(prompt.text)!r} {prompt.n:,}" for prompt in audit.system_prompts]
+        first = f"{audit.n_system_prompts:,}; {SYSTEM_PROMPTS}"
+        lines += _said("system prompts", first, width, 1)
+        lines += [[(f"{'':15}{_wrapped(head, width - 15, 1)[0]}", "")] for head in heads]
+    return lines
+
+
+def agents_said(audit: Audit) -> str:
+    total = audit.n_successes + audit.n_failures
+    said = [f"{KINDS[kind]} {audit.agents[kind]:,}" for kind in KINDS if audit.agents.get(kind)]
+    with_user = audit.agents.get("simulated_user", 0)
+    of = "all" if with_user == total else f"{with_user:,}"
+    return ", ".join(said) + (f"; {of} of them take turns with a user" if with_user else "")
+
+
+def calls_said(audit: Audit) -> str:
+    said = f"{count(audit.n_turns, 'turn')} of the agent, {count(audit.n_calls, 'call')}"
+    if not audit.n_calls:
+        return said
+    tools = _listed([f"{_label(name)} {n:,}" for name, n in largest(audit.by_tool)], len(audit.by_tool))
+    left = audit.n_tools - len(audit.by_tool)
+    return f"{said}: {tools}" + (f" and {left:,} more" if left else "")
+
+
+def tasks_said(audit: Audit) -> str:
+    tasks = audit.tasks
+    return (
+        f"{tasks['distinct']:,}: {tasks['both']:,} with both classes, {tasks['successes_only']:,} with successes only, "
+        f"{tasks['failures_only']:,} with failures only"
+    )
+
+
+def found_said(found: QuestionFound) -> str:
+    """Where a question was found, as "the second user message of 2 trajectories; 3 messages before it ..."."""
+    name = found.how
+    if name.startswith("user message "):
+        number = int(name.rpartition(" ")[2])
+        ordinal = ORDINALS[number - 1] if number <= len(ORDINALS) else f"{number}th"
+        name = f"the {ordinal} user message"
+    elif name.startswith("field "):
+        name = f"the field {one_line(name.removeprefix('field '))!r}"
+    fewest, most = found.before
+    of = f"{name} ({count(found.n, 'trajectory')})"
+    if not most:
+        return of
+    if fewest != most:
+        return f"{of}, with {fewest:,} to {most:,} messages in front"
+    if found.is_shared and found.n > 1:
+        opens = "opens" if most == 1 else "open"
+        return f"{of}; {count(most, 'message')} before it {opens} every conversation"
+    return f"{of}, with {count(most, 'message')} in front"
 
 
 def _label(text: object, most: int = 30) -> str:

@@ -38,7 +38,7 @@ OF_TRAINING = ("training", "trajectories", "mixing", "strategy", "method")  # no
 class Found:
     """What lies below a directory."""
 
-    runs: tuple[RunResult, ...]  # completed ones with answers
+    runs: tuple[RunResult, ...]  # completed ones with answers, or losses of unseen trajectories
     missing: tuple[str, ...]  # one line each, with the reason
     planned: int  # cells that the sweeps planned; 0 where there is no plan
     notes: tuple[str, ...]  # what was left out on purpose
@@ -132,7 +132,7 @@ def _read_cell(files: RunFiles, results: Results) -> _Cell:
     if results.status == "completed":
         try:
             given = read_answers(files, results)
-            problem = None if any(given) else "completed without roll-outs"
+            problem = None if any(given) or results.class_losses else "completed without roll-outs"
         except RequestError as error:
             problem = str(error)
     else:

@@ -20,7 +20,7 @@ def compare(directory: Path, config: ReportConfig) -> Comparison:
     """Read, group into arms, compare, conclude. Raises RequestError as `nat.comparison.cells.read` does."""
     external = [config.external] if isinstance(config.external, str) else config.external or []
     found = read(directory, [Path(path) for path in external])
-    arms = arms_of(found.runs)
+    arms = arms_of([run for run in found.runs if run.answers or run.answers_in])
     split = split_of(arms)
     pairs, refused = _pairs(arms, [reference_of(arm, arms) for arm in arms], split)
     text_pairs, text_refused = _pairs(arms, [unmarked_of(arm, arms) for arm in arms], split)
@@ -40,6 +40,7 @@ def compare(directory: Path, config: ReportConfig) -> Comparison:
         text_contrasts=text_contrasts,
         split=split,
         environments=elsewhere.environments_of(arms, split, config.smallest_effect),
+        measured=arms_of([run for run in found.runs if run.results.class_losses]),
     )
 
 

@@ -135,6 +135,7 @@ class Comparison:
     text_contrasts: tuple[Contrast, ...] = ()  # arms with a text against the same without: a Holm family of its own
     split: str = "test"  # whose answers the contrasts are of
     environments: Environments | None = None  # None: no run was asked in an environment besides its own
+    measured: tuple[Arm, ...] = ()  # arms of the runs in which the loss of unseen trajectories was measured
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from nat.core.schema import OF_NO_EFFECT, STRICT
 from nat.core.urls import check_url
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.config import EnvironmentConfig
+from nat.environments.own import OwnConfig
 from nat.environments.worlds.worlds import WorldConfig, is_world
 from nat.evaluation.config import EvaluationConfig
 from nat.examples.mixing import MixingConfig, ReplacedMixing, check_enough
@@ -33,7 +34,7 @@ from nat.search.config import NoSearch, SearchConfig
 from nat.tracking import TrackingConfig
 from nat.training.config import NoTraining, Training, TrainingConfig, check_sharding
 from nat.trajectories.config import MappedTrajectoryFiles, ScriptedTrajectories, TrajectoriesConfig, TrajectoryFiles
-from nat.trajectories.labels import parse_rule
+from nat.trajectories.labels import RESCORE, parse_rule
 from nat.trajectories.mapping import read_mapping
 from nat.types import RequestError
 
@@ -83,11 +84,17 @@ class Config:
             )
         check_sharding(self.training, self.model.lora)
         plays = self.evaluation.kind == "rollouts"
+        if isinstance(environment, OwnConfig):
+            check_own(self.agent, plays=plays)
         check_also_in(self.also_in, self.environment, self.evaluation, self.search, self.agent, inputs=inputs)
-        if isinstance(self.trajectories, TrajectoryFiles):
-            parse_rule(self.trajectories.label)
-        if inputs and isinstance(self.trajectories, MappedTrajectoryFiles) and self.trajectories.map is not None:
-            read_mapping(self.trajectories.map)
+        files = self.trajectories if isinstance(self.trajectories, TrajectoryFiles) else None
+        if files and parse_rule(files.label) == RESCORE and files.labels is not None:
+            raise RequestError(
+                "trajectories.label=rescore: the scorer says what a success is, and trajectories.labels="
+                f"{files.labels} too; leave one of them out."
+            )
+        if inputs and isinstance(files, MappedTrajectoryFiles) and files.map is not None:
+            read_mapping(files.map)
         check_search(self.search, [self.environment, *self.also_in.values()], self.agent, plays=plays, inputs=inputs)
         if isinstance(self.collect, ServerCollecting) and self.collect.endpoint.base_url is not None:
             check_url(
@@ -142,6 +149,24 @@ class Config:
         return named or f"{self.trajectories.kind} in {self.environment.name}"
 
 
+def check_own(agent: AgentConfig, *, plays: bool) -> None:
+    """Refuse what environment=own cannot do: play, and tell trajectories in another agent's way."""
+    if plays:
+        raise RequestError(
+            "evaluation=rollouts: environment=own plays nothing, since your agent's tools are not here.\n"
+            "Take evaluation=none: the loss of held-out trajectories is measured under each text "
+            "(evaluation.n_class_losses).\nSuccess is measured where your agent runs; nat report compares it "
+            "(report.external)."
+        )
+    changed = next((key for key in ("system", "instructions") if getattr(agent, key) is not None), None)
+    if agent.style != "react" or changed is not None:
+        said = f"agent={agent.name}" if changed is None else f"agent.{changed}={getattr(agent, changed)!r:.60}"
+        raise RequestError(
+            f"{said}: environment=own keeps the agent of your files as it is there, its prompt included.\n"
+            "Leave it out, or name an environment (environment=questions) in which this agent is to act."
+        )
+
+
 def check_also_in(
     also_in: Mapping[str, EnvironmentConfig],
     own: EnvironmentConfig,
@@ -155,6 +180,8 @@ def check_also_in(
     for name, environment in also_in.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             raise RequestError(f"also_in.{name}: a name is letters, digits and underscores; it becomes part of files.")
+        if isinstance(environment, OwnConfig):
+            raise RequestError(f"also_in.{name}: environment=own plays nothing; name another environment there.")
         if environment == own:
             raise RequestError(
                 f"also_in.{name}: is the environment of training itself; change or leave out a key of it."

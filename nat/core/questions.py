@@ -48,7 +48,7 @@ def not_held_out(trajectories: Iterable[Trajectory], share: float) -> list[Quest
     for trajectory in trajectories:
         if trajectory.outcome.reference is not None and not is_held_out(trajectory, share):
             question = Question(trajectory.question_id, trajectory.question, trajectory.outcome.reference)
-            found.setdefault(_asked(trajectory), question)
+            found.setdefault(asked(trajectory), question)
     return list(found.values())
 
 
@@ -56,14 +56,16 @@ def is_held_out(trajectory: Trajectory, share: float) -> bool:
     return _place(trajectory) < share
 
 
-def _asked(trajectory: Trajectory) -> str:
+def asked(trajectory: Trajectory) -> str:
     """What is the same for all trajectories on one question."""
-    task = trajectory.metadata.get(TASK)
-    return normalise(trajectory.question) if task is None else f"task {task}"
+    # The name itself is the question's id: a record may have a field `task` that says something else.
+    if trajectory.metadata.get(TASK) is None:
+        return normalise(trajectory.question)
+    return f"task {trajectory.question_id}"
 
 
 def _place(trajectory: Trajectory) -> float:
-    return int(hashlib.sha256(f"held_out:{_asked(trajectory)}".encode()).hexdigest()[:13], 16) / 16**13
+    return int(hashlib.sha256(f"held_out:{asked(trajectory)}".encode()).hexdigest()[:13], 16) / 16**13
 
 
 def texts(questions: Sequence[Question]) -> set[str]:

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from nat.environments.benchmarks import BenchmarkConfig
 from nat.environments.custom import CustomConfig
+from nat.environments.own import OwnConfig
 from nat.environments.worlds.worlds import WorldConfig
 
-EnvironmentConfig: TypeAlias = Annotated[WorldConfig | BenchmarkConfig | CustomConfig, Field(discriminator="kind")]
+EnvironmentConfig: TypeAlias = Annotated[
+    WorldConfig | BenchmarkConfig | CustomConfig | OwnConfig, Field(discriminator="kind")
+]

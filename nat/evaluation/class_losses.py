@@ -93,7 +93,7 @@ def losses_under_marks(
     model: Any,
     format: ChatFormat,
     strategy: StrategyConfig,
-    prompt: Callable[[str, str], tuple[Message, ...]],
+    prompt: Callable[[Trajectory, str], tuple[Message, ...]],
     groups: Mapping[str, Sequence[Trajectory]],
     *,
     max_length: int,
@@ -101,7 +101,7 @@ def losses_under_marks(
     """The loss of each group of trajectories ("successes", "failures") under the text of every class.
 
     Args:
-        prompt: (question, class name) to the messages before the agent's first turn, as in training.
+        prompt: (trajectory, class name) to the messages before the agent's first turn, as in training.
         groups: trajectories that the model was not trained on.
         max_length: tokens; a trajectory that is longer under any class is left out under all.
 
@@ -127,7 +127,7 @@ def losses_under_marks(
 def _examples_of_classes(
     format: ChatFormat,
     strategy: StrategyConfig,
-    prompt: Callable[[str, str], tuple[Message, ...]],
+    prompt: Callable[[Trajectory, str], tuple[Message, ...]],
     trajectories: Sequence[Trajectory],
     max_length: int,
 ) -> tuple[dict[str, list[Example]], dict[str, int]]:
@@ -138,7 +138,7 @@ def _examples_of_classes(
         reason = None
         made = []
         try:
-            made = [tokenize(format, prompt(trajectory.question, name), trajectory, name) for name in examples]
+            made = [tokenize(format, prompt(trajectory, name), trajectory, name) for name in examples]
         except Untrainable as error:
             reason = error.reason
         if any(len(example.input_ids) > max_length for example in made):

@@ -47,7 +47,7 @@ def roll_out(
 
     Args:
         model: a causal language model of transformers, on any device; left in the mode in which it came.
-        prompt: everything before the agent's first turn (`nat.examples.strategy.prompt_messages`).
+        prompt: everything before the agent's first turn (`nat.examples.prompts.prompt_messages`).
         progress: called with each episode as it ends.
 
     An episode's result depends on its question, the model and `decoding`, not on the episodes beside it (up to ties

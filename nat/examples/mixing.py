@@ -34,6 +34,10 @@ def parse_ratio(text: str) -> tuple[Fraction, Fraction]:
     return positives, negatives
 
 
+class NotFilled(RequestError):
+    """There are fewer trajectories than a mixing asks for."""
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class AllMixing:
     """Values and their meaning: conf/mixing/all.yaml."""
@@ -159,7 +163,7 @@ def mix(
     chosen_positives = _take(positives, n_positives)
     chosen_negatives = _take(negatives, n_negatives)
     if not chosen_positives and not chosen_negatives:
-        raise RequestError(
+        raise NotFilled(
             f"mixing={config.kind} selects nothing out of {len(positives)} positives and {len(negatives)} negatives.\n"
             "Look at mixing.ratio, mixing.positives, mixing.negatives, mixing.total and mixing.tokens."
         )
@@ -257,7 +261,7 @@ def _count_within(
     if available < budget and config.oversample and available > 0:
         rounds, budget = divmod(budget, available)
     elif available < budget:
-        raise RequestError(
+        raise NotFilled(
             f"mixing.tokens={config.tokens} at mixing.ratio={config.ratio} needs {int(budget)} trained tokens of "
             f"{label}; there are {available} in {len(trajectories)} trajectories.\n"
             "Lower mixing.tokens, change the ratio, or repeat trajectories with mixing.oversample=true."
@@ -280,7 +284,7 @@ def _refuse_too_many(
     if enough or repeats_something:
         return
     if isinstance(config, ReplacedMixing):
-        raise RequestError(_too_few_to_replace(config, n_positives, positives))
+        raise NotFilled(_too_few_to_replace(config, n_positives, positives))
     filtered = "" if config.questions == "any" else f" (after mixing.questions={config.questions})"
     message = (
         f"mixing={config.kind} asks for {n_positives} positives and {n_negatives} negatives; "
@@ -292,8 +296,8 @@ def _refuse_too_many(
         message += f"\nAt mixing.ratio={config.ratio} the largest feasible mixing.{key} is "
         message += f"{largest(p, n, positives, negatives)}."
     if n_negatives and not negatives:
-        raise RequestError(message + "\nWithout failures there is nothing to mix in: take method=positive_only.")
-    raise RequestError(message + "\nOr repeat trajectories with mixing.oversample=true.")
+        raise NotFilled(message + "\nWithout failures there is nothing to mix in: take method=positive_only.")
+    raise NotFilled(message + "\nOr repeat trajectories with mixing.oversample=true.")
 
 
 def _too_few_to_replace(config: ReplacedMixing, wanted: int, positives: int) -> str:

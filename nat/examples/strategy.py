@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from nat.core.paths import CONF_DIR
 from nat.core.schema import STRICT
-from nat.types import Message, RequestError, Trajectory
+from nat.types import RequestError, Trajectory
 
 Value = str | bool | int | float
 SHUFFLED_SUCCESS = "shuffled_success"  # a field of the pool, not of one trajectory: see `shuffled_success`
@@ -214,25 +214,6 @@ def _class_of(trajectory: Trajectory, values: Mapping[str, Any], strategy: Strat
 
 def _metadata_fields(trajectories: Sequence[Trajectory]) -> set[str]:
     return {f"metadata.{key}" for trajectory in trajectories for key in trajectory.metadata}
-
-
-def prompt_messages(
-    system: str | None, instructions: str, question: str, strategy: StrategyConfig, class_: StrategyClass
-) -> tuple[Message, ...]:
-    """Everything before the agent's first turn. Training and inference both call this; only `class_` may differ."""
-    parts = [instructions, question]
-    system_parts = [system or ""]
-    match strategy.place:
-        case "prefix":
-            parts.insert(0, class_.text)
-        case "suffix":
-            parts.append(class_.text)
-        case "system":
-            system_parts.append(class_.text)
-    messages = [Message("user", "\n".join(part for part in parts if part))]
-    if system_text := "\n".join(part for part in system_parts if part):
-        messages.insert(0, Message("system", system_text))
-    return tuple(messages)
 
 
 def shipped_conditioning_texts() -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from nat.agents.kinds import called
 from nat.quality.check_observations import SHOWN
 from nat.quality.check_texts import texts_of
 from nat.quality.marks import Check, Mark, View
@@ -48,6 +49,9 @@ def _conditioning_words(view: View) -> Iterator[Mark]:
                 yield Mark("conditioning_words", i, found.start(), found.end(), found[0])
 
 
+# ---- labels ----
+
+
 _VALUE = r"(?:true|false|success|failure|[01](?:\.[0-9]{1,6})?)(?![\w%:/-]|[.,][0-9])"
 
 
@@ -71,19 +75,81 @@ def tells_label(text: str) -> bool:
     return _LABEL.search(text) is not None
 
 
+# What stands so only where an environment or a judge says it, also among code.
+_VERDICT = re.compile(
+    r"(?<![\w$])episode\ finished, \s? reward \s?=|(?-i:Answer\ is\ (?:IN)?CORRECT)", re.VERBOSE | re.I
+)
+_RESULT = re.compile(r"(?:success|score)", re.I)  # what a structured call says of itself: it worked
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{1,200}`|<(execute_\w+|tool_code|code)>.*?(?:</\1>|\Z)", re.DOTALL)
+_CODE_TOOL = re.compile(
+    r"(?:^|[_.-])(?:bash|sh|shell|terminal|console|python|ipython|jupyter|node|code|exec|execute|run|command|cmd|script"
+    r"|edit|editor|patch|file|files|sql|repl|interpreter|grep|cat|ls|test|tests|lint|compile|write|read|view|open"
+    r"|create|commit|git|submit)(?:$|[_.-])|str_replace|(?-i:Bash|Edit|Write|Read|Grep|Glob|Notebook|Python|Code|Shell)",
+    re.I,
+)
+
+
 def _labels(view: View) -> Iterator[Mark]:
     trajectory = view.trajectory
     if not any(needle in view.lower for needle in _LABEL_NEEDLES):
         return
     turns = [i for i, message in enumerate(trajectory.messages) if message.role == "assistant"]
     last = turns[-1] if turns else -1
-    for i, text in texts_of(trajectory):
-        for found in _LABEL.finditer(text):
+    found_in = [(i, text, found) for i, text in texts_of(trajectory) if (found := list(_LABEL.finditer(text)))]
+    codes = bool(found_in) and _codes(view)
+    for i, text, labels in found_in:
+        code = [span.span() for span in _CODE.finditer(text)] if "`" in text or "<" in text else []
+        for found in labels:
+            if not _tells(view, i, found, last, codes, code):
+                continue
             place = -1 if i is None else i
             where = "before" if place < last else "in" if place == last else "after"
             yield Mark(
                 "label_in_text", i, found.start(), found.end(), f"{found[0][:SHOWN]!r} {where} the agent's last turn"
             )
+
+
+def _tells(
+    view: View,
+    message: int | None,
+    found: re.Match[str],
+    last: int,
+    codes: bool,
+    code: Sequence[tuple[int, int]],
+) -> bool:
+    """Whether what looks like a label tells it: code, and what a tool returns of itself, does not.
+
+    Args:
+        last: the agent's last turn.
+        codes: the agent writes code, or works on it.
+        code: spans of the text that are marked as code.
+    """
+    if _VERDICT.match(found[0]):
+        return not any(start <= found.start() < end for start, end in code)
+    if any(start <= found.start() < end for start, end in code):
+        return False
+    role = "user" if message is None else view.trajectory.messages[message].role
+    if role == "tool":
+        if view.agent.writes == "native_calls" and _RESULT.match(found[0]):
+            return False
+        return not codes
+    if not codes:
+        return True
+    # Among code, an assignment is code wherever it stands; what the user says after the end is none.
+    after = message is not None and message > last
+    return role == "user" and (after or ":" in found[0])
+
+
+def _codes(view: View) -> bool:
+    """Whether the agent writes code or works on it: by code blocks of its own, commands, or the names of its tools."""
+    messages, agent = view.trajectory.messages, view.agent
+    if agent.commands or any("```" in m.content for m in messages if m.role == "assistant"):
+        return True
+    return any(
+        _CODE_TOOL.search(name) is not None
+        for i, action in agent.actions.items()
+        for name in called(messages[i], action)
+    )
 
 
 CHECKS = (
@@ -112,5 +178,6 @@ CHECKS = (
         ),
         find=_labels,
         rule="count",
+        asks="do these words tell the label?",
     ),
 )

@@ -8,8 +8,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from nat.agents.actions import Action
+from nat.agents.kinds import OBSERVATION, is_observation
 from nat.agents.scoring import RELATIVE_TOLERANCE
-from nat.quality.check_turns import OBSERVATION, is_observation
 from nat.quality.marks import Check, Mark, View
 from nat.tools.calculator import calculate
 from nat.types import Message, ToolError
@@ -83,7 +83,7 @@ _SHORT_SUM = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([-+*/])\s*([0-9]{1
 
 def _calculator_slips(view: View) -> Iterator[Mark]:
     messages = view.trajectory.messages
-    for i, action in view.actions.items():
+    for i, action in view.agent.actions.items():
         if not isinstance(action, Action) or action.tool.lower() not in _CALCULATORS or i + 1 >= len(messages):
             continue
         if is_observation(messages[i + 1]):
@@ -144,6 +144,7 @@ CHECKS = (
         ),
         find=_errors,
         rule="count",
+        asks="was the tool broken in all of these, or are errors part of the task?",
         dates_errors=True,
     ),
     Check(
@@ -155,6 +156,7 @@ CHECKS = (
         remedy="The model would learn that the tool errs: drop these trajectories (quality.calculator_slip=true).",
         find=_calculator_slips,
         rule="count",
+        asks="is this calculator one that is meant to err?",
         dates_errors=True,
     ),
 )

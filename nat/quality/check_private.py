@@ -124,6 +124,7 @@ CHECKS = (
         ),
         find=_private,
         rule="count",
+        asks="are these secrets, or do they only look like some?",
     ),
     Check(
         name="email_address",
@@ -137,5 +138,6 @@ CHECKS = (
         ),
         find=_private,
         rule="count",
+        asks="are these addresses private?",
     ),
 )

@@ -117,6 +117,7 @@ CHECKS = (
         remedy="If the agent should keep to the language of the question, drop these (quality.mixed_languages=true).",
         find=_mixed_languages,
         rule="count",
+        asks="is this the language that the agent should write?",
     ),
     Check(
         name="odd_characters",

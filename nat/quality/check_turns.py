@@ -2,89 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from nat.agents.actions import FINISH, Action, UnparsedAction, parse_action, parse_answer
-from nat.quality.marks import Check, Kind, Mark, View
-from nat.types import Message
-
-_THOUGHT = re.compile(r"\s{0,8}[*_#]{0,4}thought[ \t]{0,4}[0-9]{0,3}[*_]{0,2}:", re.I)
-
-
-_FINISH_CALL = re.compile(rf"\b{FINISH}[ \t]{{0,4}}\[", re.I)
-
-
-OBSERVATION = re.compile(r"\s{0,8}Observation(?: ?[0-9]{1,3})?:[ \t]{0,8}")
-
-
-_UNKNOWN_NAME = re.compile(r"there is no tool '([^']+)'")
-
-
-def is_observation(message: Message) -> bool:
-    """A tool message, or a user message that says that it is one."""
-    return message.role == "tool" or (message.role == "user" and OBSERVATION.match(message.content) is not None)
-
-
-def read_turns(
-    messages: Sequence[Message], tools: Collection[str], errors: Collection[int | None]
-) -> tuple[Kind, dict[int, Action | UnparsedAction]]:
-    """How the agent writes, and what each of its turns (by index) does."""
-    turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    actions: dict[int, Action | UnparsedAction] = {}
-    known = tools
-    for i in turns:
-        action = _plain_action(messages[i].content, known) or parse_action(messages[i].content, known)
-        # A tool that did its work exists, whether or not the settings name it.
-        answered = i + 1 < len(messages) and i + 1 not in errors and is_observation(messages[i + 1])
-        if isinstance(action, UnparsedAction) and action.kind == "unknown_tool" and answered:
-            name = _UNKNOWN_NAME.match(action.reason)
-            if name is not None:
-                known = (*known, name[1])
-                action = parse_action(messages[i].content, known)
-        actions[i] = action
-    if any(message.tool_calls for message in messages):
-        return "tool_calls", actions
-    if any(_is_attempt(action) for action in actions.values()) or any(map(is_observation, messages)):
-        return "react", actions
-    named = any(isinstance(parse_answer(messages[i].content), Action) for i in turns)
-    if not named and any(_THOUGHT.match(messages[i].content) for i in turns):
-        return "react", actions
-    return "chain_of_thought", actions
-
-
-def _plain_action(turn: str, tools: Collection[str]) -> Action | None:
-    """What `parse_action` gives for the turns as most are written, at a fifth of its time; None for any other turn.
-
-    Such a turn says "action" once, before a known name in lower case and an input without brackets that ends the text.
-    """
-    at = turn.find("\nAction: ")
-    opening = turn.find("[", at)
-    if at < 0 or opening < 0 or turn[-1] != "]":
-        return None
-    name, input = turn[at + len("\nAction: ") : opening], turn[opening + 1 : -1]
-    if (name != FINISH and name not in tools) or not name.islower() or turn.lower().count("action") != 1:
-        return None
-    if "[" in input or "]" in input or "\n" in input or not input.isascii():
-        return None
-    return Action(name, input.strip())
-
-
-def _is_attempt(action: Action | UnparsedAction) -> bool:
-    return isinstance(action, Action) or action.kind in ("wrong_brackets", "unknown_tool", "open_bracket")
+from nat.agents.actions import FINISH, Action, UnparsedAction, parse_answer
+from nat.agents.kinds import FINISH_CALL, Agent, called, ends_episode, is_observation
+from nat.quality.marks import Check, Mark, View
+from nat.trajectories.formats.episodes import TOOLS
 
 
 def _empty_turns(view: View) -> Iterator[Mark]:
     for i, message in enumerate(view.trajectory.messages):
-        if message.role == "assistant" and not message.tool_calls and not message.content.strip():
+        is_silent = not message.tool_calls and not message.content.strip() and not message.reasoning.strip()
+        if message.role == "assistant" and is_silent:
             yield Mark("empty_turn", i, 0, len(message.content), "")
 
 
 def _ends_on_user_turn(view: View) -> tuple[Mark, ...]:
-    messages = view.trajectory.messages
-    if not messages or messages[-1].role != "user" or is_observation(messages[-1]):
+    messages, agent = view.trajectory.messages, view.agent
+    last = len(messages) - 1
+    # Who talks with a user may have the last word from them.
+    if not messages or messages[last].role != "user" or last in agent.seen or agent.has_user:
         return ()
-    return (Mark("ends_on_user_turn", len(messages) - 1, 0, len(messages[-1].content), ""),)
+    return (Mark("ends_on_user_turn", last, 0, len(messages[last].content), ""),)
 
 
 def _unfinished(view: View) -> tuple[Mark, ...]:
@@ -92,41 +31,71 @@ def _unfinished(view: View) -> tuple[Mark, ...]:
         return ()
     messages = view.trajectory.messages
     stop = "; ends on an observation" if messages and is_observation(messages[-1]) else ""
-    return (Mark("unfinished", None, 0, 0, f"no final answer in {len(view.actions)} agent turns{stop}"),)
+    return (Mark("unfinished", None, 0, 0, f"no final answer in {len(view.agent.actions)} agent turns{stop}"),)
 
 
 def _is_finished(view: View) -> bool:
-    """Whether the last turn answers; a record that names a prediction says that its environment took an answer."""
-    trajectory, kind, actions = view.trajectory, view.kind, view.actions
+    """Whether the last turn answers, or no answer is due.
+
+    A record that names a prediction says that its environment took an answer. Of an agent whose tools are not those of
+    the settings, it is not known how its episodes end: by a call, by what it wrote, or when the task is done.
+    """
+    trajectory, agent = view.trajectory, view.agent
     if trajectory.outcome.prediction is not None or trajectory.outcome.failure == "abstained":
         return True
-    if not actions:
+    if not agent.actions:
         return False
-    last = max(actions)
-    action, message = actions[last], trajectory.messages[last]
-    # Of a run-on turn that makes up its own observations, a later action may finish.
-    if (isinstance(action, Action) and action.tool == FINISH) or _FINISH_CALL.search(message.content):
+    if agent.has_user or agent.writes == "plain_chat":
         return True
-    if kind == "react":
-        return False
-    if kind == "tool_calls":
-        calls = [call.get("function") for call in message.tool_calls]
-        if any(isinstance(call, Mapping) and str(call.get("name")).lower() == FINISH for call in calls):
-            return True
-        return last == len(trajectory.messages) - 1 and not calls and message.content.strip() != ""
+    last = max(agent.actions)
+    action, message = agent.actions[last], trajectory.messages[last]
+    # Of a run-on turn that makes up its own observations, a later action may finish.
+    if (isinstance(action, Action) and action.tool == FINISH) or FINISH_CALL.search(message.content):
+        return True
+    if ends_episode(message, action, last in agent.commands):
+        return True
+    if agent.writes == "text_actions":
+        return agent.is_foreign or agent.names_answer or _calls_others(view, agent)
+    if agent.writes == "native_calls":
+        if message.tool_calls:
+            return _calls_others(view, agent)
+        return last == len(trajectory.messages) - 1 and message.content.strip() != ""
     return isinstance(parse_answer(message.content), Action)
 
 
+def _calls_others(view: View, agent: Agent) -> bool:
+    """Whether it calls tools, and not only those of the settings and of the published episodes."""
+    known = {name.lower() for name in (*view.settings.tools, *TOOLS, FINISH)}
+    messages = view.trajectory.messages
+    names = (name for i, action in agent.actions.items() for name in called(messages[i], action, i in agent.commands))
+    return any(name.lower() not in known for name in names)
+
+
 def _unparsed(view: View) -> Iterator[Mark]:
-    messages, kind, actions = view.trajectory.messages, view.kind, view.actions
-    if kind == "tool_calls" or not actions:
+    messages, agent = view.trajectory.messages, view.agent
+    if not agent.actions:
         return
-    if kind == "chain_of_thought":
-        last = max(actions)
-        actions = {last: parse_answer(messages[last].content)}
-    for i, action in actions.items():
-        if isinstance(action, UnparsedAction) and messages[i].content.strip():  # an empty turn is reported as such
+    last = max(agent.actions)
+    if agent.writes == "chain_of_thought" and not agent.has_user and view.trajectory.outcome.prediction is None:
+        answer = parse_answer(messages[last].content)
+        # An empty turn is reported as such.
+        if isinstance(answer, UnparsedAction) and messages[last].content.strip():
+            yield Mark("unparsed_action", last, 0, len(messages[last].content), answer.kind or answer.reason)
+    if agent.writes != "text_actions" or agent.commands:
+        return
+    for i, action in agent.actions.items():
+        if isinstance(action, UnparsedAction) and messages[i].content.strip() and not _is_understood(view, i, action):
             yield Mark("unparsed_action", i, 0, len(messages[i].content), action.kind or action.reason)
+
+
+def _is_understood(view: View, turn: int, action: UnparsedAction) -> bool:
+    """Whether a turn that `nat` cannot read did something, or need not do anything."""
+    messages, agent = view.trajectory.messages, view.agent
+    if turn in agent.carried_out:
+        return action.kind in ("no_action", "no_call", "wrong_brackets")
+    if turn == max(agent.actions):
+        return agent.is_foreign or agent.names_answer or agent.has_user
+    return agent.has_user and messages[turn + 1].role == "user" and turn + 1 not in agent.seen
 
 
 CHECKS = (
@@ -139,6 +108,7 @@ CHECKS = (
         remedy="Training on it teaches to say nothing: drop these trajectories (quality.empty_turn=true).",
         find=_empty_turns,
         rule="count",
+        asks="are these turns empty, or did the export leave their texts out?",
     ),
     Check(
         name="ends_on_user_turn",
@@ -152,6 +122,7 @@ CHECKS = (
         ),
         find=_ends_on_user_turn,
         rule="switch",
+        asks="is the last word the user's in these, as it should be?",
     ),
     Check(
         name="unfinished",
@@ -165,6 +136,7 @@ CHECKS = (
         ),
         find=_unfinished,
         rule="switch",
+        asks="are these finished?",
     ),
     Check(
         name="unparsed_action",
@@ -178,6 +150,7 @@ CHECKS = (
         ),
         find=_unparsed,
         rule="count",
+        asks="does their agent write its actions in another way?",
         dates_errors=True,
     ),
 )

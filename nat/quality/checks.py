@@ -9,13 +9,13 @@ in one sentence, and rather stays silent than cries wolf. Everything here is don
 trajectories: the texts are joined and looked through for a few plain substrings, and only where one stands does a
 pattern run.
 
-Which checks apply depends on how the agent writes. A trajectory is
+Which checks apply depends on what kind of agent it is (`nat.agents.kinds`), found from the whole trajectory:
 
-- of tool calls, where a message has `tool_calls`: an action need not be written down;
-- of ReAct, where there are observations (tool messages), or a turn holds `Action: tool[input]` or an attempt at it
-  (`calculate(2 + 2)`, a bracket never closed), or a turn begins with `Thought:` and no turn names an answer: every turn
-  must hold an action;
-- else a chain of thought: its last turn must name its answer (`nat.agents.actions.parse_answer`).
+- text actions: every turn must hold an action. One that `nat` cannot read but that an observation without an error
+  answers did something in its own environment; an agent that writes nothing else is not judged by its actions or end;
+- native calls: an action need not be written down, and a call whose tool nobody named may well be the end;
+- a chain of thought: its last turn must name its answer (`nat.agents.actions.parse_answer`);
+- a plain chat, and a conversation with a user: nothing is due.
 
 A check exists by standing in `CHECKS` of a module `nat/quality/check_*.py`; its rule and its finding follow from that.
 """
@@ -23,13 +23,14 @@ A check exists by standing in `CHECKS` of a module `nat/quality/check_*.py`; its
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import NamedTuple
 
 import nat.quality
+from nat.agents.kinds import Agent, answer_is_due_in, read_agent, tool_names
 from nat.quality.check_observations import observation_errors
-from nat.quality.check_turns import read_turns
 from nat.quality.marks import Check, CheckSettings, Mark, View
 from nat.types import Trajectory
 
@@ -56,14 +57,37 @@ CHECKS = in_order(check for name in _MODULES for check in import_module(f"nat.qu
 _PASSES = tuple(dict.fromkeys(check.find for check in CHECKS.values()))  # functions: each once
 
 
+class Checked(NamedTuple):
+    """What the checks find in a trajectory, and what kind of agent it is of."""
+
+    marks: list[Mark]
+    agent: Agent
+
+
 def check(trajectory: Trajectory, settings: CheckSettings) -> list[Mark]:
     """Everything that the checks find, in the order of `CHECKS`, then of the messages (the question first)."""
+    return checked(trajectory, settings).marks
+
+
+def checked(trajectory: Trajectory, settings: CheckSettings) -> Checked:
+    """What `check` finds, and the kind of agent."""
     messages = trajectory.messages
     joined = "\n".join([trajectory.question, *[message.content for message in messages]])
     errors = observation_errors(messages)
-    kind, actions = read_turns(messages, settings.tools, {mark.message for mark in errors})
-    view = View(trajectory, settings, joined, joined.lower(), kind, actions, errors)
+    agent = agent_of(trajectory, settings, errors)
+    view = View(trajectory, settings, joined, joined.lower(), agent, errors)
     marks: list[Mark] = []
     for find in _PASSES:
         marks += find(view)
-    return marks
+    return Checked(marks, agent)
+
+
+def agent_of(trajectory: Trajectory, settings: CheckSettings, errors: Sequence[Mark]) -> Agent:
+    """What kind of agent it is of; `errors` are its observations that report one."""
+    return read_agent(
+        trajectory.messages,
+        (*settings.tools, *tool_names(trajectory.tools)),
+        {mark.message for mark in errors},
+        answer_is_due=answer_is_due_in(trajectory.outcome),
+        ending=trajectory.metadata.get("final_observation"),
+    )

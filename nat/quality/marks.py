@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from nat.agents.actions import Action, UnparsedAction
+from nat.agents.kinds import Agent
 from nat.types import Trajectory
 
-Kind: TypeAlias = Literal["tool_calls", "react", "chain_of_thought"]
 Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
@@ -34,8 +33,8 @@ class Mark(NamedTuple):
 class CheckSettings:
     """`tools`: the names of tools that exist. `conditioning_texts`: what strategies put into prompts (`StrategyClass`).
 
-    A tool that is not named but whose call was answered by an observation that reports no error exists, too. With texts
-    that hold a word in asterisks (`**correctly**`), that word counts for itself.
+    A tool that the trajectory's own `tools` name, or whose call was answered by an observation that reports no error,
+    exists, too. With texts that hold a word in asterisks (`**correctly**`), that word counts for itself.
     """
 
     tools: tuple[str, ...]
@@ -49,8 +48,7 @@ class View(NamedTuple):
     settings: CheckSettings
     joined: str  # the question and the contents of all messages: what is not in here is nowhere, but for tool calls
     lower: str  # the same in lower case
-    kind: Kind
-    actions: Mapping[int, Action | UnparsedAction]  # what each of the agent's turns does, by index
+    agent: Agent  # of what kind it is, and what each of its turns does
     errors: list[Mark]  # the observations that report an error
 
 
@@ -71,4 +69,5 @@ class Check:
     # The key `quality.NAME` that drops what is found. count: false, true or the number that is one too many; switch:
     # true or false, where a trajectory has one mark at most; None: there is no such key.
     rule: Literal["count", "switch"] | None
+    asks: str = "is this so?"  # in place of the remedy where the rule would drop most of a file
     dates_errors: bool = False  # its marks show in which turn an episode went wrong (failed_turns=until_first_error)

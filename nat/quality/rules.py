@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from nat.agents.calls import call_length
 from nat.quality.checks import check
 from nat.quality.config import CHECK_RULES, ERRORS, KEPT, RULES, QualityConfig, Rule
 from nat.quality.copies import collection_detail, collection_verdicts, row_of
@@ -137,8 +138,11 @@ def agent_turns(trajectory: Trajectory) -> int:
 
 
 def characters(trajectory: Trajectory) -> int:
-    """Of the question and all messages."""
-    return len(trajectory.question) + sum(len(message.content) for message in trajectory.messages)
+    """Of the question and all messages: what they say, what the agent thought, and its calls."""
+    return len(trajectory.question) + sum(
+        len(message.content) + len(message.reasoning) + sum(map(call_length, message.tool_calls))
+        for message in trajectory.messages
+    )
 
 
 def with_loss_flags(trajectory: Trajectory, marks: Sequence[Mark], config: QualityConfig) -> Trajectory:

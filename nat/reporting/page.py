@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nat.comparison import environments as elsewhere
+from nat.comparison import losses
 from nat.comparison.arms import mean_success
 from nat.comparison.means import Mean, arm_mean
 from nat.comparison.types import Arm, Comparison, Contrast, Environments, Finding, RunResult
@@ -25,6 +26,7 @@ from nat.comparison.verdict import interval_note, no_verdict, p_text
 from nat.core.html import own, script_json, storable, templates
 from nat.core.questions import question_id
 from nat.reporting.pictures.draw import Drawn
+from nat.reporting.text import LOSSES, NOT_PLAYED, other_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -109,12 +111,13 @@ def page(comparison: Comparison, pictures: Mapping[str, Drawn], browser_question
     tables = [
         _arms_table(comparison, means),
         _environments_table(comparison.environments),
+        _losses_table(comparison),
         _texts_table(comparison),
         _runs_table(comparison),
     ]
     tables = [table for table in tables if table is not None]
     there = {"verdict", "rollouts", *(table.id for table in tables), *["pictures"] * bool(pictures)}
-    names = ("Verdict", "Pictures", "Arms", "Environments", "Texts", "Runs", "Roll-outs")
+    names = ("Verdict", "Pictures", "Arms", "Environments", "Losses", "Texts", "Runs", "Roll-outs")
     return (
         _templates()
         .get_template("report.html.jinja")
@@ -124,7 +127,7 @@ def page(comparison: Comparison, pictures: Mapping[str, Drawn], browser_question
             facts=_facts(comparison, means.values()),
             links=[(id, name) for name in names if (id := name.lower().replace("-", "")) in there],
             cards=[_card(finding) for finding in comparison.findings],
-            no_verdict=no_verdict(comparison.arms),
+            no_verdict=no_verdict(comparison.arms) if comparison.arms else NOT_PLAYED,
             caveats=[caveat.text for caveat in comparison.caveats],
             missing=comparison.missing,
             pictures=_pictures(comparison, means, pictures),
@@ -152,7 +155,11 @@ def _clean(text: str) -> str:
 def _facts(comparison: Comparison, means: Iterable[Mean | None]) -> str:
     counts = sorted({mean.n_questions for mean in means if mean is not None})
     seeds = len({run.seed for run in comparison.runs})
-    facts = [_count(len(comparison.arms), "arm"), _count(len(comparison.runs), "finished run"), _count(seeds, "seed")]
+    facts = [
+        _count(len(comparison.arms or comparison.measured), "arm"),
+        _count(len(comparison.runs), "finished run"),
+        _count(seeds, "seed"),
+    ]
     if counts:
         facts.append(f"{' to '.join(map(str, sorted({counts[0], counts[-1]})))} questions a run")
     if comparison.missing:
@@ -323,6 +330,22 @@ def _environments_table(environments: Environments | None) -> Table | None:
     return _table("environments", "In each environment", note, heads, rows)
 
 
+def _losses_table(comparison: Comparison) -> Table | None:
+    heads = [Head("arm", False), Head("trajectories", False), Head("loss"), Head("under another text", False)]
+    rows = [
+        [
+            _name_cell(row.arm.label),
+            _name_cell(f"{row.trajectories} {row.group}"),
+            _figure_cell(row.loss, ".4f"),
+            _name_cell("; ".join(map(other_text, row.others)) or "-"),
+            _figure_cell(len(row.arm.runs), "d"),
+        ]
+        for row in losses.losses_of(comparison.measured)
+    ]
+    note = " ".join(f"{line[0].upper()}{line[1:]}" for line in losses.LEGEND)
+    return _table("losses", LOSSES, note, [*heads, Head("seeds")], rows) if rows else None
+
+
 def _texts_table(comparison: Comparison) -> Table | None:
     if not comparison.text_contrasts:
         return None
@@ -340,7 +363,7 @@ def _texts_table(comparison: Comparison) -> Table | None:
 def _runs_table(comparison: Comparison) -> Table | None:
     if not comparison.runs:
         return None
-    arms = {run.name: arm.label for arm in comparison.arms for run in arm.runs}
+    arms = {run.name: arm.label for arm in (*comparison.measured, *comparison.arms) for run in arm.runs}
     heads = [
         Head("run", False), Head("arm", False), Head("seed"), Head("success"), Head("95% interval"), Head("questions"),
         Head("mean turns"), Head("steps"), Head("trained tokens"), Head("seconds"),

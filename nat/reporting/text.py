@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nat.comparison import environments as elsewhere
+from nat.comparison import losses
 from nat.comparison.arms import mean_score, mean_success
 from nat.comparison.means import outcome_shares
 from nat.comparison.types import Arm, Comparison, Contrast, Environments
@@ -21,6 +22,13 @@ from nat.reporting.tables import aligned, markdown_table, safe
 WIDTH = 110  # columns of the terminal's prose
 SHOWN_MISSING = 8  # lines in the terminal; report.md has all
 NO_RUN = "No finished run with roll-outs yet."
+NOT_PLAYED = (
+    "No verdict: nothing was played (evaluation=none), so how often the agent succeeds is not known. Measure it where "
+    "the agent runs, and compare it here (report.external). What the texts change in the loss of unseen trajectories "
+    "is below."
+)
+LOSSES = "Loss of unseen trajectories under each text"
+LOSS_HEADER = ["arm", "seeds", "trajectories", "loss", "under another text"]
 
 
 # ---- rows ----
@@ -118,6 +126,25 @@ TEXT_MEANS = "points more than on the same trajectories without a text (NUT)"
 EXPLORATORY = "The table is exploratory and holds no verdict: a verdict's own comparisons are another family."
 
 
+def loss_rows(comparison: Comparison) -> list[list[str]]:
+    """A row an arm and group of trajectories; see `losses.LEGEND`."""
+    return [
+        [
+            row.arm.label,
+            str(len(row.arm.runs)),
+            f"{row.trajectories} {row.group}",
+            f"{row.loss:.4f}",
+            "; ".join(map(other_text, row.others)) or "-",
+        ]
+        for row in losses.losses_of(comparison.measured)
+    ]
+
+
+def other_text(other: losses.OtherText) -> str:
+    error = "" if other.standard_error is None else f" ± {other.standard_error:.4f}"
+    return f"{other.class_name} {other.difference:+.4f}{error}"
+
+
 # ---- report.md ----
 
 
@@ -126,6 +153,8 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
     lines = [f"# {safe(comparison.title)}", ""]
     if not comparison.runs:
         lines += [NO_RUN, ""]
+    elif not comparison.arms:
+        lines += [NOT_PLAYED, ""]
     elif not comparison.findings:
         lines += [no_verdict(comparison.arms), ""]
     for finding in comparison.findings:
@@ -141,6 +170,9 @@ def markdown(comparison: Comparison, drawn: Mapping[str, str]) -> str:
         header, rows = environment_columns(comparison.environments)
         notes = [f"- {safe(line)}" for line in environment_legend(comparison.environments)]
         lines += [f"## {IN_EACH}", "", *markdown_table(header, rows), "", *notes, ""]
+    if rows_of_losses := loss_rows(comparison):
+        notes = [f"- {line}" for line in losses.LEGEND]
+        lines += [f"## {LOSSES}", "", *markdown_table(LOSS_HEADER, rows_of_losses), "", *notes, ""]
     single = [arm for arm in comparison.arms if len(arm.runs) == 1]
     if any(arm.method != "base" for arm in single):  # the untrained base needs no second seed
         header, rows = _run_table(single, comparison.split)
@@ -231,6 +263,8 @@ def terminal(comparison: Comparison, written: str) -> str:
     lines: list[str] = []
     if not comparison.runs:
         lines += [NO_RUN, ""]
+    elif not comparison.arms:
+        lines += [*textwrap.wrap(NOT_PLAYED, WIDTH), ""]
     elif not comparison.findings:
         lines += [no_verdict(comparison.arms), ""]
     for finding in comparison.findings:
@@ -243,6 +277,8 @@ def terminal(comparison: Comparison, written: str) -> str:
     if comparison.environments is not None:
         header, rows = environment_columns(comparison.environments)
         lines += [f"{IN_EACH}:", *aligned(header, rows), *_wrapped(environment_legend(comparison.environments)), ""]
+    if rows_of_losses := loss_rows(comparison):
+        lines += [f"{LOSSES}:", *aligned(LOSS_HEADER, rows_of_losses), *_wrapped(losses.LEGEND), ""]
     if comparison.missing:
         lines += ["Missing:", *_wrapped(comparison.missing[:SHOWN_MISSING])]
         more = len(comparison.missing) - SHOWN_MISSING

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -148,12 +147,16 @@ def class_losses(
         model,
         prepared.format,
         strategy,
-        partial(prepared.prompt, prepared.environment),
+        prepared.trajectory_prompt,
         prepared.unseen,
         max_length=max_length,
     )
     for outcome, losses in found.items():
         shown = [f"{name!r} {each.loss:.4f}" for name, each in losses.by_class.items() if each.loss is not None]
+        if not shown:
+            why = ", ".join(f"{n} {reason}" for reason, n in losses.left_out.items()) or "none is held out"
+            say(f"loss of unseen {outcome}: not measured ({why})")
+            continue
         say(f"loss of unseen {outcome} under {', '.join(shown)} (nats per trained token)")
     return found
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nat.agents.actions import AgentConfig
 from nat.core import cache
 from nat.examples.encoding import decode_examples, encode_examples
 from nat.examples.mixing import Mix, MixingConfig, mix
-from nat.examples.strategy import StrategyClass, StrategyConfig, prompt_messages
+from nat.examples.prompts import TrajectoryPrompt
+from nat.examples.strategy import StrategyClass
 from nat.examples.tokenization import ChatFormat, Dropped, tokenize_all, trained_token_count
 from nat.quality.leaks import leaks
-from nat.types import Environment, Example, Message, Question, Trajectory
+from nat.types import Example, Message, Question, Trajectory
 
 Row: TypeAlias = tuple[tuple[Message, ...], Trajectory, str]  # what an example is made of: prompt, trajectory, class
-Prompt: TypeAlias = Callable[[Environment, str, str], tuple[Message, ...]]  # from environment, question, class's name
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,10 @@ class Examples:
     dropped: list[Dropped]  # what the model cannot be trained on, whatever mixing would have chosen
 
 
-def prompter(agent: AgentConfig, strategy: StrategyConfig) -> Prompt:
-    """What makes the prompt of a question under the text of a class; one function for training and for roll-outs."""
-
-    def prompt(environment: Environment, question: str, class_name: str) -> tuple[Message, ...]:
-        class_ = strategy.class_named(class_name)
-        return prompt_messages(agent.system, environment.instructions, question, strategy, class_)
-
-    return prompt
-
-
 def make_examples(
     pool: Sequence[Trajectory],
     classes: Sequence[StrategyClass],
-    prompt: Callable[[str, str], tuple[Message, ...]],
+    prompt: TrajectoryPrompt,
     mixing: MixingConfig,
     format: ChatFormat,
     max_length: int,
@@ -54,11 +43,11 @@ def make_examples(
 
     Args:
         classes: of each trajectory, as the strategy has them.
-        prompt: from a question's text and a class's name.
+        prompt: from a trajectory and a class's name.
         max_length: tokens of an example.
     """
     rows = [
-        (prompt(trajectory.question, class_.name), trajectory, class_.name)
+        (prompt(trajectory, class_.name), trajectory, class_.name)
         for trajectory, class_ in zip(pool, classes, strict=True)
     ]
     examples, dropped = tokenize_rows(format, rows, max_length)

@@ -10,11 +10,16 @@ from typing import Any
 from nat.config.tree import Config
 from nat.environments.worlds import worlds
 from nat.examples.mixing import per_source
+from nat.examples.prompts import Prompt, TrajectoryPrompt
 from nat.examples.tokenization import ChatFormat, class_token_counts
 from nat.quality.rules import Controlled
-from nat.stages.examples import Examples, Prompt
+from nat.stages.examples import Examples
 from nat.stages.questions import Elsewhere, SetApart
+from nat.trajectories.foreign import foreign
+from nat.trajectories.label_files import in_words
 from nat.types import Environment, Example, Trajectory
+
+LOOKED_AT = 200  # trajectories whose tools are compared with the environment's
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Prepared:
     environment: Environment
     elsewhere: Mapping[str, Elsewhere]  # further environments to ask in, by their names in `also_in`
     apart: SetApart
-    prompt: Prompt
+    prompt: Prompt  # of a question
+    trajectory_prompt: TrajectoryPrompt
     format: ChatFormat
     made: Examples | None  # None where nothing is trained
     manifest: dict[str, Any]
@@ -82,7 +88,12 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
     """What was chosen, for the terminal."""
     held_out = config.environment.questions == "held_out"
     origin = "held out of the trajectory files" if held_out else f"of {config.environment.name}"
-    yield f"questions     {len(prepared.apart.questions)} {config.evaluation.split} questions {origin}"
+    if prepared.environment.protocol == "own":
+        n = sum(map(len, prepared.unseen.values()))
+        yield f"environment   own: prompts and tools as in the files; nothing is played, the loss of {n} held-out"
+        yield "              trajectories is measured under the text of each class"
+    else:
+        yield f"questions     {len(prepared.apart.questions)} {config.evaluation.split} questions {origin}"
     name = config.environment.name
     of_the_world = prepared.made and all(t.question_id.startswith(f"{name}-") for t in prepared.made.mixed.selected)
     if not config.generates and worlds.is_world(config.environment) and not of_the_world:
@@ -96,11 +107,22 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
             yield f"              {number} rows of the files are no {what}: {reason} (listed in manifest.json)"
     for reason, number in sorted(Counter(row["reason"] for row in manifest.get("bad_rows", ())).items()):
         yield f"left out      {number} rows of the files: {reason} (listed in manifest.json)"
-    if config.agent.style == "cot" and any("Action" in class_.text for class_ in config.strategy.classes):
-        yield f"warning: strategy={config.strategy.name} tells of Action steps; agent={config.agent.name} takes none."
+    if "labels" in manifest:
+        yield f"labels        {in_words(manifest['labels'])}"
+    if prepared.environment.protocol != "react" and any("Action" in class_.text for class_ in config.strategy.classes):
+        is_own = prepared.environment.protocol == "own"
+        who = "your agent may take none" if is_own else f"agent={config.agent.name} takes none"
+        yield f"warning: strategy={config.strategy.name} tells of Action steps; {who}."
         yield "         strategy=prefix_correct marks the classes without a word about them"
     if prepared.made is None:
         return
+    if prepared.environment.protocol == "react" and not config.generates:
+        tools = [tool.name for tool in prepared.environment.tools]
+        found = foreign(prepared.made.mixed.selected[:LOOKED_AT], tools)
+        if found.with_tools:
+            shown = ", ".join(found.tools[:5]) + (", ..." if len(found.tools) > 5 else "")
+            yield f"warning: {found.with_tools} of the first {found.sampled} trajectories use tools that environment="
+            yield f"         {name} has not ({shown}); environment=own keeps their own prompts and tools"
     selected, unused, held_out = (manifest[key] for key in ("selected", "unused", "held_out"))
     yield f"selected      {_counts_text(selected)}; unused {_counts_text(unused)}"
     if any(held_out.values()):

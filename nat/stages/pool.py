@@ -12,14 +12,15 @@ from nat.environments.config import EnvironmentConfig
 from nat.environments.worlds import worlds
 from nat.environments.worlds.earning import earn_trajectories
 from nat.environments.worlds.worlds import WorldConfig
-from nat.examples.mixing import ByRatio, MixingConfig, check_enough, mix, pools
+from nat.examples.mixing import ByRatio, MixingConfig, NotFilled, check_enough, mix, pools
 from nat.examples.strategy import StrategyClass, StrategyConfig, classify, shipped_conditioning_texts
 from nat.quality.config import QualityConfig
 from nat.quality.marks import CheckSettings
 from nat.quality.rules import Controlled, control
-from nat.stages.environment import make_environment
+from nat.stages.environment import make_environment, scorer_of
 from nat.trajectories import reading as trajectory_files
 from nat.trajectories.config import ScriptedTrajectories, TrajectoriesConfig
+from nat.trajectories.label_files import Labels
 from nat.trajectories.told import as_agent
 from nat.types import Environment, RequestError, Trajectory
 
@@ -31,12 +32,13 @@ def read_trajectories(
     *,
     trains: bool,
     dropped: list[DroppedRow] | None = None,
+    joined: Labels | None = None,
 ) -> list[Trajectory]:
     """The pool to choose from; empty where neither training nor held-out questions need one.
 
     Rows of the files that cannot be used are added to `dropped` (with `trajectories.on_bad_row=drop`; else an error),
     and so are, always, episodes that broke for reasons that are not the policy's (`infrastructure`). Raises
-    RequestError where there is none to train on.
+    RequestError where there is none to train on. `joined` are the labels of other files, which count what they met.
     """
     if isinstance(trajectories, ScriptedTrajectories):
         if not trains:
@@ -45,8 +47,8 @@ def read_trajectories(
         return _earned(trajectories, world)
     if not trains and world.questions != "held_out":
         return []
-    score = make_environment(world, agent).score if trajectories.label is not None else None
-    pool = list(trajectory_files.read(trajectories, dropped, score))
+    score = scorer_of(make_environment(world, agent)) if trajectories.label is not None else None
+    pool = list(trajectory_files.read(trajectories, dropped, score, joined))
     if trains and not pool:
         raise RequestError(f"trajectories.path={trajectories.path}: the files hold no trajectory.")
     return pool
@@ -64,9 +66,9 @@ def _earned(trajectories: ScriptedTrajectories, world: WorldConfig) -> list[Traj
 
 
 def training_pool(
-    trajectories: Sequence[Trajectory], agent: AgentConfig, rules: tuple[QualityConfig, CheckSettings] | None
+    trajectories: Sequence[Trajectory], environment: Environment, rules: tuple[QualityConfig, CheckSettings] | None
 ) -> Controlled:
-    """What quality control leaves of the trajectories that may train, as the configured agent would have told it.
+    """What quality control leaves of the trajectories that may train, as the environment's agent would have told it.
 
     Questions are set apart before, so that every `quality` is evaluated on the same ones. Raises RequestError where
     nothing is left.
@@ -83,7 +85,25 @@ def training_pool(
             f"quality: its rules drop every one of the {len(trajectories)} trajectories ({counts}).\n"
             "`nat audit` shows what was found; switch rules off, e.g. quality=default, or none."
         )
-    return controlled._replace(kept=[as_agent(agent, trajectory) for trajectory in controlled.kept])
+    return controlled._replace(kept=[as_agent(environment, trajectory) for trajectory in controlled.kept])
+
+
+def check_weights(trajectories: Sequence[Trajectory]) -> None:
+    """Refuse turns that count more or less than others: no objective weighs them yet. Raises RequestError."""
+    weighted = [
+        (trajectory, message.weight)
+        for trajectory in trajectories
+        for message in trajectory.messages
+        if message.role == "assistant" and message.train and message.weight != 1
+    ]
+    if weighted:
+        n = len({trajectory.id for trajectory, _ in weighted})
+        first, weight = weighted[0]
+        raise RequestError(
+            f"trajectories: {len(weighted)} turns of {n} trajectories have a loss weight other than 0 and 1 "
+            f"(first: {weight:g} in {first.id!r}),\nand training=sft counts every trained token alike.\n"
+            "Write 0 (no loss) or 1 there."
+        )
 
 
 def check_settings(world: EnvironmentConfig, environment: Environment, strategy: StrategyConfig) -> CheckSettings:
@@ -113,11 +133,11 @@ def classified(
     """
     try:
         check_enough(mixing, *map(len, pools(pool, mixing)))
-    except RequestError as error:
+    except NotFilled as error:
         successes = sum(trajectory.outcome.success for trajectory in held_out)
         if not held_out:
             raise
-        raise RequestError(
+        raise NotFilled(
             f"{error}\n{successes} successes and {len(held_out) - successes} failures are kept out of training: their "
             f"questions are evaluated on (environment.questions={world.questions})."
         ) from None
@@ -137,7 +157,11 @@ def classified(
 
 
 def unseen_trajectories(
-    held_out: Sequence[Trajectory], n: int, mixing: MixingConfig, agent: AgentConfig, generated: WorldConfig | None
+    held_out: Sequence[Trajectory],
+    n: int,
+    mixing: MixingConfig,
+    environment: Environment,
+    generated: WorldConfig | None,
 ) -> dict[str, list[Trajectory]]:
     """`n` trajectories of each outcome, on questions that nothing is trained on, whose loss is to be measured.
 
@@ -148,6 +172,6 @@ def unseen_trajectories(
         held_out = earn_trajectories(generated, "validation", {True: n, False: n})
     positives, negatives = pools(held_out, mixing)
     return {
-        "successes": [as_agent(agent, trajectory) for trajectory in positives[:n]],
-        "failures": [as_agent(agent, trajectory) for trajectory in negatives[:n]],
+        "successes": [as_agent(environment, trajectory) for trajectory in positives[:n]],
+        "failures": [as_agent(environment, trajectory) for trajectory in negatives[:n]],
     }

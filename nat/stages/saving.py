@@ -19,6 +19,8 @@ from nat.search import search
 from nat.stages.manifest import Prepared
 from nat.training.checkpoints import MEETING_PLACE
 from nat.trajectories import reading as trajectory_files
+from nat.trajectories.label_files import label_paths
+from nat.types import Message
 
 SAVED_GROUPS = ("environment", "agent", "search", "trajectories", "strategy", "evaluation", "tracking")
 
@@ -73,9 +75,20 @@ def _facts_of_saved(model_path: str) -> dict[str, Any]:
 
 def save_trained(config: Config, prepared: Prepared, model: Any, place: Coordinates, directory: Path) -> None:
     """The trained model with its prompt, and what `nat evaluate` needs beside it."""
-    prompt = prepared.prompt(prepared.environment, QUESTION, config.strategy.infer_as)
+    prompt = _prompt_to_save(prepared, config.strategy.infer_as)
     save_model(model, prepared.format, directory, prompt, config.evaluation.decoding.stop, asdict(place))
     save_configuration(config, place, directory)
+
+
+def _prompt_to_save(prepared: Prepared, class_name: str) -> tuple[Message, ...]:
+    """The prompt of inference with QUESTION in it; of own trajectories that of the first one that was trained on."""
+    if prepared.environment.protocol != "own" or prepared.made is None:
+        return prepared.prompt(prepared.environment, QUESTION, class_name)
+    first = prepared.made.mixed.selected[0]
+    asking = max((i for i, message in enumerate(first.prompt) if message.role == "user"), default=None)
+    asked = tuple(replace(m, content=QUESTION) if i == asking else m for i, m in enumerate(first.prompt))
+    asked = asked if asking is not None else (*asked, Message("user", QUESTION))
+    return prepared.trajectory_prompt(replace(first, question=QUESTION, prompt=asked), class_name)
 
 
 def save_configuration(config: Config, coordinates: Coordinates, directory: Path) -> None:
@@ -89,6 +102,8 @@ def save_configuration(config: Config, coordinates: Coordinates, directory: Path
         tree["trajectories"]["path"] = [str(path.absolute()) for path in trajectory_files.paths(pattern)]
     if question_file := trajectory_files.question_file(config.trajectories):
         tree["trajectories"]["questions"] = str(question_file.absolute())
+    if files := label_paths(tree["trajectories"].get("labels")):
+        tree["trajectories"]["labels"] = [str(path.absolute()) for path in files]
     if files := search.files(config.search):
         tree["search"]["path"] = [str(path.absolute()) for path in files]
     for group in ("environment", "search"):

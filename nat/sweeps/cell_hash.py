@@ -21,6 +21,7 @@ from nat.search import search
 from nat.search.config import ReplaySearch
 from nat.trajectories import reading as trajectory_files
 from nat.trajectories.config import TrajectoryFiles
+from nat.trajectories.label_files import label_paths
 
 SCHEMA = 2  # of what is hashed; another number makes every cell another one
 # Rules of checks that stand in every hash of this schema, also where they are off. Another one stands there only where
@@ -74,6 +75,10 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, ...]], str, Path]]
     map_file = trajectory_files.map_file(config.trajectories)
     if map_file is not None:
         yield [("trajectories", "map")], "trajectories map", map_file
+    if isinstance(config.trajectories, TrajectoryFiles):
+        for place, path in enumerate(label_paths(config.trajectories.labels)):
+            for file in sources.files(path):
+                yield [("trajectories", "labels")], f"trajectory labels {place} {file.stem}", file
     for place, path in enumerate(search.files(config.search)):
         yield [("search", "path")], f"search {place}", path
     if isinstance(config.search, ReplaySearch) and config.search.questions is not None:

@@ -21,6 +21,7 @@ from nat.sweeps.cell_hash import cell_hash
 from nat.types import RequestError
 
 QUOTES = "'\""
+RULES = ("trajectories.label",)  # keys of comparisons, which Hydra's grammar has only in quotes
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 WORTH_A_WORD = 30  # cells; more take some seconds to compose
 MAX_NAME = 120  # characters of a cell's directory name before its hash; file systems stop at 255
@@ -206,6 +207,12 @@ def plan(overrides: Sequence[str], multirun: bool = False, config_dir: str | Non
         return _plan(list(overrides), multirun, config_dir)
 
 
+def fixed(overrides: Sequence[str]) -> list[str]:
+    """The overrides that hold for every cell: without those that give several values."""
+    with composition_errors():
+        return [o.input_line or "" for o in _parse(overrides) if not o.is_sweep_override()]
+
+
 def check_shown(overrides: Sequence[str], config_dir: str | None = None) -> None:
     """Refuse wrong values of a configuration that is only shown: its files need not be here, nor the keys it names."""
     with composition_errors():
@@ -309,6 +316,27 @@ def _without(overrides: Sequence[str], *keys: str) -> list[str]:
 
 def _task_overrides(overrides: Sequence[str]) -> list[str]:
     return [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
+
+
+def with_rules_quoted(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which a rule stands as a shell leaves it (`trajectories.label=score >= 0.5`), as Hydra takes them.
+
+    What Hydra can read stays as it is: `info.reward`, null, a rule in quotes of its own, or several of them with commas
+    between, the values of a sweep.
+    """
+    return [_rule_quoted(o) if o.lstrip("+").partition("=")[0] in RULES else o for o in overrides]
+
+
+def _rule_quoted(override: str) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, _, value = override.partition("=")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return f"{key}={quote(value)}"
+    return override
 
 
 def quote(value: Any) -> str:

@@ -20,6 +20,7 @@ LATER: Mapping[str, Mapping[str, Any]] = {
         "questions": None,
         "on_bad_row": "error",
         "label": None,
+        "labels": None,
         "failures_rate": None,
         "question": None,
         "task": None,

@@ -12,6 +12,7 @@ from nat.runs.results import Results
 from nat.sweeps import cells, composition
 from nat.sweeps import sweep as sweeps
 from nat.sweeps.composition import Plan
+from nat.sweeps.suited import suited
 from nat.types import RequestError, StageError
 
 
@@ -25,7 +26,7 @@ def run_plan(planned: Plan, config_dir: str | None) -> int:
 
 def train(overrides: Sequence[str], config_dir: str | None = None) -> Results:
     """One run. Raises RequestError or StageError where it comes to no results."""
-    planned = composition.plan(overrides, False, config_dir)
+    planned = composition.plan([*overrides, *suited(overrides, config_dir)], False, config_dir)
     if planned.is_sweep:
         raise RequestError("nat.train: this configuration is a sweep of several runs; call nat.sweep.")
     with _logging_as_it_was():
@@ -41,7 +42,7 @@ def train(overrides: Sequence[str], config_dir: str | None = None) -> Results:
 
 def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Report:
     """Every combination of values, and the report of them; cells that failed are in its `comparison.missing`."""
-    planned = composition.plan(overrides, True, config_dir)
+    planned = composition.plan([*overrides, *suited(overrides, config_dir)], True, config_dir)
     with _logging_as_it_was():
         _run_sweep(planned, config_dir)
     return report(planned.directory, planned.cells[0].config.report)

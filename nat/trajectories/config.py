@@ -42,6 +42,7 @@ class TrajectoryFiles:
     kind: str
     path: str | list[str] | None
     label: str | None
+    labels: Annotated[str | list[str] | None, WHERE_SET]
     question: Annotated[str | None, WHERE_SET]
     task: Annotated[str | None, WHERE_SET]
     on_bad_row: Literal["error", "drop"]

@@ -4,11 +4,13 @@ A format is a module in `nat/trajectories/formats/` (`alpaca.py` is an example) 
 
     recognises(value) -> bool                  whether a record, as JSON has it, is of this format
     conversations(where, record)               what the record holds, one `Conversation` or several, by `conversation`
+    grouped(records)                           where several records hold one conversation: ("file:line", record) of
+                                               the file, those made one (left out by most)
 
 and two values:
 
     NAME      of the format: `trajectories=NAME` exists because the module does
-    PLACE     among the formats, which is said where several are listed or have as many records in a file: lower first
+    PLACE     among the formats, which are listed in this order; a record that several recognise is of the first
 
 Every place, packing and flaw of files is `read_records`' business, and what is asked in a conversation is found beside
 the others of its file (`formats/conversations.py`), so the module only says what a record means. A format whose records
@@ -28,7 +30,7 @@ from itertools import islice
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import excerpt
@@ -59,9 +61,23 @@ def _formats() -> tuple[Format, ...]:
     modules = [import_module(f"{formats.__name__}.{module.name}") for module in iter_modules(formats.__path__)]
     of_formats = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: (m.PLACE, m.NAME))
     return tuple(
-        Format(m.NAME, m.recognises, reader(m), getattr(m, "read_questions", None), getattr(m, "conversations", None))
-        for m in of_formats
+        Format(
+            m.NAME,
+            partial(_is_first, m.recognises, tuple(before.recognises for before in of_formats[:place])),
+            reader(m),
+            getattr(m, "read_questions", None),
+            getattr(m, "conversations", None),
+        )
+        for place, m in enumerate(of_formats)
     )
+
+
+Recognises: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
+
+def _is_first(recognises: Recognises, others: tuple[Recognises, ...], value: Mapping[str, Any]) -> bool:
+    """Whether a record is of this format, and of none whose `PLACE` is lower."""
+    return recognises(value) and not any(other(value) for other in others)
 
 
 def reader(module: ModuleType) -> Callable[..., Iterator[tuple[str, Trajectory]]]:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
+from nat.agents.calls import NAMES, read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats import mapped
@@ -38,7 +39,6 @@ from nat.trajectories.formats.episodes import (
     REFERENCES,
     WORD_LABELS,
 )
-from nat.trajectories.formats.tool_calls import NAMES, read_call
 from nat.trajectories.formats.turns import CONTENT_KEYS, REASONING_KEYS, ROLE_KEYS, ROLES
 from nat.trajectories.mapping import MappingFile, finder
 

@@ -30,12 +30,14 @@ from nat.trajectories.formats.conversations import (
     read_conversations,
     shared_front,
 )
-from nat.trajectories.labels import Scorer, relabel
+from nat.trajectories.label_files import Labels, label_paths, read_labels
+from nat.trajectories.labels import Scorer, parse_rule, relabel
 from nat.trajectories.mapping import Finder, read_mapping
 from nat.types import RequestError, Trajectory
 
 FEW_RECORDS = 4  # in a file: too few to show what is preamble
 MOST_FILES = 50  # of such files that are looked at together
+MOST_HELD = 100_000  # rows without a label that wait for the first that has one
 
 
 _PACKED = ("", ".gz", ".zst")
@@ -56,16 +58,64 @@ class Row(NamedTuple):
     trajectory: Trajectory
 
 
-def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refuse) -> Iterator[Row]:
+def read_rows(
+    config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refuse, joined: Labels | None = None
+) -> Iterator[Row]:
     """Stream everything that the configured files hold, one file after another, each in its own format.
 
     A row that cannot be used, and the place from which a file is broken, go to `on_bad`; the rest is read. Of several
     files, one that holds no trajectories, or cannot be read at all, goes to `on_bad_file` (on_bad_file=skip). Where a
-    label rule is given, trajectories may come without a label: `nat.trajectories.labels.relabel` gives it.
+    label rule is given, trajectories may come without a label: `nat.trajectories.labels.relabel` gives it. Where other
+    files hold the labels, all have theirs (`joined` is what `labels_of` gave, and counts them), by the rule if there is
+    one: it is over the fields of those files.
 
     Raises RequestError for a file that is missing, and for one as above (on_bad_file=error, or where none is left);
     formats are found, and missing files named, before the first row comes.
     """
+    joining = labels_of(config) if joined is None else joined
+    rows = _rows(config, on_bad, on_bad_file)
+    if joining is not None:
+        yield from _joined(rows, joining, on_bad)
+    else:
+        yield from (row for row, _ in rows)
+
+
+def labels_of(config: TrajectoriesConfig | TrajectoryFiles) -> Labels | None:
+    """The labels that other files hold; None where no such files are named."""
+    if not isinstance(config, TrajectoryFiles) or config.labels is None:
+        return None
+    return read_labels(config.labels, parse_rule(config.label))
+
+
+def _joined(rows: Iterator[tuple[Row, str]], labels: Labels, on_bad: OnBad) -> Iterator[Row]:
+    """Rows with their labels. Those without wait for the first that has one: where none has, it is the wrong file.
+
+    Raises RequestError there.
+    """
+    held: list[BadRow] = []
+    has_rows = False
+    for row, label in rows:
+        has_rows, bad, trajectory = True, None, row.trajectory
+        try:
+            trajectory = labels.join(trajectory, row.where, row.path, label)
+        except BadRow as found:
+            bad = found
+        if labels.has_met or len(held) == MOST_HELD:
+            for waiting in held:
+                on_bad(waiting)
+            held.clear()
+        if bad is None:
+            yield row._replace(trajectory=trajectory)
+        elif labels.has_met:
+            on_bad(bad)
+        else:
+            held.append(bad)
+    if has_rows and not labels.has_met:
+        raise labels.nothing_joined()
+
+
+def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterator[tuple[Row, str]]:
+    """Rows as the files have them, each with what stands for its file in the ids made for records."""
     finder = read_mapping(config.map) if isinstance(config, MappedTrajectoryFiles) else None
     found, formats = _readable_files(config, finder, on_bad_file)
     questions = question_file(config)
@@ -82,7 +132,7 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refus
         )
     fields = Fields(config.question, config.task)
     fronts = _fronts(found, formats)
-    any_read = False
+    any_read, needs_label = False, config.label is None and config.labels is None
     for path, label, format in zip(found, labels(found), formats, strict=True):
         n = 0
 
@@ -101,17 +151,17 @@ def read_rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad = refus
                 f"trajectories.{key}={getattr(fields, key)}: {path} is of the format {format.name}, whose records say "
                 f"it themselves.\nLeave trajectories.{key} out, or read that file by itself."
             )
-        for where, trajectory in read(path, label, count, needs_label=config.label is None):
+        for where, trajectory in read(path, label, count, needs_label=needs_label):
             n += 1
             any_read = True
-            yield Row(where, format.name, str(path), trajectory)
+            yield Row(where, format.name, str(path), trajectory), label
         if not n and (config.on_bad_file == "error" or len(found) == 1):
             raise no_record(path)
         if not n:
             on_bad_file(BadRow(str(path), "foreign_file", "holds no record."))
     if finder is not None and any_read:
         for key in finder.never_found():
-            if key != "label" or config.label is None:
+            if key != "label" or needs_label:
                 problem = f"{finder.named(key):.200} finds nothing in any record.\nMend it, or leave it out."
                 on_bad(BadRow(finder.path, "missing_value", problem))
 
@@ -120,7 +170,7 @@ def _readable_files(
     config: TrajectoryFiles, finder: Finder | None, on_bad_file: OnBad
 ) -> tuple[list[Path], list[Format]]:
     """The configured files that hold trajectories, and the format of each."""
-    all_files = paths(config.path)
+    all_files = files_to_read(config)
     readable: list[tuple[Path, Format]] = []
     foreign: list[tuple[Path, RequestError]] = []
     for path in all_files:
@@ -163,7 +213,8 @@ def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front
 
 def _format(config: TrajectoryFiles, finder: Finder | None, path: Path) -> Format:
     if finder is not None:
-        conversations = partial(mapped.conversations, finder, config.label is None)
+        needs_label = config.label is None and config.labels is None
+        conversations = partial(mapped.conversations, finder, needs_label)
         return Format("mapped", lambda _: False, partial(read_conversations, conversations), None, conversations)
     if config.kind == "auto":
         return detect(path)
@@ -171,7 +222,10 @@ def _format(config: TrajectoryFiles, finder: Finder | None, path: Path) -> Forma
 
 
 def read(
-    config: TrajectoryFiles, dropped: list[DroppedRow] | None = None, score: Scorer | None = None
+    config: TrajectoryFiles,
+    dropped: list[DroppedRow] | None = None,
+    score: Scorer | None = None,
+    joined: Labels | None = None,
 ) -> Iterator[Trajectory]:
     """Stream the labelled trajectories of the configured files.
 
@@ -180,7 +234,7 @@ def read(
     trajectories by their id. An episode whose failure is `infrastructure`, and one of several files that holds no
     trajectories (on_bad_file=skip), is left out, and added, always. Raises
     RequestError for a file that is missing or cannot be read at all. `score` is the environment's scorer, for
-    `trajectories.label=rescore`.
+    `trajectories.label=rescore`; `joined` what `labels_of` gave, where what is joined is to be counted.
     """
 
     def drop(bad: BadRow) -> None:
@@ -193,7 +247,7 @@ def read(
 
     on_bad = drop if config.on_bad_row == "drop" else refuse_or_drop
     seen: dict[str, str] = {}
-    for row in read_rows(config, on_bad, drop):
+    for row in read_rows(config, on_bad, drop, joined):
         where, trajectory = row.where, row.trajectory
         if trajectory.id in seen:
             problem = f"id {trajectory.id!r} was used before, at {seen[trajectory.id]}."
@@ -201,7 +255,7 @@ def read(
             on_bad(BadRow(where, "duplicate_id", f"{problem}\n{remedy}"))
             continue
         seen[trajectory.id] = where
-        if config.label is not None:
+        if config.label is not None and config.labels is None:
             try:
                 trajectory = relabel(trajectory, config.label, score, where).trajectory
             except BadRow as bad:
@@ -216,6 +270,13 @@ def read(
         yield trajectory
 
 
+def map_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
+    """The file that `map` names, or None."""
+    if not isinstance(config, MappedTrajectoryFiles) or config.map is None:
+        return None
+    return Path(config.map)
+
+
 def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
     """The file that `questions` names, or None. Raises RequestError where there is no such file."""
     if not isinstance(config, JoinedTrajectoryFiles) or config.questions is None:
@@ -227,11 +288,10 @@ def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
     return path
 
 
-def map_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
-    """The file that `map` names, or None."""
-    if not isinstance(config, MappedTrajectoryFiles) or config.map is None:
-        return None
-    return Path(config.map)
+def files_to_read(config: TrajectoryFiles) -> list[Path]:
+    """The files that are to hold trajectories; a file of labels may lie among them."""
+    of_labels = {path.resolve() for path in label_paths(config.labels)}
+    return [path for path in paths(config.path) if path.resolve() not in of_labels]
 
 
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:

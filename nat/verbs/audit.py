@@ -19,16 +19,29 @@ trajectories    {successes, failures, clean}: numbers, `clean` of those in clean
 questions       {distinct, successes_only, failures_only, both}: numbers of normalised texts
 by_source       {source: {successes, failures}}
 by_failure      {failure kind: trajectories}
+agents          {kind of agent (nat.agents.kinds): trajectories}; simulated_user stands beside another kind
+calls           {turns, calls, tools, by_tool: {name: calls}}: of the agents; by_tool has the most called
+tasks           {named, distinct, successes_only, failures_only, both}: trajectories whose file names their task, and
+                numbers of tasks (of questions where none is named)
+system_prompts  {distinct, first: [{trajectories, text}]}: the most frequent ones, each with how it begins
+questions_found [{how, trajectories, before: [fewest, most], is_shared}]: where the question stands in the prompt, and
+                how many messages stand before it, the same in all of these or not
 per_question    {number of trajectories on one question: number of such questions}
 lengths         {unit: {class: {n, median, p90, maximum, edges, counts}}}; units are tokens, characters, turns
 tokens          {limit, sampled}: `sampled` is null where all were counted, `limit` null where none were
 findings        [{name, severity, count, of, unit, says, remedy, sightings, details}], errors first; a sighting is
                 {where, id, excerpt, message, span}. Names: those of nat.quality.checks.CHECKS, and bad_rows,
                 exact_duplicates, near_duplicates, same_id_other_text, same_text_other_id, same_question_other_id,
-                repeated_questions, conflicting_labels, label_disagreement, evaluation_overlap,
-                evaluation_near_overlap, label_leak, skew, too_long, one_class, infrastructure, no_agent_turn
+                repeated_questions, conflicting_labels, label_disagreement, label_sources_disagree, graded_labels,
+                right_failures, evaluation_overlap, evaluation_near_overlap, label_leak, skew, too_long, one_class,
+                infrastructure, no_agent_turn,
+                one_question, unread_loss_keys, left_out_parts, loss_weights
 bad_rows        {by_reason: {reason: rows}, first: [{where, reason, detail}]}
 dropped         {quality rule: trajectories}
+labels          null, or of trajectories.labels {files, ids, joined, missing, unmatched, unlisted, sharing, graded,
+                first_missing, first_unmatched}: `joined` trajectories found a label, `missing` did not; `unmatched` ids
+                are no trajectory's; `unlisted` trajectories failed since their report lists successes only; `sharing`
+                ones have a label of several (trials of a task); `graded` labels lie between 0 and 1 and are failures
 not_checked     [what these settings left out]
 settings        {trajectories, quality, audit, model, environment, seed} as configured
 """
@@ -65,13 +78,14 @@ from nat.environments.worlds import worlds
 from nat.evaluation.config import EvaluationConfig
 from nat.quality.copies import collection_verdicts
 from nat.quality.marks import SEVERITIES
-from nat.stages.environment import make_environment
+from nat.stages.environment import make_environment, scorer_of
 from nat.stages.pool import check_settings
 from nat.stages.questions import questions_to_evaluate
 from nat.sweeps import composition
 from nat.trajectories.config import TrajectoryFiles, files_of
+from nat.trajectories.label_files import Labels, label_paths
 from nat.trajectories.labels import RESCORE, parse_rule
-from nat.trajectories.reading import map_file, paths, question_file, read_rows
+from nat.trajectories.reading import files_to_read, labels_of, map_file, paths, question_file, read_rows
 from nat.types import Environment, RequestError
 from nat.verbs.request import VALUED, asked_for_help, configured, named, parse, show
 
@@ -84,7 +98,7 @@ HELP = (
     "writes audit.html, audit.json, clean.jsonl (train on it: trajectories=jsonl) and dropped.jsonl\n"
     "  nat audit 'runs/*.jsonl' environment=hotpotqa audit.evaluation=dev.json\n"
     "  nat audit good.json bad.json trajectories.questions=questions.jsonl\n"
-    "  nat audit mine.jsonl \"trajectories.label='score >= 0.5'\" quality=strict audit.fail_on=error\n"
+    "  nat audit mine.jsonl trajectories.label='score >= 0.5' quality=strict audit.fail_on=error\n"
     "trajectories=FORMAT overrides the detection, audit.output=DIR says where to write;\n"
     "conf/audit/ and conf/quality/ have all keys"
 )
@@ -148,17 +162,19 @@ def audit(config: Config, say: Callable[[str], None]) -> Audit:
     asked = evaluation_questions(config.audit.evaluation, world, environment, config.evaluation)
     how = None
     if config.audit.token_sample:
-        how = prompting(config.model, config.agent, config.strategy, environment.instructions)
+        how = prompting(config.model, config.agent, config.strategy, environment)
     # A built-in world is what is configured where nothing is said: its scorer says nothing of other data.
     scores = parse_rule(files.label) == RESCORE or not worlds.is_world(world)
     checks = check_settings(world, environment, config.strategy)
-    reading = Reading(files.label, environment.score if scores else None, checks, config.quality)
+    joined = labels_of(files)
+    rule = files.label if joined is None else None  # which the joined labels follow already
+    reading = Reading(rule, scorer_of(environment) if scores else None, checks, config.quality)
     rows = Rows(folder / f".rows.{os.getpid()}.tmp")
     left_out = folder / f".dropped.{os.getpid()}.tmp"
     try:
         facts = Facts(rows, config.audit.examples)
         with left_out.open("w", encoding="utf-8") as dropped:
-            is_partial = not _read(files, config.audit.listed, facts, reading, dropped)
+            is_partial = not _read(files, config.audit.listed, facts, reading, dropped, joined)
 
             verdicts = collection_verdicts(facts.quality, config.quality)
             limit, rows_read = config.model.max_length, facts.arrays()
@@ -178,7 +194,7 @@ def audit(config: Config, say: Callable[[str], None]) -> Audit:
         n_clean = 0 if is_partial else made.n_clean
         unchecked = [] if asked else ["overlap with evaluation questions (audit.evaluation=FILE)"]
         unchecked += [] if reading.score else ["labels against a scorer (environment=NAME)"]
-        made = replace(made, not_checked=tuple(unchecked))
+        made = replace(made, not_checked=tuple(unchecked), labels=None if joined is None else joined.counts())
         made = replace(made, is_partial=is_partial, n_clean=n_clean, seconds=round(time.monotonic() - start, 3))
         left_out.replace(folder / "dropped.jsonl")
         _write(made, folder)
@@ -207,6 +223,7 @@ def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     inputs = [*paths(trajectories.path)]
     inputs += [Path(file) for file in ([evaluation] if isinstance(evaluation, str) else evaluation or [])]
     inputs += [file for file in (question_file(trajectories), map_file(trajectories)) if file is not None]
+    inputs += label_paths(trajectories.labels)
     for input in inputs:
         for output in (folder / name for name in OUTPUTS):
             is_same = output.exists() and input.exists() and output.samefile(input)
@@ -224,14 +241,21 @@ def _output_folder(audit: AuditConfig, trajectories: TrajectoryFiles) -> Path:
     return folder
 
 
-def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Reading, dropped: IO[str]) -> bool:
+def _read(
+    trajectories: TrajectoryFiles,
+    listed: int,
+    facts: Facts,
+    reading: Reading,
+    dropped: IO[str],
+    joined: Labels | None,
+) -> bool:
     """Take all rows in; False where an interrupt came before the end."""
 
     def on_bad(bad: BadRow) -> None:
         add_bad(facts, bad, listed)
         write_line(dropped, {"where": bad.where, "id": "", "reason": bad.reason, "detail": bad.problem})
 
-    sizes = {str(path): _bytes(path) for path in paths(trajectories.path)}
+    sizes = {str(path): _bytes(path) for path in files_to_read(trajectories)}
     before: dict[str, int] = {}  # bytes of the files in front of each
     for path, size in sizes.items():
         before[path] = sum(sizes[earlier] for earlier in before)
@@ -240,7 +264,7 @@ def _read(trajectories: TrajectoryFiles, listed: int, facts: Facts, reading: Rea
         total = max(sum(sizes.values()), 1)
         with progress(total, "reading", "bytes") as advance:
             begun, path = 0, ""
-            for row in read_rows(trajectories, on_bad, on_bad):
+            for row in read_rows(trajectories, on_bad, on_bad, joined):
                 if row.path != path:
                     begun, path = facts.rows.bytes, row.path
                 try:

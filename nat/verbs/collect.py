@@ -38,7 +38,9 @@ from nat.config.tree import Config, check_search
 from nat.core.progress import progress
 from nat.core.rows.bad import DroppedRow
 from nat.environments.config import EnvironmentConfig
-from nat.examples.strategy import StrategyClass, StrategyConfig, prompt_messages
+from nat.environments.own import OwnConfig
+from nat.examples.prompts import prompt_messages
+from nat.examples.strategy import StrategyClass, StrategyConfig
 from nat.model import ModelConfig
 from nat.stages.environment import make_environment
 from nat.stages.questions import questions_of
@@ -92,6 +94,11 @@ def arguments(model: str | None, overrides: Sequence[str], config_dir: str | Non
 def asked_of(overrides: Sequence[str]) -> Config:
     """The checked configuration; here episodes are played, whatever `evaluation` says."""
     config = configured(overrides, None)
+    if isinstance(config.environment, OwnConfig):
+        raise RequestError(
+            "nat collect: environment=own plays nothing, since your agent's tools are not here; name an environment to "
+            "play in."
+        )
     check_search(config.search, [config.environment], config.agent, plays=True)
     return config
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nat.config.tree import Config
 from nat.core.html import storable, templates
-from nat.examples.mixing import RatioMixing, ReplacedMixing
+from nat.examples.mixing import AllMixing, NotFilled, RatioMixing, ReplacedMixing
 from nat.examples.tokenization import MASKED, ChatFormat
 from nat.run import prepare
 from nat.stages.manifest import describe
@@ -90,8 +90,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def inspect(config: Config) -> Inspection:
-    """`config.examples` examples of each class of the mix that `nat train` would train on. Raises RequestError."""
-    prepared = prepare(config)
+    """`config.examples` examples of each class of the mix that `nat train` would train on. Raises RequestError.
+
+    Of all trajectories where there are too few for the mix.
+    """
+    not_filled: list[str] = []
+    try:
+        prepared = prepare(config)
+    except NotFilled as error:
+        if isinstance(config.mixing, AllMixing):
+            raise
+        said = [*str(error).splitlines(), "Shown is what there is, as mixing=all takes it:"]
+        not_filled = [f"warning: {said[0]}", *(f"         {line}" for line in said[1:])]
+        config = replace(config, mixing=AllMixing(kind="all", questions="any"))
+        prepared = prepare(config)
     mixing = config.mixing
     ratio = [f"mixing.ratio={mixing.ratio}:"] if isinstance(mixing, RatioMixing | ReplacedMixing) else []
     rows = class_rows(prepared.examples)
@@ -100,7 +112,7 @@ def inspect(config: Config) -> Inspection:
         for name, *_ in rows
         for example in _first(prepared.examples, name, config.examples)
     ]
-    return Inspection((*ratio, *describe(config, prepared)), tuple(rows), tuple(shown))
+    return Inspection((*not_filled, *ratio, *describe(config, prepared)), tuple(rows), tuple(shown))
 
 
 def class_rows(examples: Sequence[Example]) -> list[tuple[str, int, int, int]]:

@@ -13,6 +13,7 @@ from nat.config.options import store
 from nat.config.tree import Config
 from nat.core.paths import CONF_DIR
 from nat.sweeps import composition
+from nat.sweeps.suited import suited
 from nat.types import RequestError
 
 VALUED = ("--cfg", "-c", "--config-dir", "-cd", "--package", "-p", "--info", "-i")  # Hydra's flags that take a value
@@ -68,7 +69,7 @@ def parse(argv: Sequence[str]) -> Request:
         is_value = argument in overrides or argument == arguments.config_dir
         if not is_value and argument.split("=")[0] not in own:
             flags.append(argument)
-    return Request(overrides, tuple(flags), arguments.config_dir)
+    return Request(tuple(composition.with_rules_quoted(overrides)), tuple(flags), arguments.config_dir)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -89,6 +90,7 @@ def named(overrides: Sequence[str]) -> set[str]:
 
 def configured(overrides: Sequence[str], config_dir: str | None, *, inputs: bool = True) -> Config:
     """Composed and checked. `inputs`: what is searched must be at hand."""
+    overrides = [*overrides, *suited(overrides, config_dir)]
     return composition.checked(composition.compose(overrides, config_dir), overrides, inputs=inputs)
 
 
@@ -102,7 +104,7 @@ def show(argv: Sequence[str]) -> int:
     import hydra
 
     store()
-    sys.argv = ["nat train", *argv]
+    sys.argv = ["nat train", *composition.with_rules_quoted(argv)]
     run_cell = loaded("nat.sweeps.cells").run_cell
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(run_cell)()
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nat.sweeps import composition
+from nat.sweeps.suited import suited
 from nat.verbs.request import help_of_train, loaded, parse, show
 
 
@@ -18,5 +19,6 @@ def main(argv: Sequence[str]) -> int:
     if request.only_shows:
         composition.check_shown(request.overrides, request.config_dir)
         return show(argv)
-    planned = composition.plan(request.overrides, request.multirun, request.config_dir)
+    overrides = [*request.overrides, *suited(request.overrides, request.config_dir)]
+    planned = composition.plan(overrides, request.multirun, request.config_dir)
     return loaded("nat.sweeps.running").run_plan(planned, request.config_dir)

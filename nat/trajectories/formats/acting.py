@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from nat.agents.calls import ARGUMENTS, NAMES, read_call
 from nat.core.rows.bad import BadRow
-from nat.trajectories.formats.tool_calls import ARGUMENTS, NAMES, read_call
 from nat.trajectories.formats.turns import json_in, text_of
 
 STEPS = ("steps", "trajectory", "intermediate_steps", "history")

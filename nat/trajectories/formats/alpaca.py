@@ -18,8 +18,6 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import optional, require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import toolbench, tora
-from nat.trajectories.formats.acting import steps_key
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import holds
 from nat.trajectories.formats.react import holds_observations, split_text
@@ -32,12 +30,9 @@ KEYS = ("instruction", "input", "output", "system", "history")
 
 
 def recognises(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format: `instruction` and `output` are text, and it holds no messages or steps."""
-    if holds(value) is not None or steps_key(value) is not None or isinstance(value.get("traj"), str):
-        return False
-    if tora.recognises(value) or toolbench.recognises(value):
-        return False
-    return all(isinstance(value.get(key), str) for key in ("instruction", "output"))
+    """Whether a record is of this format: `instruction` and `output` are text, and it holds no messages."""
+    is_other = holds(value) is not None or isinstance(value.get("traj"), str)
+    return not is_other and all(isinstance(value.get(key), str) for key in ("instruction", "output"))
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

@@ -13,6 +13,7 @@ examples, a greeting. The question is the last user message between that and the
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,17 +27,20 @@ from nat.core.rows.json_lines import optional, readable
 from nat.core.rows.json_records import Record, read_records
 from nat.trajectories.formats.episodes import (
     PLACES,
+    PREDICTIONS,
     UNLABELLED,
     acts,
     episode,
     facts,
+    is_user_stop,
     leftover,
     line_of,
     metadata_of,
     outcome,
     read_label,
+    rule_of_file,
 )
-from nat.trajectories.formats.inline import taken_apart
+from nat.trajectories.formats.inline import left_as_text, taken_apart
 from nat.trajectories.formats.native import preamble_length
 from nat.trajectories.formats.turns import Turns, json_in, text_of
 from nat.types import Failure, Message, Trajectory
@@ -58,6 +62,7 @@ _PRIMING = re.compile(
     r".{0,150}",
     re.I | re.DOTALL,
 )
+_ASKS_FOR_TASK = re.compile(r"\b(?:questions?|tasks?|problems?|ready|next)\b", re.I)
 PICTURES = ("images", "videos", "audios")  # lists of what trainers show a model beside the text
 _NUMBER = re.compile(r"\d{1,9}")
 
@@ -81,6 +86,7 @@ class Conversation:
     prompt: int | None = None  # messages in front that the record itself sets apart as the prompt; None: found
     shown_before: int = 0  # messages of a prompt that the record tells of beside these
     suffix: str = ""  # of its id, where a record holds several
+    no_label: str = ""  # what is said where its label cannot be told: why, and which rule would tell it
 
 
 Conversations: TypeAlias = Callable[[str, Record], Iterable[Conversation]]  # of ("file:line", record)
@@ -203,9 +209,14 @@ Read: TypeAlias = tuple[str, Conversation | BadRow]
 
 
 def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]:
-    """Every conversation of a file, in its turns what stands inside their texts taken apart; and each bad row there."""
+    """Every conversation of a file, in its turns what stands inside their texts taken apart; and each bad row there.
+
+    Where several records hold one conversation, its format's module has `grouped`, which makes one of them.
+    """
     bad: list[BadRow] = []
-    for where, record in read_records(path, bad.append):
+    records = read_records(path, bad.append)
+    grouped = getattr(sys.modules[conversations.__module__], "grouped", None)
+    for where, record in records if grouped is None else grouped(records):
         yield from ((row.where, row) for row in bad)
         bad.clear()
         try:
@@ -217,10 +228,16 @@ def conversations_of(conversations: Conversations, path: Path) -> Iterator[Read]
 
 
 def _taken_apart(one: Conversation) -> Conversation:
-    if one.prompt is None:
-        return replace(one, messages=tuple(taken_apart(one.messages)))
-    prompt, rest = taken_apart(one.messages[: one.prompt]), taken_apart(one.messages[one.prompt :])
-    return replace(one, messages=(*prompt, *rest), prompt=len(prompt))
+    length = one.prompt or 0
+    prompt, rest = taken_apart(one.messages[:length]), taken_apart(one.messages[length:])
+    unread = left_as_text(rest)
+    metadata = {**one.metadata, **({"calls_left_as_text": unread} if unread else {})}  # turns of the agent
+    return replace(
+        one,
+        messages=(*prompt, *rest),
+        prompt=None if one.prompt is None else len(prompt),
+        metadata=metadata,
+    )
 
 
 def sample(made: Iterator[Read]) -> list[Read]:
@@ -324,12 +341,21 @@ class _Maker:
             raise BadRow(
                 where, "infrastructure", f"the run broke before the agent's first turn: {row.problem}"
             ) from None
-        said = read_label(one.facts, ending, where, self.needs_label and not broke)
+        needs_label = self.needs_label and not broke
+        of_file = rule_of_file(self.file if one.source is None else None, where, self.label) if needs_label else None
+        try:
+            said = read_label(one.facts, ending, where, needs_label, one.metadata, of_file)
+        except BadRow as row:
+            if row.reason != "no_label" or not one.no_label:
+                raise
+            raise BadRow(where, "no_label", f"{one.no_label}\n{row.problem}") from None
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)
-        if not one.answers:  # what it says last is a farewell
-            is_farewell = one.failure is None and ended.failure in ("no_answer", "unparsed_action", "abstained")
+        takes_leave = is_user_stop(ending) and not any(key in one.facts for key in PREDICTIONS)
+        if not one.answers or takes_leave:  # what it says last is a farewell
+            ends = {"no_answer", "unparsed_action", "abstained"} | ({"out_of_turns"} if takes_leave else set())
+            is_farewell = one.failure is None and ended.failure in ends
             ended = replace(ended, failure="wrong_answer" if is_farewell else ended.failure, prediction=None)
         if broke:
             ended = replace(ended, success=False, score=0.0, failure="infrastructure")
@@ -420,7 +446,7 @@ class _Maker:
         return len(front) if same and len(messages) > len(front) else 0
 
 
-_QUESTION = re.compile(r"\s*Question:[ \t]*")
+_QUESTION = re.compile(r"\A\s*Question:[ \t]*")
 
 
 def _priming_length(messages: Sequence[Message]) -> int:
@@ -439,7 +465,9 @@ def _priming_length(messages: Sequence[Message]) -> int:
             return length
         asked = any(m.role == "user" for m in messages[length:turn])
         greets = not asked and length == 0
-        primes = _PRIMING.fullmatch(message.content)
+        # "Sure. Could you give me your user id?" asks the user for something: it is a turn of a conversation.
+        asks = "?" in message.content and not _ASKS_FOR_TASK.search(message.content)
+        primes = _PRIMING.fullmatch(message.content) and not asks
         if not (greets or (asked and primes)):
             return length
         length = turn + 1

@@ -9,14 +9,18 @@ An agent's turn and what it sees (the second shows the label, so it is set aside
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from nat.agents.actions import FINISH, Action, UnparsedAction, parse_action, parse_answer
+from nat.agents.kinds import USER_STOP, Agent, ends_episode, is_short_answer, read_agent, takes_turns_with_user
 from nat.agents.scoring import is_abstention
 from nat.core.rows.bad import BadRow
+from nat.trajectories.fields import comparison, named, offered
 from nat.trajectories.formats.tool_calls import as_react_text
+from nat.trajectories.formats.turns import decoded
 from nat.types import Failure, Message, Outcome
 
 # The tools of the published episodes. Another one was no tool there either: its action could not be carried out.
@@ -32,12 +36,15 @@ GRADES = ("f1", "score")
 PREDICTIONS = ("pred", "prediction", "extracted_answer")
 # `answer` comes last: where the record names its reference otherwise, that is the agent's own.
 REFERENCES = ("gt", "reference", "ground_truth", "gold", "gold_answer", "expected_answer", "reference_answer", "answer")
+PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
+_SAYING = frozenset(LABELS)
+_SAYING_BY_MEMBERS = frozenset((*LABELS, *GRADES))
+_HOLDING = tuple(dict.fromkeys((*PLACES, *LABELS, *GRADES)))
 UNLABELLED = "unlabelled"  # the key in `metadata` of a trajectory that waits for the label of a rule
 
 _OBSERVATION = re.compile(r"Observation(?: ?\d+)?:[ \t]*")
 _QUESTION = re.compile(r"\s*Question:[ \t]*")
 _END = re.compile(r"Episode finished(?:,\s*reward\s*=\s*(?P<reward>[\w.-]+))?[\s.]*")
-_STOP = re.compile(r"###(?:STOP|TRANSFER|OUT-OF-SCOPE)###")  # what simulated users of tau-bench and tau2-bench end with
 _LABELS = {"true": 1.0, "false": 0.0}
 _WORDS = {
     **_LABELS,
@@ -45,11 +52,14 @@ _WORDS = {
     **dict.fromkeys(("failure", "failed", "fail", "incorrect", "wrong", "negative", "bad", "0", "0.0"), 0.0),
 }
 _LABEL_REMEDY = (
-    "\nEvery trajectory needs its label: a field 'reward', 'success', 'is_correct', 'score' ... (true, false, or 0 to "
-    "1), in the record or in its 'info', or a last message 'Observation: Episode finished, reward = True'; or say by "
-    "which field or comparison it is found: trajectories.label='info.score >= 0.5'."
+    "Every trajectory needs its label: a field 'reward', 'success', 'is_correct', 'score' ... (true, false, or 0 to "
+    "1), in the record or in its 'info', or a last message 'Observation: Episode finished, reward = True'. Or say by "
+    "which field or comparison it is found, trajectories.label='info.score >= 0.5', or in which other file it stands, "
+    "trajectories.labels=results.json."
 )
+_BAD_NAME = re.compile(r"bad|fail|neg|wrong|incorrect|unsuc|unsolved|unresolved|loss|lost|reject", re.I)
 _TAGGED_ANSWER = re.compile(r"<(answer|final_answer)>(.*?)</\1>", re.DOTALL)
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought)>")
 _TOOL_ERROR = re.compile(
     r"\s{0,8}(?:error\b|[\w.]{0,40}(?:Error|Exception)\b|traceback \(most recent call last\)|(?:invalid|unknown) "
     r"(?:action|tool|function|input|argument|call)|(?:tool|function)(?: call)? (?:error|failed|not found))",
@@ -64,6 +74,11 @@ _INFRASTRUCTURE = re.compile(
     re.I,
 )
 _ERROR_LENGTH = 400  # characters at the start of a text that are searched for what an error says
+
+
+def word(text: str) -> float | None:
+    """What a word says of success: 1 or 0, or None where it is no such word."""
+    return _WORDS.get(text.strip().lower())
 
 
 class Label(NamedTuple):
@@ -97,9 +112,12 @@ def episode(messages: Sequence[Message], where: str) -> tuple[tuple[Message, ...
 
 
 def _is_ending(message: Message) -> bool:
-    return _END.fullmatch(message.content) is not None or (
-        message.role == "user" and _STOP.search(message.content) is not None
-    )
+    return _END.fullmatch(message.content) is not None or (message.role == "user" and is_user_stop(message.content))
+
+
+def is_user_stop(ending: str | None) -> bool:
+    """Whether a simulated user ended the conversation."""
+    return ending is not None and USER_STOP.search(ending) is not None
 
 
 def _as_observation(message: Message) -> Message:
@@ -130,13 +148,67 @@ def without_label(found: Mapping[str, Any], *kept: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key in (*PREDICTIONS, *REFERENCES, *kept)}
 
 
-def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_label: bool = True) -> Label | None:
+class Said(NamedTuple):
+    """What one field of a record says of success: `score` is 1 where it says so, below that where it does not."""
+
+    path: str
+    value: Any
+    score: float
+
+
+def labels_said(record: Mapping[str, Any]) -> list[Said]:
+    """All that a record says of success: the field that `read_label` takes, then the others.
+
+    Looked at are the places of `facts`, and objects under a label's key (`score.passed`).
+    """
+    found: list[tuple[int, Said]] = []
+    for prefix, place in _places(record):
+        for key in place.keys() & _SAYING:
+            score = _said(key, place[key])
+            if score is not None:
+                found.append((LABELS.index(key), Said(f"{prefix}{key}", place[key], score)))
+    return [said for _, said in sorted(found, key=lambda one: one[0])]
+
+
+def _places(record: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The record itself, and what `_HOLDING` keys hold in it and in one another, each with its path."""
+    yield "", record
+    for key in (key for key in _HOLDING if key in record):
+        if isinstance(place := record[key], Mapping):
+            yield f"{key}.", place
+            for inner in sorted(place.keys() & _SAYING_BY_MEMBERS):
+                if isinstance(place[inner], Mapping):
+                    yield f"{key}.{inner}.", place[inner]
+
+
+def _said(key: str, value: Any) -> float | None:
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if key in NUMBER_LABELS or (key in WORD_LABELS and word[:1].isdigit()):
+            return None  # "1" may be the label of a class
+        return _WORDS.get(word)
+    is_number = isinstance(value, bool | int | float) and (isinstance(value, bool) or key not in WORD_LABELS)
+    return float(value) if is_number and -1 <= value <= 1 else None
+
+
+def read_label(
+    info: Mapping[str, Any],
+    ending: str | None,
+    where: str,
+    needs_label: bool = True,
+    fields: Mapping[str, Any] | None = None,
+    of_file: str | None = None,
+) -> Label | None:
     """The label among `facts`: the first of LABELS and `score`; `f1` or `score` grades it.
 
     Without any, the observation that ended the episode counts. Full marks (1) are a success; a reward below 0 is a
-    failure with a score of 0. With `needs_label=False`
-    None stands for a label that is missing, or wrong: a rule will supply it. Otherwise BadRow is raised: `no_label`,
-    `wrong_value`, or `contradictory_label` where record and last observation disagree.
+    failure with a score of 0. With `needs_label=False` None stands for a label that is missing, or wrong: a rule will
+    supply it. Otherwise BadRow is raised: `no_label`, `wrong_value`, or `contradictory_label` where record and last
+    observation disagree.
+
+    Args:
+        fields: those that a rule could name, for the message.
+        of_file: a rule by which one of several files would be one class.
     """
     try:
         said = _reward_text(_END.fullmatch(ending or ""))
@@ -144,16 +216,49 @@ def read_label(info: Mapping[str, Any], ending: str | None, where: str, needs_la
         grades = [_grade(info, key, where) for key in GRADES]
         label = next((value for value in (*given, said, grades[1]) if value is not None), None)
         if label is None:
-            raise BadRow(where, "no_label", f"success is nowhere said.{_LABEL_REMEDY}")
+            raise BadRow(where, "no_label", "success is nowhere said.")
         success = label == 1
         if said is not None and (said == 1) != success:
             problem = f"the record says {'success' if success else 'failure'}, its last observation {ending!r:.60}."
             raise BadRow(where, "contradictory_label", problem)
-    except BadRow:
-        if needs_label:
+    except BadRow as bad:
+        if not needs_label:
+            return None
+        if bad.reason == "contradictory_label":
             raise
-        return None
+        wrong = next((key for key in LABELS if info.get(key) is not None), "score") if bad.reason != "no_label" else ""
+        raise BadRow(where, bad.reason, f"{bad.problem}\n{_where_to_look(fields or {}, wrong, of_file)}") from None
     return Label(success, max(0.0, next((grade for grade in grades if grade is not None), label)))
+
+
+def rule_of_file(source: str | None, where: str, label: str) -> str | None:
+    """A rule that makes one class of a file, which `label` tells from several others; its name says which."""
+    path = Path(where.rpartition(":")[0])
+    if not label:
+        return None
+    if "/" in label:  # files of the same name
+        name, field = path.absolute().parent.name, "folder"
+    elif source is not None:
+        name, field = source, "source"
+    else:
+        name, field = path.name, "file"
+    return f'{field} {"!=" if _BAD_NAME.search(name) else "=="} "{name}"'
+
+
+def _where_to_look(fields: Mapping[str, Any], wrong: str, of_file: str | None) -> str:
+    """What could be the label, for an error. `wrong` is the key whose value is none."""
+    rule = comparison(fields, wrong) if wrong else None
+    if rule is not None:
+        return f"Otherwise say which values are successes, e.g. trajectories.label='{rule}'."
+    shown, rule = named(fields), offered(fields)
+    if rule is not None:
+        return f"Say where, e.g. trajectories.label='{rule}'. Its fields: {shown}."
+    if of_file is not None:
+        remedy = f"Where a file or folder holds one class, say which: trajectories.label='{of_file}'; where another "
+        remedy += "file says it, name that: trajectories.labels=results.json."
+    else:
+        remedy = _LABEL_REMEDY
+    return f"{remedy} Its fields: {shown}." if shown else remedy
 
 
 def outcome(
@@ -180,25 +285,30 @@ def outcome(
     return Outcome(
         success=success,
         score=0.0 if label is None else label.score,
-        failure=None if success else kind or failure_kind(messages, prediction, any_tool),
+        failure=None if success else kind or failure_kind(messages, prediction, any_tool, reference),
         prediction=prediction,
         reference=reference,
     )
 
 
-def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: bool = False) -> Failure:
+def failure_kind(
+    messages: Sequence[Message], prediction: str | None, any_tool: bool = False, reference: str | None = None
+) -> Failure:
     """Why an episode failed: by its last turn, read as `nat` reads a turn in evaluation, and what was said after it.
 
     - `wrong_answer`, `abstained`: it ended with an answer. A file that names a prediction says that its own
-      environment took one, whichever action of a run-on turn that was.
+      environment took one, whichever action of a run-on turn that was. `wrong_answer` too where the agent ended it
+      otherwise: by a call such as `submit`, by taking leave of a user, by what a plain chat says last.
     - `infrastructure`: the last observation, or the last turn itself, is an error such as "rate limit exceeded".
-    - `no_answer`: the last turn is empty, or a chain of thought without an answer.
-    - `unparsed_action`: the last turn holds no action that can be read.
+    - `no_answer`: the last turn is empty, ends in the middle of a `<think>`, or is a chain of thought without an
+      answer.
+    - `unparsed_action`: the last turn holds no action that can be read, of an agent whose other actions can.
     - `tool_error`, `out_of_turns`: it does; the observation after it is an error, or not.
 
     Args:
         any_tool: an action with any name is one, and plain text may be an answer (see `final_answer`); else the names
             are `TOOLS`.
+        reference: what an answer is compared with, where there is anything: then one is due.
     """
     answers = [answer for answer in (prediction, final_answer(messages, any_tool)) if answer is not None]
     if answers:
@@ -210,13 +320,36 @@ def failure_kind(messages: Sequence[Message], prediction: str | None, any_tool: 
         return "infrastructure"
     if _INFRASTRUCTURE.search(last[:_ERROR_LENGTH]) and _TOOL_ERROR.match(last):
         return "infrastructure"
-    if not last.strip():
+    if not last.strip() or _thinks_on(last):
         return "no_answer"
-    if not _acts(last, any_tool):
-        if not any_tool or _holds_actions(messages):
-            return "unparsed_action"
-        return "wrong_answer" if any(message.tool_calls for message in messages) else "no_answer"
+    agent = _agent(messages, reference)
+    if agent.names_answer or _ends_it(messages, agent):
+        return "wrong_answer"
+    if not (_acts(last, any_tool) or _acted_otherwise(messages, agent)):
+        if agent.has_user or agent.writes in ("native_calls", "plain_chat"):
+            return "wrong_answer"
+        if agent.writes == "chain_of_thought" and any_tool:
+            return "no_answer"
+        return "unparsed_action"
     return "tool_error" if _TOOL_ERROR.match(seen) else "out_of_turns"
+
+
+def _agent(messages: Sequence[Message], reference: str | None) -> Agent:
+    refused = {i for i, m in enumerate(messages) if m.role != "assistant" and _TOOL_ERROR.match(m.content)}
+    return read_agent(messages, TOOLS, refused, answer_is_due=is_short_answer(reference))
+
+
+def _ends_it(messages: Sequence[Message], agent: Agent) -> bool:
+    last = max(agent.actions)
+    return ends_episode(messages[last], agent.actions[last], last in agent.commands)
+
+
+def _acted_otherwise(messages: Sequence[Message], agent: Agent) -> bool:
+    """Whether the last turn is one of an agent whose actions are in a syntax of its own."""
+    last = max(agent.actions)
+    if last in agent.commands:
+        return True
+    return agent.is_foreign and (last in agent.carried_out or last == len(messages) - 1)
 
 
 def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | None:
@@ -233,6 +366,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     action = parse_action(text, TOOLS)
     if isinstance(action, Action):
         return action.input if action.tool == FINISH else None
+    if _thinks_on(text):
+        return None
     if tagged := list(_TAGGED_ANSWER.finditer(text)):
         return tagged[-1][2].strip() or None
     if not any_tool or action.kind != "no_action" or not text.strip() or _holds_actions(messages):
@@ -240,6 +375,8 @@ def final_answer(messages: Sequence[Message], any_tool: bool = False) -> str | N
     answer = parse_answer(text)
     if isinstance(answer, Action):
         return answer.input
+    if takes_turns_with_user(messages):  # it takes leave
+        return None
     line = text.strip()
     is_answer = "\n" not in line and len(line) <= 200 and not line.lower().startswith("thought")
     return line if is_answer and not _TOOL_ERROR.match(line) else None
@@ -256,6 +393,12 @@ def acts(message: Message) -> bool:
 def _acts(turn: str, any_tool: bool) -> bool:
     action = parse_action(turn, TOOLS)
     return isinstance(action, Action) or (any_tool and action.kind == "unknown_tool")
+
+
+def _thinks_on(turn: str) -> bool:
+    """Whether a turn ends in the middle of a thought."""
+    begun = _THOUGHT.match(turn)
+    return begun is not None and f"</{begun[1]}>" not in turn
 
 
 def _holds_actions(messages: Iterable[Message]) -> bool:
@@ -291,8 +434,7 @@ def _grade(info: Mapping[str, Any], key: str, where: str) -> float | None:
     if key in (*EXPLICIT_LABELS, *WORD_LABELS) and isinstance(value, str) and value.strip().lower() in _WORDS:
         return _WORDS[value.strip().lower()]
     if not isinstance(value, bool | int | float) or not -1 <= value <= 1:
-        remedy = f"Otherwise say which values are successes, e.g. trajectories.label='{key} >= 0.5'."
-        problem = f"{key!r} is {value!r:.80}; it must be true, false or a number from -1 to 1.\n{remedy}"
+        problem = f"{key!r} is {value!r:.80}; it must be true, false or a number from -1 to 1."
         raise BadRow(where, "wrong_value", problem)
     return float(value)
 
@@ -328,13 +470,29 @@ def line_of(where: str) -> str:
     return where.rpartition(":")[2].rpartition(" ")[2]
 
 
+def is_pair(record: Mapping[str, Any]) -> bool:
+    """Whether a record holds two answers of which one is preferred: each text, a message or messages."""
+    return any(all(isinstance(record.get(key), str | list | dict) for key in pair) for pair in PAIRS)
+
+
 def holds(record: Mapping[str, Any]) -> str | None:
     """The key under which a record holds its messages, or None."""
+    held = messages_in(record)
+    return None if held is None else held[0]
+
+
+def messages_in(record: Mapping[str, Any]) -> tuple[str, list[Any]] | None:
+    """The key under which a record holds its messages, and those, also where they are written as JSON text.
+
+    None where there are none, and beside a pair of answers, where they are not the whole.
+    """
+    if is_pair(record):
+        return None
     for key in ("traj", "conversations", "messages", "conversation", "trajectory", "history"):
-        given = record.get(key)
+        given = decoded(record.get(key))
         # A mere `history` of texts, or a `trajectory` of steps, is something else.
         if isinstance(given, list) and (key in ("traj", "conversations", "messages") or _are_messages(given)):
-            return key
+            return key, given
     return None
 
 

@@ -23,8 +23,6 @@ from nat.core.questions import question_id
 from nat.core.rows.bad import BadRow, OnBad, refuse
 from nat.core.rows.json_lines import readable, require, require_question
 from nat.core.rows.json_records import Record, read_records
-from nat.trajectories.formats import toolbench, tora
-from nat.trajectories.formats.acting import steps_key
 from nat.trajectories.formats.episodes import UNLABELLED, holds, leftover, line_of
 from nat.types import Message, Outcome, Trajectory
 
@@ -36,9 +34,7 @@ ANSWER_LINE = re.compile(r"(?:^|\n)A:[ \t]*(.*?)\s*$")
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a `question`, and objects with a `solution`, one for each model."""
-    if holds(value) is not None or isinstance(value.get("instruction"), str) or steps_key(value) is not None:
-        return False
-    is_other = isinstance(value.get("traj"), str) or tora.recognises(value) or toolbench.recognises(value)
+    is_other = holds(value) is not None or any(isinstance(value.get(key), str) for key in ("instruction", "traj"))
     return not is_other and isinstance(value.get("question"), str) and any(map(_is_solution, value.values()))
 
 

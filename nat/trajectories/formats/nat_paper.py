@@ -60,9 +60,9 @@ ID_KEYS = ("id", "qid", "_id")  # what question files call it
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `conversations` whose first message has `role`, or none and `info`."""
-    if holds(value) != "conversations":
+    messages = value.get("conversations")
+    if holds(value) != "conversations" or not isinstance(messages, list):
         return False
-    messages = value["conversations"]
     if not messages:
         return isinstance(value.get("info"), Mapping)
     return isinstance(messages[0], Mapping) and "role" in messages[0] and "from" not in messages[0]
@@ -179,7 +179,7 @@ def _trajectory(
     given = optional(value, "source", (str, int, float), where)
     optional(value, "info", dict, where)
     info = facts(value)
-    said = read_label(info, ending, where, needs_label)
+    said = read_label(info, ending, where, needs_label, value)
     id = f"{name}/{numbers[name]}"
     return Trajectory(
         id=f"{label}:{id}" if label else id,

@@ -43,6 +43,7 @@ def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `question`, `messages`, and an `outcome` that is an object."""
     return (
         holds(value) == "messages"
+        and isinstance(value["messages"], list)
         and isinstance(value.get("question"), str)
         and isinstance(value.get("outcome"), Mapping)
     )

@@ -24,14 +24,13 @@ from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats.alpaca import asked_before
 from nat.trajectories.formats.conversations import Conversation, conversation, tools_in
-from nat.trajectories.formats.episodes import PREDICTIONS, facts, without_label
+from nat.trajectories.formats.episodes import PAIRS, PREDICTIONS, facts, is_pair, without_label
 from nat.trajectories.formats.prompts import joined, prompted, read_messages
 from nat.trajectories.formats.turns import Turns
 from nat.types import Message, Role
 
 NAME = "preferences"
 PLACE = 35
-PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 PROMPTS = ("prompt", "conversations", "messages", "input", "question", "query")
 _SAYS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \t]?")
 _NONE = Turns((), {}, ())
@@ -39,7 +38,7 @@ _NONE = Turns((), {}, ())
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: two answers, each text, a message or messages."""
-    return any(all(isinstance(value.get(key), str | list | dict) for key in pair) for pair in PAIRS)
+    return is_pair(value)
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nat.core.rows.bad import BadRow
-from nat.trajectories.formats.turns import Turns, json_in, read_turns
+from nat.trajectories.formats.turns import Turns, decoded, read_turns
 from nat.types import Message, Role
 
 
@@ -32,21 +32,14 @@ def read_messages(value: Any, role: Role, where: str, key: str, row: Mapping[str
         key: the field's name, for errors.
         row: see `read_turns`.
     """
+    value = decoded(value)
     if isinstance(value, str):
-        listed = json_in(value) if value.lstrip().startswith("[") else None
-        if not _are_messages(listed):
-            return Turns((Message(role, value),), {}, ())
-        value = listed
+        return Turns((Message(role, value),), {}, ())
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
         raise BadRow(where, "wrong_value", f"{key!r} is {value!r:.80}; it must be text or a list of messages.")
     return read_turns(value, where, row)
-
-
-def _are_messages(value: Any) -> bool:
-    is_list = isinstance(value, list) and bool(value)
-    return is_list and all(isinstance(member, dict) and ("role" in member or "from" in member) for member in value)
 
 
 def prompted(prompt: Turns, completion: Turns, where: str, key: str = "completion") -> Prompted:

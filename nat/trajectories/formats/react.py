@@ -34,8 +34,8 @@ from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
 from nat.trajectories.formats import native
 from nat.trajectories.formats.conversations import Conversation, conversation
-from nat.trajectories.formats.episodes import holds, is_observation
-from nat.trajectories.formats.turns import Turns, read_turns
+from nat.trajectories.formats.episodes import holds, is_observation, messages_in
+from nat.trajectories.formats.turns import Turns, decoded, read_turns
 from nat.types import Message
 
 NAME = "react"
@@ -51,22 +51,21 @@ _STEP = re.compile(r"^(?:Thought|Action|Observation)(?: ?\d+)?:", re.MULTILINE)
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `traj` without structured calls, or `messages` with user observations."""
-    key = holds(value)
-    if key is None:
-        return isinstance(value.get("traj"), str)
-    first = value[key][0] if value[key] else None
-    if isinstance(first, Mapping) and "from" in first:  # `sharegpt`'s
-        return False
+    held = messages_in(value)
+    if isinstance(value.get("traj"), str) and (held is None or held[0] != "traj"):
+        return True
+    key, messages = held or ("", [])
     if key == "traj":
-        return not any(isinstance(message, Mapping) and "tool_calls" in message for message in value["traj"])
-    return key == "messages" and not native.recognises(value) and any(map(is_observation, value[key]))
+        return not any(isinstance(message, Mapping) and "tool_calls" in message for message in messages)
+    return key == "messages" and not native.recognises(value) and any(map(is_observation, messages))
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:
     """The one episode of a record."""
     value = record.value
     key = next((key for key in ("traj", "messages", "conversations") if key in value), holds(value) or "traj")
-    given = value[key] if isinstance(value.get(key), str) else require(value, key, list, where)
+    written = decoded(value.get(key))
+    given = written if isinstance(written, str | list) else require(value, key, list, where)
     if not given:
         raise BadRow(where, "empty_conversation", f"{key!r} is empty: the agent never acted.")
     prompt = _prompt_length(value.get("prompt"))

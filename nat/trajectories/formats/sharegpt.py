@@ -26,9 +26,8 @@ from typing import Any
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import native
 from nat.trajectories.formats.conversations import Conversation, conversation
-from nat.trajectories.formats.episodes import holds
+from nat.trajectories.formats.episodes import messages_in
 from nat.trajectories.formats.turns import read_turns
 
 NAME = "sharegpt"
@@ -37,16 +36,13 @@ PLACE = 50
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: messages whose first has `from`."""
-    key = holds(value)
-    if key is None or native.recognises(value):
-        return False
-    return bool(value[key]) and isinstance(value[key][0], Mapping) and "from" in value[key][0]
+    _, messages = messages_in(value) or ("", [])
+    return bool(messages) and isinstance(messages[0], Mapping) and "from" in messages[0]
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:
     """The one conversation of a record."""
-    key = holds(record.value) or "conversations"
-    given = require(record.value, key, list, where)
+    key, given = messages_in(record.value) or ("", require(record.value, "conversations", list, where))
     if not given:
         raise BadRow(where, "empty_conversation", f"{key!r} is empty: the agent never acted.")
     yield conversation(where, record, read_turns(given, where, record.value), (key,))

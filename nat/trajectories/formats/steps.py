@@ -22,9 +22,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nat.agents.calls import NAMES, read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import preferences, toolbench, tora, trl, verifiers
 from nat.trajectories.formats.acting import (
     ACTIONS,
     AFTER,
@@ -43,7 +43,7 @@ from nat.trajectories.formats.acting import (
 )
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import GRADES, LABELS, PREDICTIONS, facts, holds
-from nat.trajectories.formats.tool_calls import NAMES, input_text, read_call
+from nat.trajectories.formats.tool_calls import input_text
 from nat.trajectories.formats.turns import Turns, loss_of
 from nat.types import Failure, Message
 
@@ -81,9 +81,7 @@ class _Turn(NamedTuple):
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: no messages, but a list of steps that act, think or observe."""
-    if holds(value) is not None or steps_key(value) is None or isinstance(value.get("traj"), str):
-        return False
-    return not any(other.recognises(value) for other in (preferences, toolbench, tora, trl, verifiers))
+    return holds(value) is None and steps_key(value) is not None
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

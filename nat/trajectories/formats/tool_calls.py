@@ -4,7 +4,8 @@
         {"name": "calculate", "arguments": "{\\"expression\\": \\"2 + 3\\"}"}}]}
     {"role": "tool", "tool_call_id": "c1", "content": "5"}
 
-become the agent's turn `Thought: Add them.\\nAction: calculate[2 + 3]` and the tool message `5`.
+become the agent's turn `Thought: Add them.\\nAction: calculate[2 + 3]` and the tool message `5`; for an agent that
+keeps its own way (environment=own) the turn `Add them.\\n<tool_call>{"name": "calculate", ...}</tool_call>`.
 """
 
 from __future__ import annotations
@@ -12,33 +13,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from nat.agents.calls import Call, read_call
 from nat.types import Message
-
-NAMES = ("name", "function_name", "tool_name", "function", "tool")
-ARGUMENTS = ("arguments", "args", "parameters", "input", "kwargs", "tool_args", "tool_input")
-
-
-class Call(NamedTuple):
-    """What a structured call asks for. `arguments` are as they stand: an object, or the text of one."""
-
-    name: str
-    arguments: Any
-
-
-def read_call(call: Mapping[str, Any]) -> Call | None:
-    """The call that an object of `tool_calls` makes; None where it names no tool.
-
-    OpenAI puts name and arguments under `function`, others beside `type`, Inspect the name itself; NAMES and ARGUMENTS
-    are what these are called.
-    """
-    function = call.get("function")
-    function = function if isinstance(function, Mapping) else call
-    name = next((function[key] for key in NAMES if isinstance(function.get(key), str) and function[key]), None)
-    if name is None:
-        return None
-    return Call(name, next((function[key] for key in ARGUMENTS if function.get(key) is not None), None))
 
 
 def input_text(arguments: Any) -> str:
@@ -102,6 +80,60 @@ def as_react_text(messages: Sequence[Message]) -> tuple[Message, ...]:
                 written.append(results[turn])
         written += results[turns - 1 :]
     return tuple(written)
+
+
+def with_thoughts(messages: Sequence[Message], opening: str) -> Sequence[Message]:
+    """The messages with what the agent thought (`reasoning`) in front of its text, after `opening`."""
+    if not any(message.reasoning for message in messages):
+        return messages
+    return tuple(_with_thought(message, opening) if message.reasoning else message for message in messages)
+
+
+def _with_thought(message: Message, opening: str) -> Message:
+    text = "" if is_call_text(message) else message.content.strip()
+    text = text.removeprefix(opening) if opening else text  # of two thoughts one is opened
+    thought = f"{opening}{message.reasoning.strip()}"
+    return replace(message, content=f"{thought}\n{text}" if text else thought, reasoning="")
+
+
+def as_tagged_text(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages with calls and thoughts in tags, as Qwen's and Hermes' templates write them; the rest as it is.
+
+    <think>\\nTwo numbers.\\n</think>\\n\\nAdd them.\\n<tool_call>{"name": "add", "arguments": {"to": 2}}</tool_call>
+    """
+    return tuple(_tagged(message) if message.tool_calls or message.reasoning else message for message in messages)
+
+
+def _tagged(message: Message) -> Message:
+    text = "" if is_call_text(message) else message.content.strip()
+    parts = [text] if text else []
+    parts += [f"<tool_call>{_call_text(call)}</tool_call>" for call in message.tool_calls]
+    content = "\n".join(parts)
+    if message.reasoning:
+        content = f"<think>\n{message.reasoning.strip()}\n</think>\n\n{content}"
+    return replace(message, content=content, reasoning="", tool_calls=())
+
+
+def _call_text(call: Mapping[str, Any]) -> str:
+    read = read_call(call)
+    if read is None:
+        return json.dumps(call, ensure_ascii=False)
+    return json.dumps({"name": read.name, "arguments": arguments_of(read)}, ensure_ascii=False)
+
+
+def arguments_of(call: Call) -> Any:
+    """The arguments as an object, where they are one or the text of one; without null members (see `input_text`)."""
+    value = call.arguments
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        except (ValueError, RecursionError):
+            return call.arguments
+        return value
+    if isinstance(value, Mapping):
+        return {key: member for key, member in value.items() if member is not None}
+    return {} if value is None else value
 
 
 def is_call_text(message: Message) -> bool:

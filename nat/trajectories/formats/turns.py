@@ -10,8 +10,9 @@
 
 A message has a role (`role`, or `from`), a content (`content`, `value` or `text`: text, parts, or null where a turn is
 empty), what the agent thought (`reasoning_content`, `reasoning`, `thinking`, `thought`, thinking parts) and its calls
-(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `tool_calls.read_call`). Results of several
-calls at once that stand in another order are put in the order of their calls, by their ids.
+(`tool_calls`, `function_call`, `tool_use` parts; kept as they stand, see `calls.read_call`; `tool_calls` and each
+of them may be JSON text). Results of several calls at once that stand in another order are put in the order of their
+calls, by their ids.
 
 Whether a turn carries loss is said by any of LOSS_KEYS: true or false, or a number, 0 for none. Numbers other than 0
 and 1 are kept as its weight.
@@ -25,11 +26,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from nat.agents.calls import read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import check_value, optional, refuse_constant, require
-from nat.trajectories.formats.tool_calls import read_call
 from nat.types import Message, Role
 
 ROLES: Mapping[str, Role] = {
@@ -198,7 +200,12 @@ def call_id(call: Mapping[str, Any]) -> Any:
 
 
 def _calls(value: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+    given = value.get("tool_calls")
+    if isinstance(given, str):  # columnar files keep what has no fixed fields as JSON text
+        listed = json_in(given) if given.strip() else []
+        value = {**value, "tool_calls": listed if isinstance(listed, list) else given}
     calls: list[Any] = list(optional(value, "tool_calls", list, where) or [])
+    calls = [json_in(call) or call if isinstance(call, str) else call for call in calls]
     former = value.get("function_call") if isinstance(value.get("function_call"), dict) else None
     if former is not None and not calls:
         calls = [{"function": former}]
@@ -218,6 +225,21 @@ def json_in(text: str) -> Any:
     except (ValueError, RecursionError, BadRow):
         return None
     return value
+
+
+def decoded(value: Any) -> Any:
+    """The messages of a list that is written as JSON text, as many published data sets have it; else the value."""
+    if not isinstance(value, str) or not value[:64].lstrip().startswith("["):
+        return value
+    listed = _messages_in(value)
+    return value if listed is None else listed
+
+
+@lru_cache(maxsize=1)  # the formats ask one after another; nobody changes what they get
+def _messages_in(text: str) -> list[Any] | None:
+    listed = json_in(text)
+    is_list = isinstance(listed, list) and bool(listed)
+    return listed if is_list and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in listed) else None
 
 
 def _calls_in(text: str) -> tuple[Mapping[str, Any], ...]:

@@ -16,7 +16,8 @@ trajectories, `ID:0`, `ID:1`, ..., in which a turn carries loss once.
 
 `example_id` (with `task`, the environment's name) or the trace's key is the task, whose trials are one question; the
 label is `reward`, or the sum of `rewards` by their weights; `answer` is the reference. What `error` names is
-`infrastructure`, but for errors of the agent's own calls; `max_turns_reached` and the like are `out_of_turns`.
+`infrastructure`, but for errors of the agent's own calls, and so is a deadline of a stage; `max_turns_reached` and the
+like are `out_of_turns`. An attempt to compact the context from which the agent did not go on is counted and left out.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from nat.trajectories.formats.conversations import Conversation, conversation, t
 from nat.trajectories.formats.episodes import EXPLICIT_LABELS, facts, without_label
 from nat.trajectories.formats.prompts import joined, prompted, read_messages
 from nat.trajectories.formats.turns import Turns, json_in, read_turns
-from nat.types import Failure, Message
+from nat.types import Failure, Message, Role
 
 NAME = "verifiers"
 PLACE = 34
 OF_RESULTS = ("example_id", "metrics", "stop_condition", "is_completed", "is_truncated", "tool_defs")
 OF_AGENTS = re.compile(r"Tool(?:Parse|Call)?Error")  # errors that the agent's own calls make
-NO_ROOM = re.compile(r"prompt_too_long|context_length|max_(?:\w+_)?tokens\w*|max_total_completion_tokens_reached")
+NO_ROOM = re.compile(r"prompt_too_long|context_length|max_(?:\w+_)?tokens\w*|compaction_failed")
 
 
 def recognises(value: Mapping[str, Any]) -> bool:
@@ -105,11 +106,19 @@ def _of_result(where: str, record: Record) -> list[Conversation]:
 def _step(step: Any, where: str, failure: Failure | None) -> tuple[Turns, Turns]:
     if not isinstance(step, dict):
         raise BadRow(where, "wrong_value", f"a step of 'trajectory' is {step!r:.80}; it must be an object.")
-    if step.get("completion") is None and failure == "infrastructure":
+    if not step.get("completion") and failure == "infrastructure":
         raise BadRow(where, "infrastructure", "the run broke before the agent's first turn.")
     prompt = step.get("prompt")
-    read = Turns((), {}, ()) if prompt is None else read_messages(prompt, "user", where, "prompt")
-    return read, read_messages(step.get("completion"), "assistant", where, "completion")
+    read = Turns((), {}, ()) if prompt is None else read_messages(_with_role(prompt, "user"), "user", where, "prompt")
+    completion = _with_role(step.get("completion"), "assistant")
+    return read, read_messages(completion, "assistant", where, "completion")
+
+
+def _with_role(messages: Any, role: Role) -> Any:
+    """The messages; those of a model that completes texts, whose role is `text`, with this one."""
+    if not isinstance(messages, list):
+        return messages
+    return [{**m, "role": role} if isinstance(m, dict) and m.get("role") == "text" else m for m in messages]
 
 
 def _chains(steps: Sequence[tuple[Turns, Turns]]) -> list[tuple[Turns, Turns]]:
@@ -140,6 +149,8 @@ def _failure(error: Any, stop: Any) -> Failure | None:
         return "tool_error" if OF_AGENTS.search(said) else "infrastructure"
     if not isinstance(stop, str):
         return None
+    if "timeout" in stop:
+        return "infrastructure"
     if NO_ROOM.fullmatch(stop):
         return "no_answer"
     return "out_of_turns" if stop in ("max_turns_reached", "max_turns") else None
@@ -159,10 +170,12 @@ def _of_episode(where: str, record: Record) -> list[Conversation]:
     mine = [trace for trace in traces if _member(trace, "agent").get("trainable") is not False]
     if not mine:
         raise BadRow(where, "no_agent_turn", f"none of its {len(traces)} traces is of an agent that trains.")
+    # What the environment itself could not do is nobody's failure.
+    broke = {"ok": False, "errors": value["errors"]} if value.get("ok") is False and value.get("errors") else {}
     others = {"traces_of_others": len(traces) - len(mine)} if len(mine) < len(traces) else {}
     found = []
     for number, trace in enumerate(mine):
-        whole = {"task": value.get("task"), "id": value.get("id"), **trace}
+        whole = {"task": value.get("task"), "id": value.get("id"), **trace, **broke}
         suffix = f":{number}" if len(mine) > 1 else ""
         found += [
             replace(one, suffix=suffix + one.suffix, metadata={**one.metadata, **others})
@@ -186,7 +199,9 @@ def _of_trace(where: str, record: Record) -> list[Conversation]:
     reward = _reward(value.get("rewards"), where)
     found = []
     seen: set[int] = set()
-    branches = [path for path in _branches(parents) if any(nodes[i].get("sampled") for i in path)]
+    answered = [path for path in _branches(parents) if any(nodes[i].get("sampled") for i in path)]
+    branches = [path for path in answered if not _is_given_up(nodes, path[-1])] or answered
+    given_up = {"compaction_attempts_left_out": len(answered) - len(branches)} if len(branches) < len(answered) else {}
     for number, path in enumerate(branches):
         own = {i for i in path if nodes[i].get("sampled") and i not in seen}
         if not own:  # what follows a turn of another branch, and was never answered
@@ -202,7 +217,7 @@ def _of_trace(where: str, record: Record) -> list[Conversation]:
             "prompt": prompt,
             "failure": failure,
             "suffix": f":{number}" if len(branches) > 1 else "",
-            "metadata": {} if reward is None else {"reward": reward},
+            "metadata": {**({} if reward is None else {"reward": reward}), **given_up},
         }
         found.append(conversation(where, record, Turns(messages, *read[1:]), ("nodes",), places=(data,), **of_trace))
     return found
@@ -228,6 +243,18 @@ def _branches(parents: Sequence[int | None]) -> list[list[int]]:
             at = parents[at]
         paths.append(path[::-1])
     return paths
+
+
+def _is_given_up(nodes: Sequence[Mapping[str, Any]], leaf: int) -> bool:
+    """Whether a branch ends with a summary of the context from which no other goes on."""
+
+    def links(node: Mapping[str, Any], kind: str) -> list[Any]:
+        given = node.get("semantic_parents")
+        of_kind = (link for link in given or [] if isinstance(link, Mapping) and link.get("type") == kind)
+        return [link.get("node") for link in of_kind] if isinstance(given, list) else []
+
+    is_attempt = bool(links(nodes[leaf], "compaction_attempt"))
+    return is_attempt and not any(leaf in links(node, "compaction") for node in nodes)
 
 
 def _with_loss(

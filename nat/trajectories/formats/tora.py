@@ -29,8 +29,8 @@ NAME = "tora"
 PLACE = 33
 OF_SAMPLES = ("code", "pred", "report", "score")  # lists with a member for each sample
 _NO_LABEL = (
-    "'pred' and 'gt' differ as text, and are formulas that may be equal all the same.\nLet the environment's scorer tell: "
-    "trajectories.label=rescore."
+    "'pred' and 'gt' differ as text, and are formulas that may be equal all the same.\n"
+    "Let the environment's scorer tell: trajectories.label=rescore."
 )
 _FRACTION = re.compile(r"\A\s*([-+]?)\s*\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}\s*\Z")
 _FORMULA = re.compile(r"[\\\d^_=+*/{}$()\[\]]")

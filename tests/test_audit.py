@@ -324,7 +324,8 @@ def test_audit_json_has_the_documented_keys(tmp_path: Path) -> None:
     assert list(told) == [
         "version", "is_partial", "seconds", "files", "trajectories", "questions", "by_source", "by_failure",
         "agents", "calls", "tasks", "system_prompts", "questions_found",
-        "per_question", "lengths", "tokens", "findings", "bad_rows", "dropped", "not_checked", "settings",
+        "per_question", "lengths", "tokens", "findings", "bad_rows", "dropped", "labels", "not_checked",
+        "settings",
     ]  # fmt: skip
     assert told["trajectories"] == {"successes": 2, "failures": 0, "clean": 1}
     assert told["not_checked"] == [

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -15,8 +16,8 @@ from filelock import FileLock
 
 from nat.core.questions import question_id
 from nat.core.rows.bad import BadRow
-from nat.trajectories.detection import detect
-from nat.trajectories.formats import chat, inspect_logs, lm_eval, react, tau_bench
+from nat.trajectories.detection import FORMATS, detect
+from nat.trajectories.formats import inspect_logs, lm_eval, tau_bench
 from nat.trajectories.formats.conversations import read_conversations
 from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.labels import relabel
@@ -25,6 +26,11 @@ from nat.types import Message, Outcome
 from tests.conftest import DATA, trajectory_files
 
 REPORTED = DATA.parent / "reported" / "formats"
+
+
+def format_of(record: dict[str, Any]) -> str:
+    """What a file of such records is taken for."""
+    return next(format.name for format in FORMATS if format.recognises(record))
 
 
 def write(path, value):
@@ -98,7 +104,7 @@ def said(*messages, **fields):
 def test_a_sample_of_inspect(tmp_path):
     assert in_docstring(inspect_logs) == SAMPLE
     assert inspect_logs.recognises(SAMPLE)
-    assert not chat.recognises(SAMPLE) and not react.recognises(SAMPLE)
+    assert format_of(SAMPLE) == "inspect"
     trajectory = one(inspect_logs, tmp_path, SAMPLE)
     assert (trajectory.id, trajectory.question_id) == ("river:1", "river")
     assert trajectory.question == "Which river crosses Turin?"
@@ -542,7 +548,7 @@ def conversed(*after, **fields):
 def test_a_record_of_tau_bench(tmp_path):
     assert in_docstring(tau_bench) == OF_TAU_BENCH
     assert tau_bench.recognises(OF_TAU_BENCH)
-    assert not chat.recognises(OF_TAU_BENCH) and not react.recognises(OF_TAU_BENCH)
+    assert format_of(OF_TAU_BENCH) == "tau_bench"
     trajectory = one(tau_bench, tmp_path, OF_TAU_BENCH)
     assert (trajectory.id, trajectory.question_id) == ("airline/7:0", "airline/7")
     assert trajectory.question == "Please cancel my flight."
@@ -624,7 +630,7 @@ def test_actions_as_text(tmp_path):
 def test_a_simulation_of_tau2(tmp_path):
     assert in_docstring(tau_bench, 1) == SIMULATION
     record = conversed({"role": "assistant", "content": "It is cancelled."}, STOP)
-    assert tau_bench.recognises(record) and not chat.recognises(record)
+    assert format_of(record) == "tau_bench"
     trajectory = one(tau_bench, tmp_path, record)
     assert (trajectory.id, trajectory.question_id, trajectory.question) == ("s1", "7", "Please cancel my flight.")
     assert trajectory.prompt == (

@@ -134,7 +134,7 @@ def test_a_rule_that_cannot_work_is_never_offered(tmp_path):
     # What other fields say is no label, and a key with a space no rule can name.
     for fields in ({"temperature": 0.7}, {"answer": "yes"}, {"is correct": True}, {"exit": "submitted"}, {}):
         problem = problem_of(write(tmp_path / "a.jsonl", chat("2+2?", "4", **fields)))
-        assert problem.startswith("success is nowhere said.\nEvery trajectory needs its label: a field 'reward'")
+        assert problem.startswith("success is nowhere said.\nSay where its label stands: in another file, ")
     # A label of another scale: its path is the one that a rule can name.
     path = write(tmp_path / "b.jsonl", chat("2+2?", "4", info={"reward": 7}), chat("2+2?", "4", resolved="maybe"))
     assert [problem.split("\n")[1] for problem in problems_of(path)] == [
@@ -435,6 +435,34 @@ def test_labels_of_another_file_go_before_those_of_the_records(tmp_path):
     # The clean file is labelled: no rule is applied to it twice, none is left out.
     found = nat.load_trajectories(tmp_path / "audit" / "clean.jsonl", "trajectories.label=success")
     assert [trajectory.outcome.success for trajectory in found] == [True, True]
+
+
+def test_labels_between_0_and_1_are_counted_and_a_rule_may_take_them(tmp_path, runs):
+    labels = write(tmp_path / "labels.jsonl", *({"id": f"run-{n}", "reward": n / 3} for n in (1, 2, 3)))
+    output = {"trajectories.labels": str(labels), "audit.output": str(tmp_path / "audit")}
+    made = nat.audit(runs, output)
+    assert made.labels is not None
+    assert (made.n_successes, made.n_failures, made.labels["graded"]) == (1, 2, 2)
+    assert "2 lie between 0 and 1 and count as failures" in " ".join(str(summary(made, 100)).split())
+    made = nat.audit(runs, output, "trajectories.label=reward >= 0.5")
+    assert made.labels is not None
+    assert (made.n_successes, made.n_failures, made.labels["graded"]) == (2, 1, 0)
+
+
+def test_a_run_says_what_was_joined(tmp_path):
+    rows = [chat(f"{n}?", str(n), id=f"run-{n}") for n in range(4)]
+    path = write(tmp_path / "a.jsonl", *rows)
+    labels = as_json(tmp_path / "labels.json", {"run-0": True, "run-1": True, "run-2": False, "run-9": False})
+    shown = nat.inspect(
+        {"trajectories": "chat", "trajectories.path": str(path), "trajectories.labels": str(labels)},
+        "trajectories.on_bad_row=drop", "environment=gsm8k", "evaluation=none", "quality=none",
+        "mixing=counts", "mixing.positives=2", "mixing.negatives=1",
+    )  # fmt: skip
+    assert (
+        "labels        3 trajectories have theirs from labels.json; 1 have none there (run-3); 1 of its 4 ids are no "
+        "trajectory's (run-9)"
+    ) in shown.lines
+    assert "selected      2 positives, 1 negatives; unused 0 positives, 0 negatives" in shown.lines
 
 
 # ---- what contradicts a label ----

@@ -93,8 +93,8 @@ class Config:
                 "trajectories.label=rescore: the scorer says what a success is, and trajectories.labels="
                 f"{files.labels} too; leave one of them out."
             )
-        if inputs and isinstance(files, MappedTrajectoryFiles) and files.map is not None:
-            read_mapping(files.map)
+        if inputs and isinstance(self.trajectories, MappedTrajectoryFiles) and self.trajectories.map is not None:
+            read_mapping(self.trajectories.map)
         check_search(self.search, [self.environment, *self.also_in.values()], self.agent, plays=plays, inputs=inputs)
         if isinstance(self.collect, ServerCollecting) and self.collect.endpoint.base_url is not None:
             check_url(

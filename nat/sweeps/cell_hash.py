@@ -72,13 +72,13 @@ def _inputs(config: Config) -> Iterator[tuple[list[tuple[str, ...]], str, Path]]
     question_file = trajectory_files.question_file(config.trajectories)
     if question_file is not None:
         yield [("trajectories", "questions")], "trajectory questions", question_file
-    map_file = trajectory_files.map_file(config.trajectories)
-    if map_file is not None:
-        yield [("trajectories", "map")], "trajectories map", map_file
     if isinstance(config.trajectories, TrajectoryFiles):
         for place, path in enumerate(label_paths(config.trajectories.labels)):
             for file in sources.files(path):
                 yield [("trajectories", "labels")], f"trajectory labels {place} {file.stem}", file
+    map_file = trajectory_files.map_file(config.trajectories)
+    if map_file is not None:
+        yield [("trajectories", "map")], "trajectories map", map_file
     for place, path in enumerate(search.files(config.search)):
         yield [("search", "path")], f"search {place}", path
     if isinstance(config.search, ReplaySearch) and config.search.questions is not None:

@@ -102,6 +102,7 @@ class Labels:
     """The labels of all files; what was joined is counted here, as trajectories come by."""
 
     files: tuple[str, ...]
+    rule: Rule = None  # that they follow
     entries: list[Entry] = field(default_factory=list)
     by_name: dict[Kind, dict[str, int | Clash]] = field(default_factory=dict)  # place in `entries`
     by_ids: dict[tuple[tuple[Kind, str], ...], int] = field(default_factory=dict)  # all names of one row together
@@ -111,7 +112,7 @@ class Labels:
     joined: int = 0  # trajectories that found their label
     missing: int = 0  # trajectories that did not
     unlisted: int = 0  # trajectories that a report does not list, which makes them failures
-    graded: int = 0  # trajectories whose label lies between 0 and 1, which makes them failures where no rule is given
+    graded: int = 0  # trajectories whose label lies between 0 and 1, which makes them failures since no rule is given
     first_missing: list[str] = field(default_factory=list)
     used: Counter[int] = field(default_factory=Counter)  # trajectories of each entry
 
@@ -152,7 +153,7 @@ class Labels:
         if entry is not None and (entry.broke or entry.score is not None):
             self.joined += 1
             score = entry.score or Score(False, 0.0)
-            self.graded += not score.success and 0 < score.score < 1
+            self.graded += self.rule is None and not score.success and 0 < score.score < 1
             return labelled(trajectory, score, f"{entry.where}: {entry.shown}", entry.broke)
         if trajectory.outcome.failure == "infrastructure":
             return trajectory  # it never trains; whoever judged the others had nothing to judge here
@@ -227,7 +228,7 @@ def read_labels(files: str | Sequence[str], rule: Rule) -> Labels:
         rule: over the fields of the rows; None: their own label.
     """
     paths = label_paths(files)
-    labels = Labels(tuple(map(str, paths)))
+    labels = Labels(tuple(map(str, paths)), rule)
     for path in paths:
         judge = _Judge(path, rule)
         for one in _named(path):

@@ -132,7 +132,7 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
         )
     fields = Fields(config.question, config.task)
     fronts = _fronts(found, formats)
-    any_read, needs_label = False, config.label is None and config.labels is None
+    any_read = False
     for path, label, format in zip(found, labels(found), formats, strict=True):
         n = 0
 
@@ -151,7 +151,7 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
                 f"trajectories.{key}={getattr(fields, key)}: {path} is of the format {format.name}, whose records say "
                 f"it themselves.\nLeave trajectories.{key} out, or read that file by itself."
             )
-        for where, trajectory in read(path, label, count, needs_label=needs_label):
+        for where, trajectory in read(path, label, count, needs_label=config.label is None and config.labels is None):
             n += 1
             any_read = True
             yield Row(where, format.name, str(path), trajectory), label
@@ -161,7 +161,7 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
             on_bad_file(BadRow(str(path), "foreign_file", "holds no record."))
     if finder is not None and any_read:
         for key in finder.never_found():
-            if key != "label" or needs_label:
+            if key != "label" or config.label is None:
                 problem = f"{finder.named(key):.200} finds nothing in any record.\nMend it, or leave it out."
                 on_bad(BadRow(finder.path, "missing_value", problem))
 
@@ -213,8 +213,7 @@ def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front
 
 def _format(config: TrajectoryFiles, finder: Finder | None, path: Path) -> Format:
     if finder is not None:
-        needs_label = config.label is None and config.labels is None
-        conversations = partial(mapped.conversations, finder, needs_label)
+        conversations = partial(mapped.conversations, finder, config.label is None)
         return Format("mapped", lambda _: False, partial(read_conversations, conversations), None, conversations)
     if config.kind == "auto":
         return detect(path)
@@ -270,13 +269,6 @@ def read(
         yield trajectory
 
 
-def map_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
-    """The file that `map` names, or None."""
-    if not isinstance(config, MappedTrajectoryFiles) or config.map is None:
-        return None
-    return Path(config.map)
-
-
 def question_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
     """The file that `questions` names, or None. Raises RequestError where there is no such file."""
     if not isinstance(config, JoinedTrajectoryFiles) or config.questions is None:
@@ -292,6 +284,13 @@ def files_to_read(config: TrajectoryFiles) -> list[Path]:
     """The files that are to hold trajectories; a file of labels may lie among them."""
     of_labels = {path.resolve() for path in label_paths(config.labels)}
     return [path for path in paths(config.path) if path.resolve() not in of_labels]
+
+
+def map_file(config: TrajectoriesConfig | TrajectoryFiles) -> Path | None:
+    """The file that `map` names, or None."""
+    if not isinstance(config, MappedTrajectoryFiles) or config.map is None:
+        return None
+    return Path(config.map)
 
 
 def paths(pattern: str | Sequence[str] | None) -> list[Path]:

@@ -348,7 +348,7 @@ class _Maker:
         except BadRow as row:
             if row.reason != "no_label" or not one.no_label:
                 raise
-            raise BadRow(where, "no_label", f"{one.no_label}\n{row.problem}") from None
+            raise BadRow(where, "no_label", one.no_label) from None
         name, prefix = (line_of(where), self.label or self.file) if one.id is None else (one.id, self.label)
         info = {**one.facts, "failure": one.failure} if one.failure else one.facts
         ended = outcome(said, info, kept, where, any_tool=one.any_tool)

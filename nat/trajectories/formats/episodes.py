@@ -52,10 +52,10 @@ _WORDS = {
     **dict.fromkeys(("failure", "failed", "fail", "incorrect", "wrong", "negative", "bad", "0", "0.0"), 0.0),
 }
 _LABEL_REMEDY = (
-    "Every trajectory needs its label: a field 'reward', 'success', 'is_correct', 'score' ... (true, false, or 0 to "
-    "1), in the record or in its 'info', or a last message 'Observation: Episode finished, reward = True'. Or say by "
-    "which field or comparison it is found, trajectories.label='info.score >= 0.5', or in which other file it stands, "
-    "trajectories.labels=results.json."
+    "Say where its label stands: in another file, trajectories.labels=results.json, or in a field or comparison, "
+    "trajectories.label='info.score >= 0.5'. It is found by itself in a field 'reward', 'success', 'is_correct', "
+    "'score' ... (true, false, or 0 to 1) of the record or its 'info', or in a last message 'Observation: Episode "
+    "finished, reward = True'."
 )
 _BAD_NAME = re.compile(r"bad|fail|neg|wrong|incorrect|unsuc|unsolved|unresolved|loss|lost|reject", re.I)
 _TAGGED_ANSWER = re.compile(r"<(answer|final_answer)>(.*?)</\1>", re.DOTALL)

@@ -21,7 +21,7 @@ from fuzz import run  # noqa: E402  # pyright: ignore[reportMissingImports]
 def test_formats_are_drawn():
     drawn = {format.reader.NAME for format in fuzz_readers.READERS.values()}
     assert {"jsonl", "nat", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"} <= drawn
-    assert drawn <= {format.name for format in FORMATS}
+    assert drawn <= {"mapped", *(format.name for format in FORMATS)}
 
 
 @pytest.mark.parametrize("name", fuzz_readers.TARGETS)

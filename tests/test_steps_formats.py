@@ -332,7 +332,7 @@ def test_tora_compares_prediction_and_reference_where_nothing_is_scored(tmp_path
 
 def test_formulas_that_differ_as_text_have_no_label(tmp_path):
     record = solved("2\\sqrt{3}", "\\sqrt{12}")
-    assert refused(tmp_path, tora, record).startswith("no_label: success is nowhere said.")
+    assert refused(tmp_path, tora, record).startswith("no_label: 'pred' and 'gt' differ as text, and are formulas")
     (trajectory,) = read(tmp_path, tora, record, needs_label=False)
     assert (trajectory.outcome.prediction, trajectory.outcome.reference) == ("2\\sqrt{3}", "\\sqrt{12}")
 

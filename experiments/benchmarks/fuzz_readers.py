@@ -458,6 +458,7 @@ MAPPING = MappingFile(
     observation="sees", label="result.solved", task="case", tools="tools", roles={"caller": "user", "bot": "assistant"},
 )  # fmt: skip
 MAPPED = ModuleType("mapped")
+MAPPED.__dict__["NAME"] = "mapped"
 MAPPED.__dict__["conversations"] = partial(mapped.conversations, finder(MAPPING), False)
 
 

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from nat.agents.calls import NAMES, read_call
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import preferences, toolbench, tora, trl, verifiers
 from nat.trajectories.formats.acting import (
     ACTIONS,
     AFTER,
@@ -82,9 +81,7 @@ class _Turn(NamedTuple):
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: no messages, but a list of steps that act, think or observe."""
-    if holds(value) is not None or steps_key(value) is None or isinstance(value.get("traj"), str):
-        return False
-    return not any(other.recognises(value) for other in (preferences, toolbench, tora, trl, verifiers))
+    return holds(value) is None and steps_key(value) is not None
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:

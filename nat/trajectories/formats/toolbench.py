@@ -39,7 +39,7 @@ OF_ANSWERS = ("valid_data", "finish_type", "query_count", "total_tokens", "metho
 
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: `answer_generation` with its query, or an answer's `answer_details`."""
-    if holds(value) is not None or isinstance(value.get("traj"), str):
+    if holds(value) is not None:
         return False
     made, answer = value.get("answer_generation"), value.get("answer")
     if isinstance(made, Mapping):

@@ -20,7 +20,6 @@ from nat.agents.scoring import numeric_match, plain_text, read_numbers
 from nat.core.rows.bad import BadRow
 from nat.core.rows.json_lines import require
 from nat.core.rows.json_records import Record
-from nat.trajectories.formats import toolbench
 from nat.trajectories.formats.conversations import Conversation, conversation
 from nat.trajectories.formats.episodes import answer_text, holds
 from nat.trajectories.formats.turns import Turns
@@ -29,6 +28,10 @@ from nat.types import Message
 NAME = "tora"
 PLACE = 33
 OF_SAMPLES = ("code", "pred", "report", "score")  # lists with a member for each sample
+_NO_LABEL = (
+    "'pred' and 'gt' differ as text, and are formulas that may be equal all the same.\n"
+    "Let the environment's scorer tell: trajectories.label=rescore."
+)
 _FRACTION = re.compile(r"\A\s*([-+]?)\s*\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}\s*\Z")
 _FORMULA = re.compile(r"[\\\d^_=+*/{}$()\[\]]")
 
@@ -36,8 +39,7 @@ _FORMULA = re.compile(r"[\\\d^_=+*/{}$()\[\]]")
 def recognises(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a question with lists `code` and `pred`, and `gt`."""
     has_lists = isinstance(value.get("code"), list) and isinstance(value.get("pred"), list)
-    is_other = holds(value) is not None or toolbench.recognises(value) or isinstance(value.get("traj"), str)
-    return has_lists and "gt" in value and isinstance(value.get("question"), str) and not is_other
+    return has_lists and "gt" in value and isinstance(value.get("question"), str) and holds(value) is None
 
 
 def conversations(where: str, record: Record) -> Iterable[Conversation]:
@@ -72,6 +74,8 @@ def conversations(where: str, record: Record) -> Iterable[Conversation]:
             "suffix": f":{number}" if len(codes) > 1 else "",
             "metadata": {key: member for key, member in own.items() if member is not None},
         }
+        if label is None:
+            of_code["no_label"] = _NO_LABEL
         if isinstance(index, int | str) and not isinstance(index, bool) and "id" not in value and record.key is None:
             of_code["id"] = str(index)
         turns = Turns((Message("user", question), Message("assistant", code)), {}, ())

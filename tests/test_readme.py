@@ -20,8 +20,9 @@ from nat.config.loading import load
 from nat.config.tree import Config
 from nat.reporting.pictures.draw import found as found_pictures
 from nat.sweeps import composition
-from nat.trajectories.detection import FORMATS
+from nat.trajectories.detection import FORMATS, detect
 from nat.trajectories.formats import native
+from nat.types import Question
 from nat.verbs.request import parse
 from tests.conftest import ROOT, make_trajectory
 from tests.openai_server_for_tests import KEY, MODEL, serving
@@ -210,6 +211,26 @@ def test_the_record_in_the_manual_is_one_that_nat_reads(tmp_path):
     ((_, trajectory),) = native.read(path)
     assert trajectory.outcome.success
     assert len(trajectory.messages) == 3
+
+
+FORMATS_OF_MESSAGES = ("jsonl", "nat", "react", "chat", "sharegpt", "alpaca", "gsm8k_solutions")
+
+
+@pytest.mark.parametrize("format", [*FORMATS_OF_MESSAGES, "trl", "preferences", "verifiers"])
+def test_the_records_on_the_page_of_formats_are_read_as_those(format, tmp_path):
+    headings = re.findall(r"^## .*$", TEXT["docs/formats.md"], re.MULTILINE)
+    (heading,) = (heading for heading in headings if heading[3:].partition(":")[0] == format)
+    records = [json.loads(block) for block in blocks("json", section("docs/formats.md", heading))]
+    assert records
+    for number, record in enumerate(records):
+        if record.keys() == {"id", "question", "answer"}:  # a question that a record of `nat` is joined with
+            continue
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps(record) + "\n")
+        assert detect(path).name == format
+        alone = {"questions": {record["id"]: Question(record["id"], "Q?", "yes")}} if format == "nat" else {}
+        (read,) = (one.read for one in FORMATS if one.name == format)
+        assert list(read(path, **alone))
 
 
 def test_the_options_of_ones_own_in_the_manual_compose(tmp_path):

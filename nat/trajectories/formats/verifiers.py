@@ -16,8 +16,9 @@ trajectories, `ID:0`, `ID:1`, ..., in which a turn carries loss once.
 
 `example_id` (with `task`, the environment's name) or the trace's key is the task, whose trials are one question; the
 label is `reward`, or the sum of `rewards` by their weights; `answer` is the reference. What `error` names is
-`infrastructure`, but for errors of the agent's own calls, and so is a deadline of a stage; `max_turns_reached` and the
-like are `out_of_turns`. An attempt to compact the context from which the agent did not go on is counted and left out.
+`infrastructure`, but for errors of the agent's own calls, and so is the deadline of any stage but the agent's;
+`max_turns_reached`, `agent_timeout` and the like are `out_of_turns`. An attempt to compact the context from which the
+agent did not go on is counted and left out.
 """
 
 from __future__ import annotations
@@ -149,11 +150,11 @@ def _failure(error: Any, stop: Any) -> Failure | None:
         return "tool_error" if OF_AGENTS.search(said) else "infrastructure"
     if not isinstance(stop, str):
         return None
-    if "timeout" in stop:
+    if "timeout" in stop and stop != "agent_timeout":
         return "infrastructure"
     if NO_ROOM.fullmatch(stop):
         return "no_answer"
-    return "out_of_turns" if stop in ("max_turns_reached", "max_turns") else None
+    return "out_of_turns" if stop in ("max_turns_reached", "max_turns", "agent_timeout") else None
 
 
 # ---- traces ----

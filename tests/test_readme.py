@@ -20,8 +20,9 @@ from nat.config.loading import load
 from nat.config.tree import Config
 from nat.reporting.pictures.draw import found as found_pictures
 from nat.sweeps import composition
-from nat.trajectories.detection import FORMATS
+from nat.trajectories.detection import FORMATS, detect
 from nat.trajectories.formats import native
+from nat.types import Question
 from nat.verbs.request import parse
 from tests.conftest import ROOT, make_trajectory
 from tests.openai_server_for_tests import KEY, MODEL, serving
@@ -118,8 +119,11 @@ def test_the_commands_of_the_readme_are_all_that_there_are(capsys):
 
 
 def test_formats_that_are_listed_exist():
-    listed = {code(row[0])[0] for row in table("docs/trajectories.md", "## What can be read")}
-    assert {"jsonl", "react", "chat"} <= listed <= {format.name for format in FORMATS}
+    rows = table("docs/trajectories.md", "## What can be read")
+    listed = {word for row in rows for word in code(row[1])} - {"nat audit"}
+    assert listed == {*(format.name for format in FORMATS), "mapped"}
+    headings = re.findall(r"^## (.*)", TEXT["docs/formats.md"], re.MULTILINE)
+    assert [name for name in listed if not any(name in heading.lower() for heading in headings)] == []
 
 
 def test_options_that_are_listed_exist():
@@ -212,6 +216,26 @@ def test_the_record_in_the_manual_is_one_that_nat_reads(tmp_path):
     assert len(trajectory.messages) == 3
 
 
+FORMATS_OF_MESSAGES = ("jsonl", "nat", "react", "chat", "sharegpt", "alpaca", "gsm8k_solutions")
+
+
+@pytest.mark.parametrize("format", [*FORMATS_OF_MESSAGES, "trl", "preferences", "verifiers"])
+def test_the_records_on_the_page_of_formats_are_read_as_those(format, tmp_path):
+    headings = re.findall(r"^## .*$", TEXT["docs/formats.md"], re.MULTILINE)
+    (heading,) = (heading for heading in headings if heading[3:].partition(":")[0] == format)
+    records = [json.loads(block) for block in blocks("json", section("docs/formats.md", heading))]
+    assert records
+    for number, record in enumerate(records):
+        if record.keys() == {"id", "question", "answer"}:  # a question that a record of `nat` is joined with
+            continue
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps(record) + "\n")
+        assert detect(path).name == format
+        alone = {"questions": {record["id"]: Question(record["id"], "Q?", "yes")}} if format == "nat" else {}
+        (read,) = (one.read for one in FORMATS if one.name == format)
+        assert list(read(path, **alone))
+
+
 def test_the_options_of_ones_own_in_the_manual_compose(tmp_path):
     (strategy,) = blocks("yaml", TEXT["docs/objectives.md"])
     (mixing,) = (text for text in blocks("text", TEXT["docs/configuration.md"]) if "mixing" in text)
@@ -259,6 +283,19 @@ def _nat_row(i: int, reward: bool) -> dict[str, object]:
     return {"conversations": [turn], "info": info, "id": f"q{i}", "source": "0.7"}
 
 
+def _call_of_a_tool(i: int, success: bool) -> dict[str, object]:
+    """A record of an agent with a tool of its own."""
+    call = {"id": "c", "type": "function", "function": {"name": "book", "arguments": json.dumps({"seat": i})}}
+    messages = [
+        {"role": "system", "content": "You book seats."},
+        {"role": "user", "content": f"Book seat {i}."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "booked" if success else "taken"},
+        {"role": "assistant", "content": "It is booked."},
+    ]
+    return {"task_id": i, "success": success, "messages": messages}
+
+
 @pytest.fixture
 def files_of_the_manual(tmp_path, monkeypatch):
     """The files that the commands name, small, in an empty folder."""
@@ -281,6 +318,7 @@ def files_of_the_manual(tmp_path, monkeypatch):
         Path(f"{name}.json").write_text(json.dumps(rows))
     asked = [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": i % 2 == 1} for i in range(61)]
     _write_lines("questions.jsonl", asked)
+    Path("runs.json").write_text(json.dumps([_call_of_a_tool(i, i % 2 == 0) for i in range(60)]))
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
     resolved = {"resolved_ids": [str(i) for i in range(10)], "unresolved_ids": [str(i) for i in range(10, 30)]}

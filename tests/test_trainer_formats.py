@@ -542,6 +542,9 @@ def test_turns_that_were_not_sampled_carry_no_loss(tmp_path):
     assert trajectory.question == "2 + 3?"
     assert texts(trajectory) == [("assistant", "5")]
     assert [m.train for m in trajectory.prompt] == [True, False, True]
+    marked = [node(None, "system", "S", True), node(0, "user", "Q?"), node(1, "assistant", "5", True)]
+    (trajectory,) = read(tmp_path, verifiers, {**TRACE, "nodes": marked})
+    assert texts(trajectory) == [("assistant", "5")]  # only the agent's turns are sampled
     unanswered = [*nodes, node(3, "user", "bye"), node(3, "user", "or?")]
     first, *rest = read(tmp_path, verifiers, {**TRACE, "nodes": unanswered})
     assert texts(first)[0] == ("assistant", "5")
@@ -573,7 +576,8 @@ def test_a_summary_from_which_the_agent_did_not_go_on_is_left_out(tmp_path):
         ({"stop_condition": "max_turns"}, "out_of_turns"),
         ({"stop_condition": "max_total_tokens"}, "no_answer"),
         ({"stop_condition": "compaction_failed"}, "no_answer"),
-        ({"stop_condition": "agent_timeout", "is_timeout": True}, "infrastructure"),
+        ({"stop_condition": "agent_timeout", "is_timeout": True}, "out_of_turns"),
+        ({"stop_condition": "scoring_timeout", "is_timeout": True}, "infrastructure"),
         ({"stop_condition": "sandbox_error", "errors": [{"type": "SandboxError", "message": "x"}]}, "infrastructure"),
         ({"ok": True, "errors": [{"type": "SandboxError", "message": "the first attempt"}]}, "wrong_answer"),
     ],

@@ -13,22 +13,28 @@ format and read back equal.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
 import sys
+import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
+import pyarrow
 from fuzz import Case, Target, command, mutated, noise, plain_text, run, solution, turn, versions
 
 from nat.agents.scoring import exact_match_score
 from nat.core.rows.bad import BadReason, BadRow
+from nat.trajectories.config import JoinedTrajectoryFiles
 from nat.trajectories.detection import FORMATS, detect, reader
 from nat.trajectories.formats import (
     alpaca,
@@ -64,6 +70,7 @@ from nat.trajectories.formats.tool_calls import as_react_text
 from nat.trajectories.label_files import in_words, read_labels
 from nat.trajectories.labels import parse_rule, relabel
 from nat.trajectories.mapping import MappingFile, finder
+from nat.trajectories.reading import read_rows
 from nat.types import Failure, Message, Question, RequestError, Role, Trajectory
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -815,6 +822,155 @@ def draw_recognition(random: Random) -> Case:
     return Case(value, lambda: [f.name for f in FORMATS if f.recognises(value)], judge)
 
 
+# ---- containers ----
+
+CONTAINED = ("jsonl", "nat", "react", "sharegpt", "chat", "alpaca", "trl", "preferences", "verifiers")
+SHAPES = ("list", "by id", "container", "by id in a container", "splits", "objects", "lines")
+PACKINGS = ("plain", "gzip", "zstd", "zip", "tar", "tar.gz", "tar.zst")
+
+
+def contained(random: Random, rows: list[bytes], shape: str) -> bytes:
+    """A file of these records, which are texts of JSON."""
+    end = random.choice((b"", b"\n", b"\r\n"))
+    between = random.choice((b",", b", ", b",\n", b",\n\n  ", b"\r\n,\t"))
+    joined = between.join(rows)
+    colon = random.choice((b":", b" : "))
+    by_id = between.join(json.dumps(f"k{n}").encode() + colon + row for n, row in enumerate(rows))
+    besides = (b'"version": 2, ', b'"info": {"n": 1},\n', b'"items": [1, 2],', b'"tasks": [{"id": "0"}], ', b"")
+    beside = random.choice(besides)
+    after = random.choice((b"", b', "end": 0', b', "metrics": {"a": null}'))
+    key = random.choice((b"samples", b"simulations", b"rollouts", b"results", b"data", b"train"))
+    match shape:
+        case "list":
+            return b"[" + random.choice((b"", b"\n", b"\n  ")) + joined + b"]" + end
+        case "by id":
+            return b"{" + by_id + b"}" + end
+        case "container":
+            return b"{" + beside + b'"' + key + b'": [' + joined + b"]" + after + b"}" + end
+        case "by id in a container":
+            return b"{" + beside + b'"' + key + b'": {' + by_id + b"}" + after + b"}" + end
+        case "splits":
+            place = random.randint(1, len(rows) - 1)
+            first, second = between.join(rows[:place]), between.join(rows[place:])
+            return b'{"train": [' + first + b'],\n"test": [' + second + b"]}" + end
+        case "objects":
+            return random.choice((b"\n", b"\n\n", b" \n")).join(rows) + end
+        case _:
+            return random.choice((b"\n", b"\r\n", b"\n\n")).join(rows) + end
+
+
+def packed(random: Random, content: bytes, packing: str) -> bytes:
+    """The file as its packing has it; an archive holds other things beside it."""
+    others = random.choice(({}, {"README.md": b"# Runs"}, {"a/preds.json": b"{}"}, {".hidden.json": b"{"}))
+    members = {random.choice(("rows.json", "a/b/rows.jsonl", "\u00e9.json")): content, **others}
+    if packing == "gzip":
+        return gzip.compress(content, mtime=0)
+    if packing == "zstd":
+        return pyarrow.compress(content, "zstd", asbytes=True)
+    held = io.BytesIO()
+    if packing == "zip":
+        with zipfile.ZipFile(held, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+            for name, member in members.items():
+                archive.writestr(zipfile.ZipInfo(name), member)
+    elif packing.startswith("tar"):
+        with tarfile.open(
+            fileobj=held, mode="w", format=random.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
+        ) as tar:
+            for name, member in members.items():
+                info = tarfile.TarInfo(random.choice(("", "./")) + name)
+                info.size = len(member)
+                tar.addfile(info, io.BytesIO(member))
+    else:
+        return content
+    whole = held.getvalue()
+    if packing == "tar.gz":
+        return gzip.compress(whole, mtime=0)
+    return pyarrow.compress(whole, "zstd", asbytes=True) if packing == "tar.zst" else whole
+
+
+def read_files(path: Path, needs_label: bool) -> Read:
+    """As a user reads a path: members, formats and what they share are found."""
+    config = JoinedTrajectoryFiles(
+        kind="auto",
+        path=str(path),
+        label=None if needs_label else "success",
+        question=None,
+        task=None,
+        on_bad_row="drop",
+        on_bad_file="skip",
+        questions=None,
+        labels=None,
+    )
+    bad: list[BadRow] = []
+    rows: list[Any] = []
+    try:
+        rows.extend(read_rows(config, bad.append, bad.append))
+    except RequestError as refused:
+        return Read([row.trajectory for row in rows], bad, refused)
+    return Read([row.trajectory for row in rows], bad, None)
+
+
+def draw_containers(random: Random) -> Case:
+    """Records in every shape of file and every packing: whole, with a bad record among them, or damaged."""
+    format = READERS[random.choice(CONTAINED)]
+    shape, packing = random.choice(SHAPES), random.choice(PACKINGS)
+    needs_label = random.random() < 0.7
+    indent = random.choice((1, 2)) if shape == "objects" else random.choice((None, None, 1))
+    indent = None if shape == "lines" else indent
+    goods = [format.good(random, f"good-{n}") for n in range(random.choice((2, 3, 3, 25)))]
+    rows = [encoded(random, good, indent) for good in goods]
+    kind = random.choice(("whole", "whole", "bad record", "damaged", "damaged packing"))
+    if kind == "bad record":
+        rows.insert(1, encoded(random, swapped(random, format.good(random, "bad")), indent))
+    content = contained(random, rows, shape)
+    if kind == "damaged":
+        content = hurt(random, content)
+    whole = packed(random, content, packing)
+    if kind == "damaged packing":
+        whole = hurt(random, whole)
+    path = folder() / f"packed-{os.getpid()}.{packing}"
+    expected = [read_alone(format, encoded(random, good) + b"\n", needs_label) for good in goods]
+
+    def call() -> Read:
+        path.write_bytes(whole)
+        os.utime(path, ns=(counter(), counter()))  # archives are known by size and time
+        return read_files(path, needs_label)
+
+    def judge(found: Read) -> str:
+        check(format, found, needs_label)
+        kept = [trajectory.messages for trajectory in found.trajectories]
+        if kind == "whole":
+            assert found.refused is None, found.refused
+            assert not found.bad, found.bad[:3]
+            assert kept == [messages for good in expected for messages in good], "another order, or another content"
+        if kind == "bad record" and not any("deep" in bad.problem for bad in found.bad):
+            assert found.refused is None, found.refused
+            lost = [messages for good in expected for messages in good if messages not in kept]
+            assert not lost, f"a good row was lost: {found.bad[:3]}"
+        return f"{kind}: {'refused' if found.refused else 'bad' if found.bad else 'read'}"
+
+    return Case(whole, call, judge)
+
+
+def hurt(random: Random, content: bytes) -> bytes:
+    place = random.randint(0, len(content))
+    accident = random.randrange(4)
+    if accident == 0:
+        return content[:place]
+    if accident == 1:
+        return content[:place] + random.randbytes(random.randint(1, 8)) + content[place:]
+    if accident == 2:
+        return content[:place] + noise(random).encode(errors="replace")
+    return content[:place] + random.randbytes(4) + content[place + 4 :]
+
+
+_COUNT = count(10**18)
+
+
+def counter() -> int:
+    return next(_COUNT)
+
+
 MARKS = (
     "<think>", "</think>", "<thought>", "</thought>", "<tool_call>", "</tool_call>", "<function=f>", "</function>",
     "<parameter=p>", "</parameter>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<information>",
@@ -943,6 +1099,7 @@ def _targets() -> dict[str, Target]:
         "label_rules": draw_rule,
         "label_files": draw_labels,
         "inline": draw_inline,
+        "containers": draw_containers,
     }
 
 

@@ -511,7 +511,7 @@ def near_duplicate_texts(collection: Collection) -> Finding | None:
     if not found.pairs:
         return None
     pairs = found.pairs
-    other_question = sum(int(rows["question"][a] != rows["question"][b]) for a, b, _ in pairs)
+    other_question = sum(int(rows["task"][a] != rows["task"][b]) for a, b, _ in pairs)
     other_label = sum(int(rows["success"][a] != rows["success"][b]) for a, b, _ in pairs)
     other_file = sum(int(rows["file"][a] != rows["file"][b]) for a, b, _ in pairs)
     sightings = []

@@ -205,7 +205,11 @@ def _counts(audit: Audit, width: int) -> list[Line]:
         for name, (good, bad) in sources
     ]
     by_failure = [f"{_label(kind)} {n:,}" for kind, n in largest(audit.by_failure)]
-    lines = [*_said("trajectories", classes, width, 1), *_said("questions", questions, width, 2)]
+    lines = [*_said("trajectories", classes, width, 1)]
+    if audit.n_with_task and not audit.tasks_are_questions:  # trials of a task are asked in several ways
+        lines += _said("tasks", f"{tasks_said(audit)}; asked in {count(audit.n_questions, 'text')}", width, 2)
+    else:
+        lines += _said("questions", questions, width, 2)
     if audit.labels is not None:
         lines += _said("labels", one_line(in_words(audit.labels)), width, 3)
     if by_source:
@@ -231,8 +235,6 @@ def _agents(audit: Audit, width: int) -> list[Line]:
     if audit.agents:
         lines += _said("agents", agents_said(audit), width, 2)
         lines += _said("turns", calls_said(audit), width, 3)
-    if audit.n_with_task and not audit.tasks_are_questions:
-        lines += _said("tasks", tasks_said(audit), width, 2)
     if audit.questions_found:
         lines += _said("question", "; ".join(map(found_said, audit.questions_found[:2])), width, 2)
     if audit.n_system_prompts:

@@ -160,7 +160,11 @@ def check_own(agent: AgentConfig, *, plays: bool) -> None:
         )
     changed = next((key for key in ("system", "instructions") if getattr(agent, key) is not None), None)
     if agent.style != "react" or changed is not None:
-        said = f"agent={agent.name}" if changed is None else f"agent.{changed}={getattr(agent, changed)!r:.60}"
+        said = (
+            f"agent={agent.name}"
+            if changed is None or agent.style != "react"
+            else f"agent.{changed}={getattr(agent, changed)!r:.60}"
+        )
         raise RequestError(
             f"{said}: environment=own keeps the agent of your files as it is there, its prompt included.\n"
             "Leave it out, or name an environment (environment=questions) in which this agent is to act."

@@ -153,6 +153,8 @@ def describe_composition_error(error: Exception) -> str:
                 f"{match[1]}: this environment brings a model along, and the model is the run's own.\n"
                 f"Take the world alone: +environment/worlds@{match[1]}=multihop (or strategic)"
             )
+        if match := re.fullmatch(r"evaluation@(also_in\.\w+)\.evaluation", key):
+            return f"{match[1]}: environment=own plays nothing; name another environment there."
         if group == "training.sft" and name not in _preset_names():
             if close := difflib.get_close_matches(name, _preset_names(), n=1, cutoff=0.8):
                 return f"{key}: there is no key {name!r} in 'training.sft'. Did you mean training.sft.{close[0]}?"

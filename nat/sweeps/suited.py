@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from pydantic import TypeAdapter, ValidationError
 
+from nat.environments.own import OwnConfig
 from nat.environments.worlds import worlds
 from nat.sweeps import composition
 from nat.trajectories.config import TrajectoriesConfig, TrajectoryFiles
@@ -28,10 +30,12 @@ def suited(overrides: Sequence[str], config_dir: str | None = None) -> list[str]
     keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides}
     if not any(key.partition(".")[0] == "trajectories" for key in keys) or "evaluation=rollouts" in overrides:
         return []
-    if any(key.partition(".")[0] in DECIDED_BY for key in keys):
+    own_keys = {f"environment.{field.name}" for field in fields(OwnConfig)}
+    if any(key.partition(".")[0] in DECIDED_BY for key in keys - own_keys):
         return []
+    of_files = [override for override in overrides if not override.lstrip("+~").startswith("environment.")]
     try:
-        tree = composition.resolved(composition.compose(composition.fixed(overrides), config_dir))
+        tree = composition.resolved(composition.compose(composition.fixed(of_files), config_dir))
         files = TypeAdapter(TrajectoriesConfig).validate_json(json.dumps(tree["trajectories"]), strict=True)
         if not isinstance(files, TrajectoryFiles) or tree["environment"]["kind"] not in worlds.NAMES:
             return []

@@ -298,7 +298,7 @@ def failure_kind(
 
     - `wrong_answer`, `abstained`: it ended with an answer. A file that names a prediction says that its own
       environment took one, whichever action of a run-on turn that was. `wrong_answer` too where the agent ended it
-      otherwise: by a call such as `submit`, by taking leave of a user, by what a plain chat says last.
+      otherwise: by a call such as `submit` or by a command, by taking leave of a user, by what a plain chat says last.
     - `infrastructure`: the last observation, or the last turn itself, is an error such as "rate limit exceeded".
     - `no_answer`: the last turn is empty, ends in the middle of a `<think>`, or is a chain of thought without an
       answer.
@@ -340,15 +340,14 @@ def _agent(messages: Sequence[Message], reference: str | None) -> Agent:
 
 
 def _ends_it(messages: Sequence[Message], agent: Agent) -> bool:
+    """Whether the last turn may be the end that was meant: any command may, as the work is judged and no answer."""
     last = max(agent.actions)
-    return ends_episode(messages[last], agent.actions[last], last in agent.commands)
+    return last in agent.commands or ends_episode(messages[last], agent.actions[last])
 
 
 def _acted_otherwise(messages: Sequence[Message], agent: Agent) -> bool:
     """Whether the last turn is one of an agent whose actions are in a syntax of its own."""
     last = max(agent.actions)
-    if last in agent.commands:
-        return True
     return agent.is_foreign and (last in agent.carried_out or last == len(messages) - 1)
 
 

@@ -16,8 +16,9 @@ trajectories, `ID:0`, `ID:1`, ..., in which a turn carries loss once.
 
 `example_id` (with `task`, the environment's name) or the trace's key is the task, whose trials are one question; the
 label is `reward`, or the sum of `rewards` by their weights; `answer` is the reference. What `error` names is
-`infrastructure`, but for errors of the agent's own calls, and so is a deadline of a stage; `max_turns_reached` and the
-like are `out_of_turns`. An attempt to compact the context from which the agent did not go on is counted and left out.
+`infrastructure`, but for errors of the agent's own calls, and so is the deadline of any stage but the agent's;
+`max_turns_reached`, `agent_timeout` and the like are `out_of_turns`. An attempt to compact the context from which the
+agent did not go on is counted and left out.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from nat.core.rows.json_records import Record
 from nat.trajectories.formats.conversations import Conversation, conversation, tools_in
 from nat.trajectories.formats.episodes import EXPLICIT_LABELS, facts, without_label
 from nat.trajectories.formats.prompts import joined, prompted, read_messages
-from nat.trajectories.formats.turns import Turns, json_in, read_turns
+from nat.trajectories.formats.turns import ROLES, Turns, json_in, read_turns
 from nat.types import Failure, Message, Role
 
 NAME = "verifiers"
@@ -149,11 +150,11 @@ def _failure(error: Any, stop: Any) -> Failure | None:
         return "tool_error" if OF_AGENTS.search(said) else "infrastructure"
     if not isinstance(stop, str):
         return None
-    if "timeout" in stop:
+    if "timeout" in stop and stop != "agent_timeout":
         return "infrastructure"
     if NO_ROOM.fullmatch(stop):
         return "no_answer"
-    return "out_of_turns" if stop in ("max_turns_reached", "max_turns") else None
+    return "out_of_turns" if stop in ("max_turns_reached", "max_turns", "agent_timeout") else None
 
 
 # ---- traces ----
@@ -190,7 +191,7 @@ def _of_trace(where: str, record: Record) -> list[Conversation]:
     parents = [_parent(node, i, where) for i, node in enumerate(nodes)]
     errors = value.get("errors")
     failure = _failure(errors if value.get("ok") is not True else None, value.get("stop_condition"))
-    if not any(node.get("sampled") for node in nodes):
+    if not any(map(_is_sampled, nodes)):
         reason = "infrastructure" if failure == "infrastructure" else "no_agent_turn"
         raise BadRow(where, reason, f"none of its {len(nodes)} messages is the agent's.")
     task = _member(value, "task")
@@ -199,17 +200,17 @@ def _of_trace(where: str, record: Record) -> list[Conversation]:
     reward = _reward(value.get("rewards"), where)
     found = []
     seen: set[int] = set()
-    answered = [path for path in _branches(parents) if any(nodes[i].get("sampled") for i in path)]
+    answered = [path for path in _branches(parents) if any(_is_sampled(nodes[i]) for i in path)]
     branches = [path for path in answered if not _is_given_up(nodes, path[-1])] or answered
     given_up = {"compaction_attempts_left_out": len(answered) - len(branches)} if len(branches) < len(answered) else {}
     for number, path in enumerate(branches):
-        own = {i for i in path if nodes[i].get("sampled") and i not in seen}
+        own = {i for i in path if _is_sampled(nodes[i]) and i not in seen}
         if not own:  # what follows a turn of another branch, and was never answered
             continue
         seen |= own
         read = read_turns([nodes[i]["message"] for i in path], where)
         messages = _with_loss(read.messages, [nodes[i]["message"] for i in path], [i in own for i in path], where)
-        sampled = next(k for k, i in enumerate(path) if nodes[i].get("sampled"))
+        sampled = next(k for k, i in enumerate(path) if _is_sampled(nodes[i]))
         prompt = len(read_turns([nodes[i]["message"] for i in path[:sampled]], where).messages)
         of_trace: dict[str, Any] = {
             "facts": label if reward is None else {**without_label(label), "reward": reward},
@@ -230,6 +231,12 @@ def _parent(node: Any, i: int, where: str) -> int | None:
     if parent is not None and (isinstance(parent, bool) or not isinstance(parent, int) or not 0 <= parent < i):
         raise BadRow(where, "wrong_value", f"the parent of node {i} is {parent!r:.60}; it must be a node before it.")
     return parent
+
+
+def _is_sampled(node: Mapping[str, Any]) -> bool:
+    message = node["message"]
+    role = message.get("role") if isinstance(message, Mapping) else None
+    return bool(node.get("sampled")) and isinstance(role, str) and ROLES.get(role) == "assistant"
 
 
 def _branches(parents: Sequence[int | None]) -> list[list[int]]:

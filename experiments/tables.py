@@ -388,7 +388,7 @@ def seed_variation() -> Rows:
 
 @table("threads", "loop, episodes/s", "batch 128", "batch 300", "times the loop")
 def rollouts() -> Rows:
-    measured = read_json("benchmarks/rollouts.json")
+    measured = read_json("benchmarks/results.json")["rollouts"]
     pace, times = measured["episodes_per_second"], measured["times_the_loop"]
     batched = (f"{pace[batch]:.1f}" for batch in ("batch_128", "batch_300"))
     ahead = f"{times['batch_128']} and **{times['batch_300']}**"
@@ -407,7 +407,7 @@ def audit_scale() -> Rows:
     def count(number: int) -> str:
         return f"{number:,}" if number >= 10_000 else str(number)
 
-    for size in read_json("benchmarks/audit_scale.json"):
+    for size in read_json("benchmarks/results.json")["audit_scale"]:
         kinds = (
             *("exact_duplicates", "near_same_question", "near_other_question"),
             *("evaluation_overlap", "evaluation_near_overlap"),

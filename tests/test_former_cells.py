@@ -1,5 +1,6 @@
 """Cells of the shape in which every kind of a group held the keys of all: what they are today."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def test_what_came_later_gets_the_value_under_which_nothing_changes():
 
 def test_a_cell_of_the_demo_is_today_that_of_its_command():
     """Its config.yaml as it was committed before."""
-    former = yaml.safe_load((Path(__file__).parent / "data" / "schema_1" / "config.yaml").read_text(encoding="utf-8"))
+    config = zipfile.Path(Path(__file__).parent / "data" / "schema_1.zip", "config.yaml")
+    former = yaml.safe_load(config.read_text(encoding="utf-8"))
     planned = composition.plan(["experiment=demo"])
     (of_nat,) = (cell.hash for cell in planned.cells if "method=nat" in cell.overrides)
     assert cell_hash(load(former_configuration(former))) == of_nat

@@ -1,33 +1,61 @@
-"""A small draw of experiments/benchmarks/fuzz.py; `make fuzz` draws at least 100,000 inputs for each target."""
+"""A small draw of experiments/benchmarks/fuzz.py and fuzz_readers.py; `make fuzz` draws 100,000 inputs and more."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import sys
 from random import Random
-from types import ModuleType
 
 import pytest
 
+from nat.trajectories.detection import FORMATS
+from nat.trajectories.formats import native
 from tests.conftest import ROOT
 
-SCRIPT = ROOT / "experiments" / "benchmarks" / "fuzz.py"
+BENCHMARKS = ROOT / "experiments" / "benchmarks"
+if not (BENCHMARKS / "fuzz_readers.py").is_file():
+    pytest.skip("experiments/ is in a checkout only, not in an sdist", allow_module_level=True)
+sys.path.insert(0, str(BENCHMARKS))
+import fuzz  # noqa: E402  # pyright: ignore[reportMissingImports]
+import fuzz_readers  # noqa: E402  # pyright: ignore[reportMissingImports]
+from fuzz import run  # noqa: E402  # pyright: ignore[reportMissingImports]
+from results import noted  # noqa: E402  # pyright: ignore[reportMissingImports]
+
 TARGETS = ("parse_action", "parse_answer", "calculator", "chain_of_thought", "take_turn")
 
 
-def load_fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module
-    spec.loader.exec_module(module)
-    return module
+def test_formats_are_drawn():
+    drawn = {format.reader.NAME for format in fuzz_readers.READERS.values()}
+    assert {"jsonl", "nat", "react", "gsm8k_solutions", "sharegpt", "chat", "alpaca"} <= drawn
+    assert drawn <= {"mapped", *(format.name for format in FORMATS)}
 
 
-if not SCRIPT.is_file():
-    pytest.skip("experiments/ is in a checkout only, not in an sdist", allow_module_level=True)
-fuzz = load_fuzz()
+@pytest.mark.parametrize("name", fuzz_readers.TARGETS)
+def test_nothing_raises_hangs_or_costs_a_good_row(name):
+    result = run(fuzz_readers.TARGETS[name], name, 40)
+    assert result["findings"] == []
+    assert len(result["outcomes"]) > 1
+
+
+def test_a_lost_row_and_an_error_are_found(monkeypatch):
+    target = fuzz_readers.TARGETS["jsonl"]
+    read = native.read
+
+    def forgetful(path, *arguments, **options):
+        rows = list(read(path, *arguments, **options))
+        return rows[:-1] if len(rows) > 1 else rows
+
+    monkeypatch.setattr(native, "read", forgetful)
+    assert any("a good row was lost" in finding["found"] for finding in run(target, "jsonl", 20)["findings"])
+
+    def broken(path, *arguments, **options):
+        rows = list(read(path, *arguments, **options))
+        return rows if len(rows) < 2 else 1 / 0
+
+    monkeypatch.setattr(native, "read", broken)
+    assert any("ZeroDivisionError" in finding["found"] for finding in run(target, "jsonl", 20)["findings"])
+
+
+# ---- parsers and tools ----
 
 
 def test_every_target_is_drawn_here():
@@ -74,7 +102,7 @@ def test_a_calculator_that_is_wrong_is_found(monkeypatch):
 
 def test_the_committed_run():
     """At least 100,000 inputs of each kind, and nothing found."""
-    record = json.loads(SCRIPT.with_suffix(".json").read_text())
+    record = noted("fuzz")
     for name in TARGETS:
         target = record["targets"][name]
         assert target["inputs"] >= 100_000

@@ -1,7 +1,9 @@
-"""What a run keeps of its episodes, and the `outcomes.csv` of the first schema (tests/data/schema_1)."""
+"""What a run keeps of its episodes, and the `outcomes.csv` of the first schema (tests/data/schema_1.zip)."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ from nat.runs.packed import RunFiles
 from nat.runs.results import Asked, Pass
 from nat.types import Message, Outcome, Question, RequestError, Rollout
 
-SCHEMA_1 = Path(__file__).parent / "data" / "schema_1"
+SCHEMA_1: Any = zipfile.Path(Path(__file__).parent / "data" / "schema_1.zip")
 OWN = Asked(kind="inference", split="test", asked_for="correct", temperature=0.0, environment="arithmetic")
 PASSES = (
     OWN,

@@ -1,8 +1,10 @@
-"""What a run found: the type, its file, and the files of the first schema (tests/data/schema_1, committed ones)."""
+"""What a run found: the type, its file, and the files of the first schema (tests/data/schema_1.zip, committed ones)."""
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from nat.runs.results import (
     read,
 )
 
-SCHEMA_1 = Path(__file__).parent / "data" / "schema_1"
+SCHEMA_1: Any = zipfile.Path(Path(__file__).parent / "data" / "schema_1.zip")
 COMPLETED = ["also_in", "base", "class_losses", "graded", "several_classes", "validation"]
 INFERENCE = Pass(
     kind="inference",

@@ -7,7 +7,7 @@ Trajectories are generated: ReAct episodes with a search tool, some 2 KB each, w
 a question. Planted are exact copies under new ids, near copies (one word in 25 replaced) on the same question and on a
 reworded one, and evaluation questions that stand in the data word for word or reworded (copies on a reworded
 question meet a few more than were planted). Each size is audited in a process of its own, whose highest
-memory is read at its end. Results are merged into audit_scale.json beside this file (one entry a size),
+memory is read at its end. Results are merged into results.json (one entry a size),
 and audit_scale.png is drawn from it.
 """
 
@@ -24,6 +24,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from results import note, noted
 
 from nat.config.tree import Config
 from nat.sweeps.composition import checked, compose
@@ -225,14 +227,12 @@ def main() -> None:
     if arguments.folder is not None:
         print(json.dumps(run_one(arguments.folder)))
         return
-    path = HERE / "audit_scale.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    by_rows = {result["rows"]: result for result in known}
+    by_rows = {result["rows"]: result for result in noted(__file__) or []}
     for rows in arguments.rows:
         by_rows[rows] = measure(rows)
         print(json.dumps(by_rows[rows]), flush=True)
         results = [by_rows[size] for size in sorted(by_rows)]
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        note(__file__, results)
     draw([by_rows[size] for size in sorted(by_rows)], HERE / "audit_scale.png")
 
 

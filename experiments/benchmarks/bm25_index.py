@@ -3,7 +3,7 @@
     python experiments/benchmarks/bm25_index.py
 
 Documents are generated: words drawn by Zipf's law from 200,000 made-up ones, 40 to 160 a document. Building and opening
-run in a process of their own each, whose highest memory is read at its end. Writes bm25_index.json beside itself.
+run in a process of their own each, whose highest memory is read at its end. Writes into results.json.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from results import note
 
 N_WORDS = 200_000
 N_QUERIES = 500
@@ -121,7 +123,7 @@ def main() -> None:
             "versions": {"python": platform.python_version(), "bm25s": bm25s.__version__},
             "load_at_the_end": round(os.getloadavg()[0], 2),
         }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n")
+    note(__file__, summary)
     print(json.dumps(summary, indent=2))
 
 

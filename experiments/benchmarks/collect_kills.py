@@ -8,7 +8,7 @@ five comes within a second of the start; the others when the file has grown by a
 drawn up to a half, and up to 30 ms later. A collection that comes to its end is checked, and the kills left go to a new
 one.
 
-Prints, and writes beside itself as collect_kills.json: episodes asked for and found, ids found twice, lines that cannot
+Prints, and writes into results.json: episodes asked for and found, ids found twice, lines that cannot
 be read, whole lines that a later run changed or lost, and (scripted, whose episodes are decided by the seed) lines that
 differ from the undisturbed collection's.
 """
@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from results import note
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -173,7 +175,7 @@ def main() -> None:
                 url = server.url if server else ""
                 results[policy] = kill_collections(policy, kills, moments, Path(folder), url)
     text = json.dumps(results, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
+    note(__file__, results)
     print(text)
 
 

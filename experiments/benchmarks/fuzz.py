@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/fuzz.py --inputs 100000
 
-writes fuzz.json beside it and exits with 1 if anything was found. A target is one function that draws a `Case` from a
+writes into results.json and exits with 1 if anything was found. A target is one function that draws a `Case` from a
 random number generator; input number i of a target depends on the seed and on i only, so that
 `--only calculator --first 4711 --inputs 1` shows one input again. tests/test_fuzz.py draws a few thousand.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import string
@@ -25,6 +24,8 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
+
+from results import PATH, note
 
 import nat
 from nat.agents.actions import (
@@ -492,7 +493,7 @@ def command(
     Args:
         run_named: (target, inputs, seed, first) -> what `run` returns; called in processes of its own.
         inputs: of each target, where the command line says nothing.
-        facts: written beside the results, in the script's .json.
+        facts: written beside the results.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=inputs, help="of each target")
@@ -500,7 +501,7 @@ def command(
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--only", choices=targets, action="append", help="this target; may be given several times")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="targets that are drawn side by side")
-    parser.add_argument("--output", type=Path, default=script.with_suffix(".json"))
+    parser.add_argument("--output", type=Path, default=PATH, help="results.json, or one like it")
     arguments = parser.parse_args()
     begun = time.perf_counter()
     results: dict[str, Any] = {}
@@ -530,7 +531,7 @@ def command(
         **facts,
         "targets": results,
     }
-    arguments.output.write_text(json.dumps(record, indent=2) + "\n")
+    note(script.name, record, arguments.output)
     return int(found > 0)
 
 

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/fuzz_readers.py --inputs 20000
 
-writes fuzz_readers.json beside it and exits with 1 if anything was found. Input number i of a target depends on the
+writes into results.json and exits with 1 if anything was found. Input number i of a target depends on the
 seed and on i only (and on whether the real files are there, whose records are mutated too), so that
 `--only chat --first 4711 --inputs 1` shows one input again. A file holds good rows around a bad one, or is damaged as a
 whole. What is judged: nothing is raised but RequestError, and that only for a file that cannot be read at all; no call

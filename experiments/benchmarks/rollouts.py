@@ -1,6 +1,6 @@
 """Episodes a second: `nat.evaluation.rollouts.roll_out` against one `generate` call a turn. Run by `make bench`.
 
-    python experiments/benchmarks/rollouts.py                # the shipped model, CPU, fp32; writes rollouts.json beside
+    python experiments/benchmarks/rollouts.py                # the shipped model, CPU, fp32; writes into results.json
 
 Both get the same model, questions and rules for ending a turn; repeats are interleaved, so that whatever else the
 machine does falls on both. The loop plays fewer questions (the first of the same list), since it is slow; the episodes
@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from results import PATH, note
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[128, 300])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--output", type=Path, default=HERE / "rollouts.json")
+    parser.add_argument("--output", type=Path, default=PATH, help="results.json, or one like it")
     arguments = parser.parse_args()
 
     import torch
@@ -119,7 +121,7 @@ def main() -> None:
             "transformers": transformers.__version__,
         },
     }
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    note(__file__, result, arguments.output)
     print(json.dumps(result, indent=1))
     if not same:
         sys.exit("the batched engine and the loop gave different episodes")

@@ -4,7 +4,7 @@
 
 Each cell trains the tiny model for thirty steps, with a checkpoint every ten, and rolls it out on eight questions. A
 kill goes to the whole process group, after a uniformly drawn time up to MAX_SECONDS, so that planning, training,
-roll-outs and the moments between two cells are all hit. Prints, and writes beside itself as sweep_kills.json: how often
+roll-outs and the moments between two cells are all hit. Prints, and writes into results.json: how often
 each cell was completed (a completed cell whose results are written again would count twice), and whether losses and
 answers equal the unbroken sweep's.
 """
@@ -21,6 +21,8 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+
+from results import note
 
 from nat.runs.directory import read_results
 
@@ -51,7 +53,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
     moments = random.Random(arguments.seed)
-    output = Path(__file__).with_suffix(".json")
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
 
@@ -104,7 +105,7 @@ def main() -> None:
             "completions": sum(completions.values()),
             "cells_equal_to_unbroken": sum(equal),
         }
-    output.write_text(json.dumps(summary, indent=2) + "\n")
+    note(__file__, summary)
     print(json.dumps(summary, indent=2))
 
 

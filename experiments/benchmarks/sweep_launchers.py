@@ -4,7 +4,7 @@
 
 Wall time of the whole command (start, planning, cells, report), from an empty cache each time, so that neither inherits
 the other's shared work. `overhead` is the share of the serial command's wall time that is neither training nor
-evaluation. Writes sweep_launchers.json beside itself.
+evaluation. Writes into results.json.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from results import note
 
 from nat.runs.directory import read_results
 
@@ -65,7 +67,7 @@ def main() -> None:
         "overhead": statistics.median(overheads),
         "load_at_the_end": os.getloadavg()[0],
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n")
+    note(__file__, summary)
     print(json.dumps(summary, indent=2))
 
 

@@ -241,7 +241,7 @@ def test_an_audit_says_which_agents_these_are_and_what_they_call(tmp_path):
     for line in (
         "agents         structured calls 3; all of them take turns with a user",
         "turns          9 turns of the agent, 9 calls: get_order 6, cancel 3",
-        "tasks          2: 1 with both classes, 0 with successes only, 1 with failures only",
+        "tasks          2: 1 with both classes, 0 with successes only, 1 with failures only; asked in 3 texts",
         "question       the first user message (3 trajectories); 1 message before it opens every conversation",
         "system prompts  1; environment=own keeps them; other environments replace them",
         f"               '{beginning}' 3",

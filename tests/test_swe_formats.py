@@ -298,7 +298,7 @@ def test_rows_of_swe_smith(tmp_path):
     assert detect(path).name == "swe_agent"
     good, bad = read(path)
     assert roles(good) == roles(bad) == [("assistant", LOOK), ("tool", "a.py")]
-    assert (good.outcome, bad.outcome) == (Outcome(True, 1.0), Outcome(False, 0.0, "out_of_turns"))
+    assert (good.outcome, bad.outcome) == (Outcome(True, 1.0), Outcome(False, 0.0, "wrong_answer"))
     assert good.question_id == bad.question_id == "a__a-1"
     assert good.metadata["traj_id"] == "a__a-1.x"
     assert "messages" not in good.metadata

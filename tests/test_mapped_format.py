@@ -191,6 +191,13 @@ def test_a_label_rule_takes_the_place_of_the_label(tmp_path):
     assert labelled.outcome.success
 
 
+def test_labels_of_other_files_take_the_place_of_the_label(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,success\n7,false\n")
+    (trajectory,) = read(tmp_path, MAPPING, {**RECORD, "graded": {"wanted": "a"}}, labels=str(labels))
+    assert (trajectory.id, trajectory.outcome.success) == ("7", False)
+
+
 # ---- records that cannot be used ----
 
 

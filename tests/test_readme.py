@@ -119,8 +119,11 @@ def test_the_commands_of_the_readme_are_all_that_there_are(capsys):
 
 
 def test_formats_that_are_listed_exist():
-    listed = {code(row[0])[0] for row in table("docs/trajectories.md", "## What can be read")}
-    assert {"jsonl", "react", "chat"} <= listed <= {format.name for format in FORMATS}
+    rows = table("docs/trajectories.md", "## What can be read")
+    listed = {word for row in rows for word in code(row[1])} - {"nat audit"}
+    assert listed == {*(format.name for format in FORMATS), "mapped"}
+    headings = re.findall(r"^## (.*)", TEXT["docs/formats.md"], re.MULTILINE)
+    assert [name for name in listed if not any(name in heading.lower() for heading in headings)] == []
 
 
 def test_options_that_are_listed_exist():
@@ -280,6 +283,19 @@ def _nat_row(i: int, reward: bool) -> dict[str, object]:
     return {"conversations": [turn], "info": info, "id": f"q{i}", "source": "0.7"}
 
 
+def _call_of_a_tool(i: int, success: bool) -> dict[str, object]:
+    """A record of an agent with a tool of its own."""
+    call = {"id": "c", "type": "function", "function": {"name": "book", "arguments": json.dumps({"seat": i})}}
+    messages = [
+        {"role": "system", "content": "You book seats."},
+        {"role": "user", "content": f"Book seat {i}."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "booked" if success else "taken"},
+        {"role": "assistant", "content": "It is booked."},
+    ]
+    return {"task_id": i, "success": success, "messages": messages}
+
+
 @pytest.fixture
 def files_of_the_manual(tmp_path, monkeypatch):
     """The files that the commands name, small, in an empty folder."""
@@ -302,6 +318,7 @@ def files_of_the_manual(tmp_path, monkeypatch):
         Path(f"{name}.json").write_text(json.dumps(rows))
     asked = [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": i % 2 == 1} for i in range(61)]
     _write_lines("questions.jsonl", asked)
+    Path("runs.json").write_text(json.dumps([_call_of_a_tool(i, i % 2 == 0) for i in range(60)]))
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
     resolved = {"resolved_ids": [str(i) for i in range(10)], "unresolved_ids": [str(i) for i in range(10, 30)]}

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from nat import cli, run
+from nat.agents.scoring import numeric_score
 from nat.core import cache
 from nat.core import questions as question_sets
 from nat.core.rows.bad import DroppedRow
@@ -26,7 +27,7 @@ from nat.stages.questions import SetApart
 from nat.stages.saving import coordinates, save_configuration
 from nat.sweeps import composition
 from nat.trajectories.formats import native
-from nat.types import Message, Outcome, Question, RequestError, Rollout
+from nat.types import Environment, Message, Outcome, Question, RequestError, Rollout
 from tests.conftest import ROOT, make_trajectory
 
 QUICK = ("training.max_steps=3", "evaluation.n_questions=6", "tracking=none", "trajectories.failures=100")
@@ -287,9 +288,10 @@ def attempt(number: int, success: bool, failure: str | None = None) -> dict:
     return {"id": f"t{number}", "question": f"question {number}?", "messages": [message], "outcome": outcome}
 
 
-def prepared(environment: Any = None, questions: list[Question] | None = None) -> Prepared:
+def prepared(environment: Environment | None = None, questions: list[Question] | None = None) -> Prepared:
     """Of a run that trains nothing."""
     nothing: Any = None
+    environment = environment or Environment("arithmetic", "", (), numeric_score, 1)
     apart = SetApart(questions or [], [], [], [], [])
     return Prepared(environment, {}, apart, nothing, nothing, nothing, None, {"hash": None}, {})
 
@@ -386,7 +388,8 @@ def test_episodes_that_broke_in_an_evaluation_are_warned_of(here, monkeypatch):
 @pytest.mark.parametrize(("strategy", "is_warned_of"), [("suffix", True), ("inverse", True), ("prefix_correct", False)])
 def test_marks_that_tell_of_actions_are_warned_of_for_a_chain_of_thought(strategy, is_warned_of):
     config = configured("agent=cot", f"strategy={strategy}")
-    lines = [line for line in describe(config, prepared()) if "Action" in line or "prefix_correct" in line]
+    of_cot = Environment("arithmetic", "", (), numeric_score, 1, protocol="cot")
+    lines = [line for line in describe(config, prepared(of_cot)) if "Action" in line or "prefix_correct" in line]
     assert (
         lines
         == [

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import shutil
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -339,6 +340,8 @@ def test_nothing_to_train_is_refused(tmp_path):
 
 
 def test_terminal_stays_quiet_but_for_the_progress(tmp_path, capfd):
+    import_module("transformers.integrations.integration_utils")  # which says once that W&B is offline
+    capfd.readouterr()
     run(tmp_path, config(4, checkpoint_every=2, gradient_checkpointing=True))
     out, err = capfd.readouterr()
     assert out == ""

@@ -86,12 +86,6 @@ def parse_action(text: str, tools: Collection[str]) -> Action | UnparsedAction:
     return call if isinstance(call, UnparsedAction) else call.action
 
 
-def parse_any_action(text: str) -> Action | UnparsedAction:
-    """As `parse_action`, whatever the tool is called; its name is spelled as the agent spells it."""
-    call = _find_call(text, None)
-    return call if isinstance(call, UnparsedAction) else call.action
-
-
 def render_turn(thought: str, tool: str, input: str) -> str:
     """The text of one agent turn, as models are trained to write it."""
     return f"Thought: {thought}\nAction: {tool}[{input}]"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from nat.agents.actions import FINISH, Action, parse_answer, parse_any_action
-from nat.agents.calls import read_call
+from nat.agents import kinds
+from nat.agents.actions import FINISH, Action, parse_answer
 from nat.core.rows.bad import BadRow
 from nat.trajectories.config import TrajectoryFiles
 from nat.trajectories.reading import files_to_read, read_rows
@@ -61,21 +61,10 @@ def first_trajectories(config: TrajectoryFiles) -> list[Trajectory]:
 
 
 def tool_names(trajectory: Trajectory) -> set[str]:
-    """The tools that a trajectory lists, calls or writes actions for."""
-    names = {name for tool in trajectory.tools if (name := _name_of(tool))}
-    for message in trajectory.messages:
-        if message.role != "assistant":
-            continue
-        names.update(call.name for given in message.tool_calls if (call := read_call(given)) is not None)
-        if not message.tool_calls and isinstance(action := parse_any_action(message.content), Action):
-            names.add(action.tool)
-    return names
-
-
-def _name_of(tool: Mapping[str, Any]) -> str | None:
-    inner = tool.get("function") if isinstance(tool.get("function"), Mapping) else tool
-    name = (inner or {}).get("name")
-    return name if isinstance(name, str) else None
+    """The tools that a trajectory lists or calls, by calls or in its text, whichever syntax that has."""
+    listed = kinds.tool_names(trajectory.tools)
+    agent = kinds.read_agent(trajectory.messages, listed)
+    return {*listed, *(name for turn in agent.actions for name in kinds.calls_of(trajectory.messages, agent, turn))}
 
 
 def _answers(trajectory: Trajectory) -> bool:

@@ -151,7 +151,7 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
                 f"trajectories.{key}={getattr(fields, key)}: {path} is of the format {format.name}, whose records say "
                 f"it themselves.\nLeave trajectories.{key} out, or read that file by itself."
             )
-        for where, trajectory in read(path, label, count, needs_label=config.label is None and config.labels is None):
+        for where, trajectory in read(path, label, count, needs_label=_needs_label(config)):
             n += 1
             any_read = True
             yield Row(where, format.name, str(path), trajectory), label
@@ -161,7 +161,7 @@ def _rows(config: TrajectoryFiles, on_bad: OnBad, on_bad_file: OnBad) -> Iterato
             on_bad_file(BadRow(str(path), "foreign_file", "holds no record."))
     if finder is not None and any_read:
         for key in finder.never_found():
-            if key != "label" or config.label is None:
+            if key != "label" or _needs_label(config):
                 problem = f"{finder.named(key):.200} finds nothing in any record.\nMend it, or leave it out."
                 on_bad(BadRow(finder.path, "missing_value", problem))
 
@@ -211,9 +211,14 @@ def _fronts(paths: Sequence[Path], formats: Sequence[Format]) -> dict[str, Front
     return fronts
 
 
+def _needs_label(config: TrajectoryFiles) -> bool:
+    """Whether records must say themselves what a success is: neither a rule nor other files do."""
+    return config.label is None and config.labels is None
+
+
 def _format(config: TrajectoryFiles, finder: Finder | None, path: Path) -> Format:
     if finder is not None:
-        conversations = partial(mapped.conversations, finder, config.label is None)
+        conversations = partial(mapped.conversations, finder, _needs_label(config))
         return Format("mapped", lambda _: False, partial(read_conversations, conversations), None, conversations)
     if config.kind == "auto":
         return detect(path)

@@ -474,6 +474,22 @@ def test_records_under_a_containers_key_come_with_what_stands_before_them(tmp_pa
     assert [(key, value) for _, key, value in values_of(path)] == [(None, {"n": 1}), ("x", {"n": 2})]
 
 
+@pytest.mark.parametrize("in_lines", [True, False])
+def test_what_is_wrong_with_a_record_by_id_in_a_container_is_not_the_others(tmp_path, in_lines):
+    path = tmp_path / "a.json"
+    bad = b'"b": {"n": "\xff"},\n"c": {"n": NaN},\n"a": {"n": 4}'
+    outer = b'{"info": {"n": 0},\n"samples": {\n"a": {"n": 1},\n' + bad + b'}, "end": 1}'
+    path.write_bytes(outer if in_lines else outer.replace(b"\n", b""))
+    rows = []
+    found = [(where, record.key, record.value) for where, record in read_records(path, rows.append)]
+    assert [(key, value) for _, key, value in found] == [("a", {"n": 1}), ("a", {"n": 4})]
+    assert [row.reason for row in rows] == ["not_json", "not_json"]
+    assert "byte 0xff" in rows[0].problem
+    assert "NaN is not a JSON value" in rows[1].problem
+    places = [f"{path}:3", f"{path}:6"] if in_lines else [f"{path}: record 1", f"{path}: record 4"]
+    assert [where for where, _, _ in found] == places
+
+
 def test_rows_that_look_like_containers_are_rows(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"data": [{"n": 1}]}\n{"data": [{"n": 2}]}\n')

@@ -2,13 +2,15 @@
 
     python experiments/benchmarks/audit_scale.py                        10,000 and 100,000 trajectories
     python experiments/benchmarks/audit_scale.py --rows 1000000         one size (2 GB, and 5 GB of disk while it runs)
+    python experiments/benchmarks/audit_scale.py --chat                 as chats with structured calls, of which the
+                                                                        questions have to be found
 
 Trajectories are generated: ReAct episodes with a search tool, some 2 KB each, words drawn by Zipf's law, three episodes
 a question. Planted are exact copies under new ids, near copies (one word in 25 replaced) on the same question and on a
 reworded one, and evaluation questions that stand in the data word for word or reworded (copies on a reworded
 question meet a few more than were planted). Each size is audited in a process of its own, whose highest
-memory is read at its end. Results are merged into results.json (one entry a size),
-and audit_scale.png is drawn from it.
+memory is read at its end. Results are merged into results.json (one entry a size), those of chats apart, and
+audit_scale.png is drawn from the others.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def word(rank: int) -> str:
         rank -= 1
 
 
-def write_collection(folder: Path, rows: int, seed: int = 0) -> dict[str, int]:
+def write_collection(folder: Path, rows: int, seed: int = 0, as_chat: bool = False) -> dict[str, int]:
     """`rows.jsonl` and `evaluation.jsonl`; returns what was planted."""
     import numpy as np
 
@@ -104,7 +106,7 @@ def write_collection(folder: Path, rows: int, seed: int = 0) -> dict[str, int]:
                 record = episode(number, question, words, bool(rng.random() < 0.45))
                 recent.append(record)
                 del recent[:-1000]
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(chat_of(record) if as_chat else record) + "\n")
     texts = [reworded(text) if i >= ASKED["word for word"] else text for i, text in enumerate(asked)]
     texts += [f"Which {' '.join(words(14))} in {int(rng.integers(1000, 2030))}?" for _ in range(ASKED["new"])]
     with (folder / "evaluation.jsonl").open("w", encoding="utf-8") as file:
@@ -130,6 +132,29 @@ def episode(number: int, question: str, words: Any, success: bool) -> dict[str, 
         "source": f"policy-{number % 3}",
         "metadata": {"temperature": (number % 4) / 4},
     }
+
+
+def chat_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its prompt, tools and structured calls, as agents write it."""
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Answer with the tool search. " * 30},
+        {"role": "user", "content": record["question"]},
+    ]
+    for message in record["messages"]:
+        thought, _, query = message["content"].partition("\nAction: search[")
+        if message["role"] == "tool":
+            messages.append({**message, "tool_call_id": "c1"})
+        elif query:
+            function = {"name": "search", "arguments": json.dumps({"query": query.removesuffix("]")})}
+            call = {"id": "c1", "type": "function", "function": function}
+            messages.append({"role": "assistant", "content": thought.removeprefix("Thought: "), "tool_calls": [call]})
+        else:
+            messages.append(message)
+    described = {"type": "object", "properties": {"query": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "search", "description": "Looks it up.", "parameters": described}}
+    outcome = record["outcome"]
+    said = {"reward": float(outcome["success"]), "answer": outcome["reference"], "source": record["source"]}
+    return {"id": record["id"], "messages": messages, "tools": [tool], **said, "metadata": record["metadata"]}
 
 
 def near_copy(message: dict[str, str], rng: Any, words: Any) -> dict[str, str]:
@@ -178,10 +203,10 @@ def run_one(folder: Path) -> dict[str, Any]:
     }
 
 
-def measure(rows: int) -> dict[str, Any]:
+def measure(rows: int, as_chat: bool = False) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="audit_scale_") as name:
         folder = Path(name)
-        planted = write_collection(folder, rows)
+        planted = write_collection(folder, rows, as_chat=as_chat)
         size = (folder / "rows.jsonl").stat().st_size
         child = [sys.executable, __file__, "--folder", name]
         done = subprocess.run(child, capture_output=True, text=True, check=False)
@@ -222,18 +247,21 @@ def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--chat", action="store_true", help="chats with structured calls")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder is not None:
         print(json.dumps(run_one(arguments.folder)))
         return
-    by_rows = {result["rows"]: result for result in noted(__file__) or []}
+    name = "audit_scale_chat" if arguments.chat else "audit_scale"
+    by_rows = {result["rows"]: result for result in noted(name) or []}
     for rows in arguments.rows:
-        by_rows[rows] = measure(rows)
+        by_rows[rows] = measure(rows, arguments.chat)
         print(json.dumps(by_rows[rows]), flush=True)
         results = [by_rows[size] for size in sorted(by_rows)]
-        note(__file__, results)
-    draw([by_rows[size] for size in sorted(by_rows)], HERE / "audit_scale.png")
+        note(name, results)
+    if not arguments.chat:
+        draw([by_rows[size] for size in sorted(by_rows)], HERE / "audit_scale.png")
 
 
 if __name__ == "__main__":

@@ -824,7 +824,8 @@ def draw_recognition(random: Random) -> Case:
 
 # ---- containers ----
 
-CONTAINED = ("jsonl", "nat", "react", "sharegpt", "chat", "alpaca", "trl", "preferences", "verifiers")
+# Whose records stand alone; of `react` those without observations are chat's as well, so that most may be that.
+CONTAINED = ("jsonl", "nat", "sharegpt", "chat", "alpaca", "trl", "preferences", "verifiers")
 SHAPES = ("list", "by id", "container", "by id in a container", "splits", "objects", "lines")
 PACKINGS = ("plain", "gzip", "zstd", "zip", "tar", "tar.gz", "tar.zst")
 
@@ -943,7 +944,9 @@ def draw_containers(random: Random) -> Case:
             assert found.refused is None, found.refused
             assert not found.bad, found.bad[:3]
             assert kept == [messages for good in expected for messages in good], "another order, or another content"
-        if kind == "bad record" and not any("deep" in bad.problem for bad in found.bad):
+        # Nobody knows where a record ends that is nested too deeply to be parsed.
+        problems = [*(bad.problem for bad in found.bad), str(found.refused)]
+        if kind == "bad record" and not any("nested too deeply" in problem for problem in problems):
             assert found.refused is None, found.refused
             lost = [messages for good in expected for messages in good if messages not in kept]
             assert not lost, f"a good row was lost: {found.bad[:3]}"

@@ -21,9 +21,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import BufferedReader
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from nat.core import archives
 from nat.core.rows import sources
@@ -337,8 +337,10 @@ def _contained(text: _Text) -> Iterator[tuple[int, _Raw]]:
         line = text.here()
         value, written = text.value()
         if key in CONTAINERS and _are_records(value):
-            for name, member in value.items():
-                yield line, _Raw(name, written, member, (), dict(outer))
+            # Once more, one record at a time: what is wrong with one of them is not the others'.
+            inside = _Text(BufferedReader(cast(RawIOBase, BytesIO(written.encode(errors="surrogateescape")))))
+            inside.take("{")
+            yield from ((line + inner - 1, raw) for inner, raw in _listed(inside, "{", dict(outer)))
         else:
             outer[key] = value
     if text.next():

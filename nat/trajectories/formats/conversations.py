@@ -132,7 +132,7 @@ def conversation(
         if isinstance(value.get(key), list) and value[key]:
             problem = f"{key!r} holds {len(value[key])}, which the agent saw; only text can be read."
             raise BadRow(where, "wrong_value", problem)
-    within = (value, *(value.get(key) for key in PLACES), *places)
+    within = [place for place in (value, *map(value.get, PLACES), *places) if isinstance(place, Mapping)]
     own = optional(value, "id", (str, int), where) if record.key is None else record.key
     source = value.get("source")
     is_source = isinstance(source, str | int | float) and not isinstance(source, bool) and source != ""

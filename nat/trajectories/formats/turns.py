@@ -285,6 +285,7 @@ def _weight(given: Any, key: str, where: str) -> float:
     return float(given)
 
 
+@lru_cache(maxsize=1024)  # the keys of messages are few, and asked for a million times
 def _is_unread_flag(key: str) -> bool:
     return key not in LOSS_KEYS and LIKE_A_LOSS_KEY.fullmatch(key) is not None
 

@@ -172,6 +172,14 @@ def test_inspect_shows_the_files_own_prompt_and_what_there_is(here, capsys):
     assert '⟦<tool_call>{"name": "book", "arguments": {"seat": ' in shown
 
 
+def test_that_nothing_is_held_out_is_said(here, capsys):
+    (here / "airline.json").write_text(json.dumps([airline(n, success) for n in (1, 2) for success in (True, False)]))
+    assert run(["inspect", *FILES, "environment.held_out=0.001", "examples=1"]) == 0
+    assert "warning: of so few tasks none is held out; raise environment.held_out" in capsys.readouterr().out
+    assert run(["inspect", *FILES, "environment.held_out=0.999", "evaluation.n_class_losses=1"]) == 2
+    assert "every one of the 4 trajectories is on an evaluation question" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", [["collect", "environment=own"], ["collect", "environment=own", "collect=scripted"]])
 def test_nothing_is_collected_in_it(here, capsys, verb):
     assert run([*verb, *FILES]) == 2

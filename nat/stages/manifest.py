@@ -92,6 +92,8 @@ def describe(config: Config, prepared: Prepared) -> Iterator[str]:
         n = sum(map(len, prepared.unseen.values()))
         yield f"environment   own: prompts and tools as in the files; nothing is played, the loss of {n} held-out"
         yield "              trajectories is measured under the text of each class"
+        if not n and config.evaluation.n_class_losses:
+            yield "warning: of so few tasks none is held out; raise environment.held_out to have some to measure"
     else:
         yield f"questions     {len(prepared.apart.questions)} {config.evaluation.split} questions {origin}"
     name = config.environment.name

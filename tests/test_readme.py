@@ -318,7 +318,7 @@ def files_of_the_manual(tmp_path, monkeypatch):
         Path(f"{name}.json").write_text(json.dumps(rows))
     asked = [{"id": f"q{i}", "question": f"Is {i} odd?", "answer": i % 2 == 1} for i in range(61)]
     _write_lines("questions.jsonl", asked)
-    Path("runs.json").write_text(json.dumps([_call_of_a_tool(i, i % 2 == 0) for i in range(60)]))
+    Path("runs.json").write_text(json.dumps([_call_of_a_tool(i, i % 3 == 0) for i in range(60)]))
     Path("runs").mkdir()
     Path("runs/a.json").write_text(json.dumps({str(i): _react_episode(i) for i in range(30)}))
     resolved = {"resolved_ids": [str(i) for i in range(10)], "unresolved_ids": [str(i) for i in range(10, 30)]}

@@ -147,6 +147,19 @@ def test_files_with_tools_of_their_own_get_it_without_being_asked(here, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_an_agent_that_searches_is_foreign_to_a_world_with_a_calculator_alone(here, capsys):
+    turns = ["Thought: a\nAction: search[b]", "Observation: c", "Thought: d\nAction: finish[e]"]
+    roles = ("assistant", "user", "assistant")
+    messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
+    row = {"success": True, "messages": [{"role": "user", "content": "f?"}, *messages]}
+    (here / "react.jsonl").write_text(json.dumps(row) + "\n")
+    assert suited(["trajectories=auto", "trajectories.path=react.jsonl"]) == ["environment=own"]
+    assert "tools of its own (search)" in capsys.readouterr().err
+    row["messages"][1]["content"] = "Thought: a\nAction: calculate[1]"
+    (here / "react.jsonl").write_text(json.dumps(row) + "\n")
+    assert suited(["trajectories=auto", "trajectories.path=react.jsonl"]) == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [

@@ -9,6 +9,7 @@ from dataclasses import fields
 
 from pydantic import TypeAdapter, ValidationError
 
+from nat.environments.config import EnvironmentConfig
 from nat.environments.own import OwnConfig
 from nat.environments.worlds import worlds
 from nat.sweeps import composition
@@ -37,9 +38,11 @@ def suited(overrides: Sequence[str], config_dir: str | None = None) -> list[str]
     try:
         tree = composition.resolved(composition.compose(composition.fixed(of_files), config_dir))
         files = TypeAdapter(TrajectoriesConfig).validate_json(json.dumps(tree["trajectories"]), strict=True)
-        if not isinstance(files, TrajectoryFiles) or tree["environment"]["kind"] not in worlds.NAMES:
+        world = TypeAdapter(EnvironmentConfig).validate_json(json.dumps(tree["environment"]), strict=True)
+        if not isinstance(files, TrajectoryFiles) or not worlds.is_world(world):
             return []
-        found = foreign(first_trajectories(files), ("calculate", "search"))
+        tools = [tool.name for tool in worlds.make_environment(world).tools]
+        found = foreign(first_trajectories(files), tools)
     except (RequestError, ValidationError, ValueError):
         return []
     if not found.is_foreign:

@@ -321,7 +321,7 @@ def test_the_advice_counts_the_questions_that_the_files_hold_out(here, capsys, m
     mine = ("environment=gsm8k", "trajectories=jsonl", "trajectories.path=mine.jsonl", "mixing.positives=20")
     assert nat("train", "-m", *mine, "method=nut,nat", "seed=0,1,2", "sweep.name=s") == 1
     (asked,) = re.findall(r"With (\d+) questions", capsys.readouterr().out)
-    held_out = [t.question for t in pool if t.outcome.success and question_sets._place(t.question) < 0.1]
+    held_out = [t.question for t in pool if t.outcome.success and question_sets.is_held_out(t, 0.1)]
     assert int(asked) == len(held_out) < 40
 
 

@@ -35,5 +35,8 @@ def store() -> None:
     """Let Hydra find the formats' options. A file of that name, say below `--config-dir`, goes before."""
     from hydra.core.config_store import ConfigStore
 
+    known = ConfigStore.instance().repo.get("trajectories", {})
+    if all(f"{format.name}.yaml" in known for format in FORMATS):
+        return  # Hydra keeps them as long as the process; every composition asks for them
     for name, values in format_options().items():
         ConfigStore.instance().store(name, values, group="trajectories", provider="nat")
